@@ -1,0 +1,64 @@
+"""An agent as a run uses it: resolved, immutable, named by a hash."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from app.domain.messages import JsonObject
+from app.domain.models import Reasoning
+from app.domain.tools import RISKS, Risk, ToolSpec
+
+Kind = Literal["chat", "react"]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of one run. `timeout` is seconds of execution, not of queueing."""
+
+    iterations: int = 10
+    timeout: float = 120.0
+
+
+class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A value that a prompt takes from the caller's `context`. Without a default it must be given."""
+
+    type: Literal["string", "integer", "number", "boolean"] = "string"
+    description: str = ""
+    default: str | int | float | bool | None = None
+
+
+class Agent(msgspec.Struct, frozen=True, kw_only=True):
+    """Prompt + tools + model + policy. `instructions` may name `variables` as `{{name}}`; `prompt` says where they came from (`name@v2`)."""
+
+    name: str
+    description: str
+    kind: Kind
+    instructions: str
+    variables: dict[str, Variable] = {}
+    prompt: str | None = None
+    model: str = "default"
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    reasoning: Reasoning | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    limits: Limits = Limits()
+    auto_approve: Risk = "low"
+    output_schema: JsonObject | None = None
+    version: str = ""
+
+    def tool(self, name: str) -> ToolSpec | None:
+        """The agent's tool of that name."""
+        return next((spec for spec in self.tools if spec.name == name), None)
+
+    def approves(self, spec: ToolSpec) -> bool:
+        """Whether that tool runs without a person."""
+        return RISKS.index(spec.risk) <= RISKS.index(self.auto_approve)
+
+
+def versioned(agent: Agent) -> Agent:
+    """The same agent with its `version`: 12 hex digits of SHA-256 over everything else, key order aside."""
+    bare = msgspec.structs.replace(agent, version="")
+    digest = hashlib.sha256(msgspec.json.encode(bare, order="deterministic")).hexdigest()
+    return msgspec.structs.replace(agent, version=digest[:12])

@@ -1,0 +1,161 @@
+"""The error tree. A failure that the model can repair is data (`ToolResult`), never one of these.
+
+SteadyhandError
+├── ConfigError             the operator must change a file or a variable; stops the start
+├── RequestError            the caller must change the request; carries a stable `code`
+├── DatabaseUnavailable     PostgreSQL cannot be reached or went away
+├── Fenced                  another owner holds the run: this one must stop writing
+├── RunStopped              the run was stopped on purpose; says by what
+└── ProviderError           a model provider failed; `kind` says how
+    └── ProvidersUnavailable    every target of a route failed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from app.domain.text import clean
+
+
+class SteadyhandError(Exception):
+    """Root of every error that this project raises on purpose."""
+
+
+class ConfigProblem(msgspec.Struct, frozen=True):
+    """One thing that is wrong: where it stands (file and line, or variable), what it is, and why."""
+
+    where: str
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}: {self.why}"
+
+
+class ConfigError(SteadyhandError):
+    """Settings or workspace files that cannot be used. `problems` is never empty."""
+
+    def __init__(self, problems: Sequence[ConfigProblem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One field of a request that is wrong. `path` is a JSON path without the `$.` (empty: the body itself)."""
+
+    path: str
+    message: str
+
+
+RequestCode = Literal[
+    "malformed_json",
+    "invalid_encoding",
+    "invalid_cursor",
+    "not_found",
+    "session_busy",
+    "run_finished",
+    "run_cancelled",
+    "body_too_large",
+    "unsupported_media_type",
+    "validation_error",
+    "queue_full",
+    "not_ready",
+]
+
+
+class RequestError(SteadyhandError):
+    """The request cannot be served as it is; `detail` tells the caller what to do about it."""
+
+    def __init__(self, code: RequestCode, detail: str, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail)
+        self.code: RequestCode = code
+        self.detail = detail
+        self.errors = tuple(errors)
+
+
+class DatabaseUnavailable(SteadyhandError):
+    """PostgreSQL refused, dropped or did not answer a connection. Retrying later may succeed."""
+
+
+class Fenced(SteadyhandError):
+    """A write came from a stale owner and nothing of it was stored."""
+
+
+StopCause = Literal["timeout", "reset", "interrupted"]
+
+
+class RunStopped(SteadyhandError):
+    """Thrown into a run's effects to stop them: `timeout` (its deadline), `reset` (the session was reset), `interrupted` (this process ends)."""
+
+    def __init__(self, cause: StopCause) -> None:
+        super().__init__(cause)
+        self.cause: StopCause = cause
+
+
+FailureKind = Literal[
+    "connect",  # no connection, or it broke before an answer
+    "connect_timeout",
+    "first_token_timeout",
+    "idle_timeout",  # between chunks
+    "total_timeout",  # the route's time for one model call is used up
+    "rate_limited",  # 429, 408, 409
+    "quota",  # money is gone: 402, insufficient_quota
+    "auth",  # 401, 403, or no credentials
+    "unknown_model",  # 404 or a code that says so
+    "bad_request",  # 400, 413, 422: the request itself
+    "overloaded",  # 503 and 529 of a busy provider
+    "server_error",  # other 5xx
+    "stream_broken",  # not JSON, cut, or ended early without its terminal event
+    "stream_error",  # an error event inside a 200
+]
+
+
+class ProviderError(SteadyhandError):
+    """A model provider did not answer as asked.
+
+    `status` is the HTTP status where there was one; `retry_after` is seconds. The message never holds
+    a credential or the request's content.
+    """
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        message: str,
+        *,
+        provider: str = "",
+        model: str = "",
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(clean(message)[:500])
+        self.kind: FailureKind = kind
+        self.provider = provider
+        self.model = model
+        self.status = status
+        self.retry_after = retry_after
+
+    @property
+    def refuses_request(self) -> bool:
+        """True when another target would be asked in vain: the fault is in the request itself."""
+        return self.kind == "bad_request"
+
+
+class ProvidersUnavailable(ProviderError):
+    """No target of the route answered. `attempts` holds each target's failure, in the order tried."""
+
+    def __init__(self, route: str, attempts: Sequence[ProviderError]) -> None:
+        last = attempts[-1]
+        tried = "; ".join(f"{e.provider}/{e.model}: {e}" for e in attempts)
+        super().__init__(
+            last.kind,
+            f"route {route}: {tried}",
+            provider=last.provider,
+            model=last.model,
+            status=last.status,
+            retry_after=last.retry_after,
+        )
+        self.route = route
+        self.attempts = tuple(attempts)

@@ -1,0 +1,185 @@
+"""The events of a run's journal. Structs here only ever grow: a field is never renamed, retyped or removed.
+
+`EVENTS` maps the public names to the Structs; a stored event is its name, its `seq` and the Struct as JSON. Deltas
+(`DELTAS`) are published while a message grows and are not stored: the `message.completed` after them holds the whole text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from app.domain.messages import Message, ToolCall, Usage
+from app.domain.models import Outcome
+from app.domain.runs import RunFailure, RunStatus, StopReason
+from app.domain.tools import ToolStatus
+
+
+class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
+    """The run was accepted. `input` and `context` are the caller's JSON."""
+
+    run_id: str
+    session_id: str
+    agent: str
+    agent_version: str
+    message_id: str
+    input: Any
+    context: dict[str, Any] | None = None
+    user_id: str | None = None
+
+
+class RunStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """An owner began to execute it; `attempt` counts from 1."""
+
+    attempt: int
+
+
+class VisibleMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message as clients see it: without the provider's own items."""
+
+    id: str
+    role: str
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    stop: str | None = None
+
+
+class MessageCompleted(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's message is whole."""
+
+    message: VisibleMessage
+
+
+class MessageReset(msgspec.Struct, frozen=True, kw_only=True):
+    """That message does not count: forget its text."""
+
+    message_id: str
+
+
+class ToolStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """The intent, written before the tool runs. `arguments`: the JSON object, or the model's text where it does not parse."""
+
+    call_id: str
+    name: str
+    arguments: Any
+
+
+class ToolProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tool said of itself on the way."""
+
+    call_id: str
+    name: str
+    data: Any
+
+
+class ToolFinished(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of one call."""
+
+    call_id: str
+    name: str
+    status: ToolStatus
+    result: msgspec.Raw
+    duration_ms: float = 0.0
+
+
+class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at one model, whatever its end. `usage` None: unknown."""
+
+    attempt: int
+    route: str
+    provider: str
+    model: str
+    outcome: Outcome
+    usage: Usage | None
+    cost_usd: float | None
+    duration_ms: float
+    time_to_first_token_ms: float | None
+    finish: str | None = None
+
+
+class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
+    """The one terminal event."""
+
+    status: RunStatus
+    stop_reason: StopReason
+    output: Any
+    usage: Usage | None
+    cost_usd: float | None
+    iterations: int
+    error: RunFailure | None = None
+
+
+Event = (
+    RunCreated
+    | RunStarted
+    | MessageCompleted
+    | MessageReset
+    | ToolStarted
+    | ToolProgress
+    | ToolFinished
+    | UsageRecorded
+    | RunFinished
+)
+
+EVENTS: dict[str, type[Event]] = {
+    "run.created": RunCreated,
+    "run.started": RunStarted,
+    "message.completed": MessageCompleted,
+    "message.reset": MessageReset,
+    "tool.started": ToolStarted,
+    "tool.progress": ToolProgress,
+    "tool.finished": ToolFinished,
+    "usage.recorded": UsageRecorded,
+    "run.finished": RunFinished,
+}
+NAMES: dict[type[Event], str] = {struct: name for name, struct in EVENTS.items()}
+
+
+class MessageDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """More text of a message that is being written. `offset`: Unicode code points before `text`."""
+
+    message_id: str
+    offset: int
+    text: str
+
+
+class ReasoningText(msgspec.Struct, frozen=True, kw_only=True):
+    """More of the model's readable reasoning; has no id and is not replayed."""
+
+    message_id: str
+    text: str
+
+
+DELTAS: dict[str, type[MessageDelta] | type[ReasoningText]] = {
+    "message.delta": MessageDelta,
+    "reasoning.delta": ReasoningText,
+}
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of the journal. `seq` counts from 1 without gaps; `payload` is the event's JSON, the same bytes everywhere.
+
+    `private` is JSON that only we read (a message's `Native` items); `at` is Unix seconds.
+    """
+
+    seq: int
+    name: str
+    payload: bytes
+    private: bytes | None = None
+    at: float = 0.0
+
+
+_DECODERS = {name: msgspec.json.Decoder(struct) for name, struct in EVENTS.items()}
+
+
+def decode(stored: StoredEvent) -> Event:
+    """The Struct of a stored event. Raises KeyError for a name from the future."""
+    return _DECODERS[stored.name].decode(stored.payload)
+
+
+def visible(message: Message) -> VisibleMessage:
+    """What clients see of a message."""
+    return VisibleMessage(
+        id=message.id, role=message.role, content=message.content, tool_calls=message.tool_calls, stop=message.stop
+    )

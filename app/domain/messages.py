@@ -1,0 +1,82 @@
+"""Messages of a conversation and the normal form of what a model consumed.
+
+A provider's own items that the normal form cannot express (thinking blocks with signatures, reasoning items,
+server tools) ride along as `Native` and go back verbatim to the API that made them; any other API gets the normal form.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["user", "assistant", "tool"]
+ModelStop = Literal["stop", "tool_calls", "length", "refusal", "content_filter", "pause"]
+"""Why a model ended its message. `pause`: send the turn back as it is and it goes on."""
+Api = Literal["anthropic-messages", "openai-responses", "openai-chat", "offline"]
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A model's wish to run a tool. `arguments` is the JSON text as the model wrote it, which may not parse."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Native(msgspec.Struct, frozen=True):
+    """The items of one assistant message exactly as `api` sent them: a JSON array."""
+
+    api: Api
+    items: msgspec.Raw
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message, immutable once it is complete.
+
+    `assistant` messages may carry `tool_calls`, and a `stop`; `tool` messages answer one call (`call_id`, `name`, `is_error`);
+    `user` messages may carry `context`, the caller's JSON object as JSON text, that the model reads before `content`.
+    """
+
+    id: str
+    role: Role
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    stop: ModelStop | None = None
+    call_id: str | None = None
+    name: str | None = None
+    is_error: bool = False
+    context: str | None = None
+    native: Native | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of one model call, or a sum of them.
+
+    `input_tokens` includes `cached_input_tokens` and `cache_write_tokens`; `output_tokens` includes `reasoning_tokens`.
+    None: the provider did not say, which is not zero.
+    """
+
+    input_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=_sum(self.input_tokens, other.input_tokens),
+            cached_input_tokens=_sum(self.cached_input_tokens, other.cached_input_tokens),
+            cache_write_tokens=_sum(self.cache_write_tokens, other.cache_write_tokens),
+            output_tokens=_sum(self.output_tokens, other.output_tokens),
+            reasoning_tokens=_sum(self.reasoning_tokens, other.reasoning_tokens),
+        )
+
+
+def _sum(a: int | None, b: int | None) -> int | None:
+    if a is None:
+        return b
+    return a if b is None else a + b
+
+
+JsonObject = dict[str, Any]

@@ -1,0 +1,112 @@
+"""Asking a model: the request, the chunks of its answer, and who answers.
+
+Two Protocols of the same shape. A `Target` is one model of one provider: the SDK adapters, and wrappers that belong to one
+attempt (tracing). A `Provider` answers for a whole route and is all that the runner sees: the router, and wrappers around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Literal, Protocol
+
+import msgspec
+
+from app.domain.errors import FailureKind
+from app.domain.messages import JsonObject, Message, ModelStop, Native, ToolCall, Usage
+from app.domain.tools import ToolSpec
+
+Reasoning = Literal["low", "medium", "high"]
+
+
+class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a model is given. `tool_choice` "none" keeps the tools in the request (the prefix stays byte-stable) but forbids calls."""
+
+    route: str
+    system: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: Literal["auto", "none"] = "auto"
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    reasoning: Reasoning | None = None
+    output_schema: JsonObject | None = None
+
+
+class TextDelta(msgspec.Struct, frozen=True):
+    """More text of the answer; never empty, never with a NUL."""
+
+    text: str
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True):
+    """More of the model's readable reasoning; shown live, never stored."""
+
+    text: str
+
+
+class Completed(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole answer; always the last chunk, exactly once. The text deltas spell `content`."""
+
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    stop: ModelStop
+    native: Native | None = None
+    usage: Usage | None = None
+    response_model: str = ""
+    response_id: str = ""
+
+
+ModelChunk = TextDelta | ReasoningDelta | Completed
+
+Outcome = Literal["ok", "cancelled"] | FailureKind
+
+
+class Attempt(msgspec.Struct, kw_only=True):
+    """One call to one target, filled in while it goes on so that what is known survives a cancel. Times are `time.monotonic()` seconds."""
+
+    number: int
+    provider: str
+    model: str
+    started: float
+    first_token: float | None = None
+    ended: float | None = None
+    outcome: Outcome | None = None
+    usage: Usage | None = None
+    response_model: str = ""
+    response_id: str = ""
+    finish: ModelStop | None = None
+
+
+class Recorder:
+    """Collects the attempts of one model call. Owned by the runner, filled by the router and the targets."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+
+    def open(self, provider: str, model: str, now: float) -> Attempt:
+        """Begin the next attempt, before its first byte leaves."""
+        attempt = Attempt(number=len(self.attempts) + 1, provider=provider, model=model, started=now)
+        self.attempts.append(attempt)
+        return attempt
+
+
+class Target(Protocol):
+    """One model of one provider."""
+
+    provider: str
+    model: str
+
+    def stream(self, request: ModelRequest, attempt: Attempt) -> AsyncIterator[ModelChunk]:
+        """Ask once. Ends with `Completed` or raises `ProviderError`; `attempt.usage` is kept up to date on the way.
+
+        Closing the iterator closes the provider's socket.
+        """
+        ...
+
+
+class Provider(Protocol):
+    """Whatever answers a route."""
+
+    def stream(self, request: ModelRequest, recorder: Recorder) -> AsyncIterator[ModelChunk]:
+        """Answer `request.route`, over as many attempts as it takes. Whoever opens the iterator closes it (`aclose`)."""
+        ...

@@ -1,0 +1,72 @@
+"""What the life of a run tells to whoever watches it (tracing, metrics, logs), and nothing more."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import msgspec
+
+from app.domain.events import RunFinished
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as its execution begins. `traceparent` is the W3C header of the request that made it; `queued` in seconds."""
+
+    run_id: str
+    session_id: str
+    tenant: str
+    user_id: str | None
+    agent: str
+    agent_version: str
+    route: str
+    attempt: int
+    traceparent: str | None
+    queued: float
+
+
+class RunTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds: the whole execution, and how much of it a model call or a tool was under way (overlaps counted once)."""
+
+    total: float
+    effects: float
+
+
+class RunWatch(Protocol):
+    """One execution being watched."""
+
+    def finished(self, event: RunFinished, response_model: str | None, times: RunTimes) -> None:
+        """The run reached its end and the end is stored."""
+        ...
+
+    def failed(self, error: BaseException) -> None:
+        """A fault of ours ended the execution; the traceback is the log's only copy."""
+        ...
+
+
+class RunObserver(Protocol):
+    """Watches runs of one process. Its methods are quick, never raise and never wait."""
+
+    def traceparent(self) -> str | None:
+        """The current trace context as a W3C header; None where nothing is traced."""
+        ...
+
+    def running(self, info: RunInfo) -> AbstractContextManager[RunWatch]:
+        """Entered when an execution begins, left when it ends; what runs inside belongs to its trace."""
+        ...
+
+    def unstarted(self, agent: str, event: RunFinished) -> None:
+        """A run ended that never began."""
+        ...
+
+    def fenced(self) -> None:
+        """A write of a stale owner was refused."""
+        ...
+
+    def stopped(self, seconds: float) -> None:
+        """A stop took that long from the call to the end of the run's effects."""
+        ...
+
+    def queue(self, depth: int, oldest_age: float) -> None:
+        """How many runs wait for an owner, and for how many seconds the oldest has."""
+        ...

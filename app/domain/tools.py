@@ -1,0 +1,80 @@
+"""Tools as the loop and the models see them. How they are declared and run is `app.tools`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from app.domain.messages import JsonObject, ToolCall
+
+Risk = Literal["low", "medium", "high", "critical"]
+RISKS: tuple[Risk, ...] = ("low", "medium", "high", "critical")
+Effect = Literal["read", "idempotent", "write"]
+ToolStatus = Literal["ok", "error", "timeout", "denied", "cancelled", "outcome_unknown"]
+
+
+class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model is told of a tool (`name`, `description`, `schema`: JSON Schema of its arguments), and what policy needs. `timeout` in seconds."""
+
+    name: str
+    description: str
+    schema: JsonObject
+    risk: Risk = "high"
+    effect: Effect = "write"
+    timeout: float = 30.0
+    retry: int = 0
+
+
+class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of one call. `result` is JSON: what the tool returned, or a sentence that tells the model what went wrong."""
+
+    call_id: str
+    name: str
+    status: ToolStatus
+    result: msgspec.Raw
+
+    @property
+    def text(self) -> str:
+        """What the model reads: a string as it is, anything else as JSON."""
+        return result_text(self.result)
+
+
+def result_text(result: msgspec.Raw) -> str:
+    """The model's reading of a tool's JSON result."""
+    data = bytes(result)
+    return msgspec.json.decode(data, type=str) if data.startswith(b'"') else data.decode()
+
+
+class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tool may know of the run that calls it. A tool asks for it by a parameter of this type.
+
+    `idempotency_key` is the same for every repetition of this call; `deadline` is `time.monotonic()` seconds;
+    `emit(name, data)` shows progress in the run's stream.
+    """
+
+    run_id: str
+    session_id: str
+    tenant: str
+    user_id: str | None
+    call_id: str
+    idempotency_key: str
+    deadline: float
+    emit: Callable[[str, Any], Awaitable[None]]
+
+
+class Toolbox(Protocol):
+    """Every tool of a workspace."""
+
+    def specs(self, names: Sequence[str]) -> tuple[ToolSpec, ...]:
+        """The tools of these names, in that order. Raises KeyError with the first unknown name."""
+        ...
+
+    async def run(self, spec: ToolSpec | None, call: ToolCall, context: ToolContext) -> ToolResult:
+        """Decode and validate the arguments, then run the tool within its timeout and the context's deadline.
+
+        `spec` None: the agent has no tool of that name, which the model is told. Whatever goes wrong is a result that is
+        not `ok`; only cancellation is raised.
+        """
+        ...
