@@ -17,7 +17,7 @@ from app.domain.tools import ToolStatus
 
 
 class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
-    """The run was accepted. `input` and `context` are the caller's JSON."""
+    """The run was accepted. `input` and `context` are the caller's JSON; `preface` is what the model reads of the context."""
 
     run_id: str
     session_id: str
@@ -26,6 +26,7 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str
     input: Any
     context: dict[str, Any] | None = None
+    preface: str | None = None
     user_id: str | None = None
 
 
@@ -99,7 +100,7 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
-    """The one terminal event."""
+    """The one terminal event. `model` is the last that answered; `duration_ms` counts execution, `queue_ms` the wait before it."""
 
     status: RunStatus
     stop_reason: StopReason
@@ -108,6 +109,11 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None
     iterations: int
     error: RunFailure | None = None
+    model: str | None = None
+    duration_ms: float = 0.0
+    queue_ms: float = 0.0
+    cached: bool = False
+    degraded: bool = False
 
 
 Event = (

@@ -6,7 +6,7 @@ attempt (tracing). A `Provider` answers for a whole route and is all that the ru
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Literal, Protocol
 
 import msgspec
@@ -96,7 +96,7 @@ class Target(Protocol):
     provider: str
     model: str
 
-    def stream(self, request: ModelRequest, attempt: Attempt) -> AsyncIterator[ModelChunk]:
+    def stream(self, request: ModelRequest, attempt: Attempt) -> AsyncGenerator[ModelChunk, None]:
         """Ask once. Ends with `Completed` or raises `ProviderError`; `attempt.usage` is kept up to date on the way.
 
         Closing the iterator closes the provider's socket.
@@ -107,6 +107,6 @@ class Target(Protocol):
 class Provider(Protocol):
     """Whatever answers a route."""
 
-    def stream(self, request: ModelRequest, recorder: Recorder) -> AsyncIterator[ModelChunk]:
+    def stream(self, request: ModelRequest, recorder: Recorder) -> AsyncGenerator[ModelChunk, None]:
         """Answer `request.route`, over as many attempts as it takes. Whoever opens the iterator closes it (`aclose`)."""
         ...

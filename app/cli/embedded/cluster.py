@@ -1,0 +1,283 @@
+"""The data folder and the server on it.
+
+    owner.lock, owner.json, server.lock    see `ownership`
+    postgres/                              PostgreSQL's own folder
+    postgres.log, postgres.log.1           what this start's and the last start's server said
+
+Nobody comes in but the user of the folder: no TCP, a socket in a folder of mode 0700, and behind it `trust`; a host
+connection would need a password, and no role has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+import msgspec
+
+from app.cli.embedded.ownership import (
+    DataFolderInUse,
+    clear_record,
+    read_record,
+    this_process,
+    try_lock,
+    write_record,
+)
+from app.cli.embedded.server import EmbeddedPostgresError, Process, Programs, choose_programs, find_programs, start
+from app.domain.errors import DatabaseUnavailable
+from app.storage.postgres.pool import connect
+
+_PORT = 5432
+_LONGEST_SOCKET = 103
+"""Bytes of a socket's path that every Unix takes (Linux 107, macOS 103)."""
+_LOCALE = {"C": ["--locale=C"], "builtin": ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]}
+
+
+@asynccontextmanager
+async def embedded_postgres(
+    data_dir: Path,
+    *,
+    exclusive: bool,
+    bin_dir: Path | None = None,
+    wait: float = 10.0,
+    start_timeout: float = 120.0,
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[str]:
+    """The DSN of a running PostgreSQL on that data folder, which is made where it is missing.
+
+    The first process that comes owns the server and ends it at the end of the block. `exclusive`: only as its owner;
+    otherwise a server that another process owns will do. Who finds the folder taken (or its last server still shutting
+    down) waits up to `wait` seconds and then raises `DataFolderInUse`. A server may take `start_timeout` seconds to
+    recover. `settings` are PostgreSQL's own. Must be entered on the main thread. Raises `EmbeddedPostgresError`.
+    """
+    if sys.platform == "win32":
+        raise EmbeddedPostgresError("the embedded PostgreSQL needs Unix sockets: set DATABASE_URL on Windows")
+    folder = _made(data_dir)
+    deadline = time.monotonic() + wait
+    while True:
+        with _our_words(folder):
+            lock = try_lock(folder / "owner.lock")
+        if lock is not None:
+            try:
+                async with _owned(folder, bin_dir, deadline, start_timeout, settings or {}) as dsn:
+                    yield dsn
+            finally:
+                os.close(lock)
+            return
+        holder = read_record(folder)
+        if not exclusive and holder and holder.dsn and await _answers(holder.dsn):
+            yield holder.dsn
+            return
+        if time.monotonic() >= deadline:
+            who = f"process {holder.pid} ({holder.command})" if holder else "another process"
+            raise DataFolderInUse(f"the data folder {folder} is in use by {who}")
+        await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def _owned(
+    folder: Path, bin_dir: Path | None, deadline: float, start_timeout: float, settings: Mapping[str, str]
+) -> AsyncIterator[str]:
+    """The server of a folder whose lock we hold, from its start to its end."""
+    last, record = read_record(folder), this_process()
+    if last and last.sockets:
+        shutil.rmtree(last.sockets, ignore_errors=True)
+    write_record(folder, record)
+    async with _no_server(folder, deadline) as server_lock:
+        with _our_words(folder):
+            programs = await choose_programs(find_programs(bin_dir), os.stat(folder).st_uid)
+            sockets = _socket_folder()
+        record = msgspec.structs.replace(record, sockets=str(sockets), dsn=None)
+        write_record(folder, record)
+        try:
+            with _our_words(folder), _new_log(folder) as log:
+                _give(folder, sockets, programs.uid)
+                await _prepare(folder, programs, settings, log, server_lock)
+                server = _serve(folder, programs, sockets, settings, log, server_lock)
+        except BaseException:
+            _forget(folder, sockets)
+            raise
+    dsn = f"postgresql://postgres@/postgres?host={quote(str(sockets))}&port={_PORT}"
+    try:
+        await _ready(server, dsn, folder, start_timeout)
+        write_record(folder, msgspec.structs.replace(record, dsn=dsn))
+        yield dsn
+    finally:
+        clear_record(folder)
+        try:
+            await server.stop()
+        finally:
+            _forget(folder, sockets)
+
+
+def _forget(folder: Path, sockets: Path) -> None:
+    clear_record(folder)
+    shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _made(data_dir: Path) -> Path:
+    folder = data_dir.absolute()
+    with _our_words(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _our_words(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EmbeddedPostgresError(f"the data folder {folder} cannot be used: {error}") from error
+
+
+@asynccontextmanager
+async def _no_server(folder: Path, deadline: float) -> AsyncIterator[int]:
+    """The lock that says that no server of ours runs on the folder; whoever inherits it keeps it."""
+    while (lock := try_lock(folder / "server.lock")) is None:
+        if time.monotonic() >= deadline:
+            raise DataFolderInUse(
+                f"the PostgreSQL of an earlier process (pid {_postmaster(folder)}) still shuts down on {folder}: try again"
+            )
+        await asyncio.sleep(0.02)
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _postmaster(folder: Path) -> int | None:
+    """The pid that PostgreSQL's own pid file names."""
+    try:
+        return int((folder / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _runs_on(pid: int, data: Path) -> bool:
+    """Whether that process is a PostgreSQL on that folder, and not somebody who got the pid of a dead one."""
+    if Path("/proc/self/cwd").exists():
+        try:
+            return Path(f"/proc/{pid}/cwd").readlink() == data.resolve()
+        except OSError:
+            return False
+    shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607 - ps of the system
+    return str(data) in shown.stdout
+
+
+def _socket_folder() -> Path:
+    """A new folder of mode 0700 that is short enough for a socket."""
+    for place in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes a folder of our own in it
+        if len(os.fsencode(place)) + len("/steadyhand-12345678/.s.PGSQL.65535") <= _LONGEST_SOCKET:
+            return Path(tempfile.mkdtemp(prefix="steadyhand-", dir=place))
+    raise AssertionError("one of the two is short enough")
+
+
+def _new_log(folder: Path) -> IO[bytes]:
+    """An empty log; the last start's is kept beside it, older ones go."""
+    log = folder / "postgres.log"
+    if log.exists():
+        log.replace(folder / "postgres.log.1")
+    return open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", closefd=True)
+
+
+def _give(folder: Path, sockets: Path, uid: int | None) -> None:
+    """Make everything belong to the uid that the programs run as, where that is not our own."""
+    if uid is None:
+        return
+    everything = folder.rglob("*") if folder.stat().st_uid != uid else folder.iterdir()
+    for path in (sockets, folder, *everything):
+        os.chown(path, uid, -1, follow_symlinks=False)
+
+
+async def _prepare(
+    folder: Path, programs: Programs, settings: Mapping[str, str], log: IO[bytes], server_lock: int
+) -> None:
+    """PostgreSQL's folder is whole, of our major, and nobody runs on it."""
+    data = folder / "postgres"
+    half_made = folder / "postgres.new"
+    if half_made.exists():
+        await asyncio.to_thread(shutil.rmtree, half_made)
+    if not data.exists():
+        command: list[str | Path] = [
+            programs.folder / "initdb", "-D", half_made, "-U", "postgres", "-E", "UTF8", "--data-checksums",
+            "--auth-local=trust", "--auth-host=scram-sha-256",
+            *_LOCALE["builtin" if programs.major >= 17 else "C"],
+            *(["--no-sync"] if settings.get("fsync") == "off" else []),
+        ]  # fmt: skip
+        if await start(command, identity=programs.identity, output=log, keep=[server_lock]).wait() != 0:
+            raise EmbeddedPostgresError(f"initdb failed on {folder}:\n{_tail(folder)}")
+        half_made.rename(data)
+    try:
+        major = int((data / "PG_VERSION").read_text())
+    except (FileNotFoundError, ValueError):
+        raise EmbeddedPostgresError(f"{data} is not a folder of PostgreSQL: move it away") from None
+    if major != programs.major:
+        raise EmbeddedPostgresError(_move(data, major, programs))
+    pid = _postmaster(folder)
+    if pid is not None:
+        if _runs_on(pid, data):
+            raise DataFolderInUse(f"PostgreSQL (pid {pid}) was started on {data} by somebody else: stop it first")
+        (data / "postmaster.pid").unlink()
+
+
+def _move(data: Path, major: int, programs: Programs) -> str:
+    old = data.with_name(f"postgres-{major}")
+    return (
+        f"{data} was written by PostgreSQL {major}, and this is PostgreSQL {programs.major}. With the programs of both "
+        f"({major}'s in OLD), as the user of the folder, not as root:\n"
+        f"  mv {data} {old}\n"
+        f"  {programs.folder}/initdb -D {data} -U postgres -E UTF8 --locale=C --data-checksums --auth-local=trust --auth-host=scram-sha-256\n"
+        f"  cd {data.parent} && {programs.folder}/pg_upgrade -U postgres -b OLD -B {programs.folder} -d {old} -D {data}"
+    )
+
+
+def _serve(
+    folder: Path, programs: Programs, sockets: Path, settings: Mapping[str, str], log: IO[bytes], server_lock: int
+) -> Process:
+    options = {
+        "listen_addresses": "",
+        "unix_socket_directories": f'"{sockets}"',
+        "unix_socket_permissions": "0700",
+        "port": str(_PORT),
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        **settings,
+    }
+    arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    command: list[str | Path] = [programs.folder / "postgres", "-D", folder / "postgres", *arguments]
+    return start(command, identity=programs.identity, output=log, keep=[server_lock])
+
+
+async def _answers(dsn: str) -> bool:
+    try:
+        connection = await connect(dsn)
+    except DatabaseUnavailable:
+        return False
+    await connection.close()
+    return True
+
+
+async def _ready(server: Process, dsn: str, folder: Path, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not await _answers(dsn):
+        if server.ended():
+            raise EmbeddedPostgresError(f"PostgreSQL did not start on {folder}:\n{_tail(folder)}")
+        if time.monotonic() >= deadline:
+            raise EmbeddedPostgresError(f"PostgreSQL is not ready after {timeout:g} s on {folder}:\n{_tail(folder)}")
+        await asyncio.sleep(0.02)
+
+
+def _tail(folder: Path) -> str:
+    """The last lines of the server's log."""
+    text = (folder / "postgres.log").read_text(errors="replace")
+    return "\n".join(text.splitlines()[-15:])

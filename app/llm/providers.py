@@ -1,0 +1,85 @@
+"""Providers by their settings: one SDK client each, and a target for every model of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from app.llm import anthropic_messages, openai_chat, openai_responses
+from app.llm.anthropic import AnthropicClient
+from app.llm.openai_client import OpenAIClient
+from app.llm.target import Api, ModelTarget
+
+if TYPE_CHECKING:
+    import httpx2
+
+ProviderKind = Literal["openai", "anthropic"]
+OpenAIApi = Literal["responses", "chat"]
+
+OPENAI_URL = "https://api.openai.com/v1"
+ANTHROPIC_URL = "https://api.anthropic.com"
+
+
+class ModelProvider:
+    """One account at one vendor. Its client connects on first use; `aclose` ends its connections."""
+
+    def __init__(self, *, name: str, client: OpenAIClient | AnthropicClient, api: Api, base_url: str) -> None:
+        self.name = name
+        self.base_url = base_url
+        self._client = client
+        self._api = api
+
+    def target(self, model: str) -> ModelTarget:
+        """One model of it."""
+        return ModelTarget(provider=self.name, model=model, client=self._client, api=self._api)
+
+    async def warm(self) -> None:
+        """The SDK is imported (in a thread) and the client built, so that the first call is not the one that waits."""
+        await self._client.warm()
+
+    async def aclose(self) -> None:
+        """Its connections are closed."""
+        await self._client.aclose()
+
+
+def effective_base_url(kind: ProviderKind, base_url: str, environ: Mapping[str, str]) -> str:
+    """Where requests go: the setting, else the SDK's own variable, else the vendor."""
+    if kind == "anthropic":
+        return base_url or environ.get("ANTHROPIC_BASE_URL") or ANTHROPIC_URL
+    return base_url or environ.get("OPENAI_BASE_URL") or OPENAI_URL
+
+
+def is_openai_host(base_url: str) -> bool:
+    """Whether OpenAI itself answers there, regional hosts included."""
+    host = urlsplit(base_url).hostname or ""
+    return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+
+def open_provider(
+    *,
+    name: str,
+    kind: ProviderKind,
+    api: OpenAIApi | None = None,
+    api_key: str | None,
+    base_url: str,
+    environ: Mapping[str, str],
+    http_client: httpx2.AsyncClient | None = None,
+) -> ModelProvider:
+    """A provider as the settings name it; nothing is imported or connected yet.
+
+    `api` None: Responses at OpenAI's own host, Chat Completions anywhere else. `http_client` replaces the SDK's and is
+    closed with the provider.
+    """
+    url = effective_base_url(kind, base_url, environ)
+    if kind == "anthropic":
+        anthropic = AnthropicClient(api_key=api_key, base_url=url, http_client=http_client)
+        return ModelProvider(name=name, client=anthropic, api=anthropic_messages.API, base_url=url)
+    own_host = is_openai_host(url)
+    responses = api == "responses" or (api is None and own_host)
+    return ModelProvider(
+        name=name,
+        client=OpenAIClient(api_key=api_key, base_url=url, http_client=http_client),
+        api=openai_responses.API if responses else openai_chat.api(own_host=own_host),
+        base_url=url,
+    )

@@ -1,0 +1,141 @@
+"""One model behind one SDK client: a `Target`. What differs between the APIs is an `Api`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from app.domain.errors import ProviderError
+from app.domain.models import Attempt, Completed, ModelChunk, ModelRequest
+from app.llm.answers import Answer
+from app.llm.limits import DRAIN_TIME, MAX_BODY
+from app.llm.sse import Decoder, Frame
+
+if TYPE_CHECKING:
+    import httpx2
+
+STREAM_TYPES = ("", "text/event-stream", "text/plain", "application/octet-stream")
+"""Content types that are read as a stream: compatible servers send more than the right one."""
+
+
+class Client(Protocol):
+    """An SDK's client."""
+
+    async def post(self, path: str, content: bytes, headers: Mapping[str, str]) -> httpx2.Response:
+        """The answer as soon as its headers are there. Raises ProviderError."""
+        ...
+
+
+class Reading(Protocol):
+    """One answer being read, without I/O. Both ways in fill the `Answer` that the reading was made for, and raise ProviderError."""
+
+    def frame(self, frame: Frame) -> bool:
+        """Take in the next event; True once the answer is whole."""
+        ...
+
+    def body(self, data: bytes) -> None:
+        """Take in the whole answer as one JSON document."""
+        ...
+
+    def completed(self) -> Completed:
+        """The whole answer, once one of the above has said so."""
+        ...
+
+
+class Api(msgspec.Struct, frozen=True):
+    """One vendor API: where requests go, how one is written (body and its own headers), and how an answer is read."""
+
+    path: str
+    write: Callable[[ModelRequest, str], tuple[bytes, dict[str, str]]]
+    read: Callable[[Answer], Reading]
+
+
+class ModelTarget:
+    """One model of one provider."""
+
+    def __init__(self, *, provider: str, model: str, client: Client, api: Api) -> None:
+        self.provider = provider
+        self.model = model
+        self._client = client
+        self._api = api
+
+    async def stream(self, request: ModelRequest, attempt: Attempt) -> AsyncGenerator[ModelChunk, None]:
+        """Ask once. Text that came in one network read is one delta; an empty ReasoningDelta says that the model is at work.
+
+        Ends with `Completed` or raises ProviderError. However it ends, the answer is closed; its connection is used again
+        only if the whole body came.
+        """
+        try:
+            content, headers = self._api.write(request, self.model)
+            response = await self._client.post(self._api.path, content, {"Accept": "text/event-stream", **headers})
+            try:
+                answer = Answer(attempt)
+                async with aclosing(_read(response, self._api.read(answer), answer)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            finally:
+                await response.aclose()
+        except ProviderError as error:
+            error.provider, error.model = self.provider, self.model
+            raise
+
+
+async def _read(response: httpx2.Response, reading: Reading, answer: Answer) -> AsyncGenerator[ModelChunk, None]:
+    content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    async with aclosing(_bytes(response)) as pieces:
+        if content_type == "application/json" or content_type.endswith("+json"):
+            reading.body(await _whole(pieces))
+            for chunk in answer.take():
+                yield chunk
+        elif content_type in STREAM_TYPES:
+            decoder = Decoder()
+            whole = False
+            async for piece in pieces:
+                for frame in decoder.feed(piece):
+                    whole = whole or reading.frame(frame)
+                for chunk in answer.take():
+                    yield chunk
+                if whole:
+                    await _drain(pieces)
+                    break
+            else:
+                whole = any(reading.frame(frame) for frame in decoder.end())
+                for chunk in answer.take():
+                    yield chunk
+            if not whole:
+                raise ProviderError("stream_broken", "the stream ended before its terminal event", status=200)
+        else:
+            raise ProviderError("stream_broken", f"the answer is {content_type[:60]}, not a stream", status=200)
+    yield reading.completed()
+
+
+async def _bytes(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
+    """The decoded body. A connection that breaks is a ProviderError, whatever the transport calls it."""
+    try:
+        async for piece in response.aiter_bytes():
+            yield piece
+    except Exception as error:
+        raise ProviderError("stream_broken", f"the connection broke: {type(error).__name__}", status=200) from error
+
+
+async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > MAX_BODY:
+            raise ProviderError("stream_broken", f"the answer is larger than {MAX_BODY} bytes", status=200)
+    return bytes(body)
+
+
+async def _drain(pieces: AsyncIterator[bytes]) -> None:
+    """The end of the body was read, or was not worth waiting for; nothing after a whole answer can make it worse."""
+    try:
+        async with asyncio.timeout(DRAIN_TIME):
+            async for _ in pieces:
+                pass
+    except (TimeoutError, ProviderError):
+        return

@@ -1,0 +1,1 @@
+"""Prompts: versions, variables, and what the model reads of them."""

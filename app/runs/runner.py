@@ -1,0 +1,353 @@
+"""Performs what `decide` says, for one run at a time: write down, do, write down, decide again.
+
+Effects run inside `async with stop`, writes outside of it: a deadline or a stop ends what the run is doing, never the
+record of what it did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from app.agent import context
+from app.agent.decide import CallModel, CallTools, Finish, decide
+from app.agent.endings import FAULT, ending
+from app.domain import events as ev
+from app.domain.agents import Agent
+from app.domain.errors import DatabaseUnavailable, Fenced, ProviderError, RunStopped
+from app.domain.fold import RunState, conversation
+from app.domain.messages import Message, ToolCall
+from app.domain.models import Attempt, Completed, Provider, Recorder, TextDelta
+from app.domain.observers import RunInfo, RunObserver, RunTimes
+from app.domain.stores import Owned, RunStore
+from app.domain.tools import Toolbox, ToolContext, ToolResult
+from app.runs.ids import new_id
+from app.runs.journal import Entry, Journal
+from app.runs.live import Feed, Feeds
+from app.runs.stop import Stop
+
+log = logging.getLogger(__name__)
+
+TOOL_GRACE = 5.0
+"""Seconds that a stopped tool has to end before its outcome is written without it."""
+HISTORY_PAUSE = 0.25
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is ours to execute: who owns it, its resolved agent and system text, and the event it began with."""
+
+    owned: Owned
+    agent: Agent
+    system: str
+    created: ev.RunCreated
+
+
+class Runner:
+    """Executes runs. Stateless between them, safe for any number at once."""
+
+    def __init__(
+        self, *, store: RunStore, provider: Provider, toolbox: Toolbox, observer: RunObserver, feeds: Feeds
+    ) -> None:
+        self._store = store
+        self._provider = provider
+        self._toolbox = toolbox
+        self._observer = observer
+        self._feeds = feeds
+
+    async def execute(self, job: Job, stop: Stop) -> None:
+        """Bring the run to its end. Returns when its terminal event is stored, or when it turned out not to be ours."""
+        owned = job.owned
+        feed = self._feeds.open(owned.run_id)
+        journal = Journal(store=self._store, feed=feed, run_id=owned.run_id, epoch=owned.epoch, last_seq=owned.last_seq)
+        info = RunInfo(
+            run_id=owned.run_id,
+            session_id=owned.session_id,
+            tenant=owned.tenant,
+            user_id=owned.user_id,
+            agent=owned.agent,
+            agent_version=owned.agent_version,
+            route=job.agent.model,
+            attempt=owned.attempt,
+            traceparent=owned.traceparent,
+            queued=owned.queued,
+        )
+        began = time.monotonic()
+        with self._observer.running(info) as watch:
+            execution = _Execution(
+                job=job,
+                stop=stop,
+                journal=journal,
+                feed=feed,
+                provider=self._provider,
+                toolbox=self._toolbox,
+                began=began,
+            )
+            try:
+                try:
+                    await execution.run(await self._history(owned))
+                except Fenced:
+                    raise
+                except Exception as error:  # noqa: BLE001  # the run must end, whatever the fault
+                    watch.failed(error)
+                    await execution.finish(FAULT)
+            except Fenced:
+                self._observer.fenced()
+                log.warning("another owner has the run; stopped writing")
+                return
+            assert execution.finished is not None
+            if stop.called_at is not None:
+                self._observer.stopped(time.monotonic() - stop.called_at)
+            times = RunTimes(total=time.monotonic() - began, effects=stop.effects)
+            watch.finished(execution.finished, execution.finished.model, times)
+        self._feeds.end(owned.run_id, execution.finished)
+
+    async def _history(self, owned: Owned) -> tuple[Message, ...]:
+        if owned.turn == 1:
+            return ()
+        while True:
+            try:
+                runs = await self._store.history(owned.tenant, owned.session_id, owned.session_epoch, owned.turn)
+            except DatabaseUnavailable:
+                await asyncio.sleep(HISTORY_PAUSE)
+            else:
+                return conversation(runs)
+
+
+class _Execution:
+    """One run being executed: its state, and what is done but not yet written."""
+
+    def __init__(
+        self,
+        *,
+        job: Job,
+        stop: Stop,
+        journal: Journal,
+        feed: Feed,
+        provider: Provider,
+        toolbox: Toolbox,
+        began: float,
+    ) -> None:
+        self._job = job
+        self._stop = stop
+        self._journal = journal
+        self._feed = feed
+        self._provider = provider
+        self._toolbox = toolbox
+        self._began = began
+        self._state = RunState(agent=job.agent, system=job.system, history=())
+        self._pending: list[Entry] = []
+        self.finished: ev.RunFinished | None = None
+
+    async def run(self, history: tuple[Message, ...]) -> None:
+        self._state = state = RunState(agent=self._job.agent, system=self._job.system, history=history)
+        state.apply(self._job.created)
+        while True:
+            decision = decide(state)
+            if isinstance(decision, Finish):
+                break
+            try:
+                if isinstance(decision, CallModel):
+                    await self._call_model(decision)
+                else:
+                    await self._call_tools(decision)
+            except (RunStopped, ProviderError) as error:
+                decision = ending(error)
+                break
+        await self.finish(decision)
+
+    async def finish(self, end: Finish) -> None:
+        """Write the run's end, and with it whatever was not written yet."""
+        state = self._state
+        finished = ev.RunFinished(
+            status=end.status,
+            stop_reason=end.stop_reason,
+            output=end.output,
+            usage=state.usage,
+            cost_usd=None,
+            iterations=state.iterations,
+            error=end.error,
+            model=state.model,
+            duration_ms=_ms(time.monotonic() - self._began),
+            queue_ms=_ms(self._job.owned.queued),
+        )
+        pending, self._pending = self._pending, []
+        await self._journal.append(pending, finished)
+        self.finished = finished
+
+    def _add(self, event: ev.Event, private: bytes | None = None) -> None:
+        """Take an event into the state; it is written with the next flush."""
+        self._state.apply(event, private)
+        self._pending.append(Entry(event, private))
+
+    async def _flush(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, []
+            await self._journal.append(pending)
+
+    async def _call_model(self, decision: CallModel) -> None:
+        if decision.rejects is not None:
+            self._add(ev.MessageReset(message_id=decision.rejects))
+        request = context.build(self._state, decision.tools)
+        await self._flush()
+        message_id = new_id("msg")
+        feed = self._feed
+        feed.begin(message_id)
+        recorder = Recorder()
+        completed: Completed | None = None
+        try:
+            async with self._stop, aclosing(self._provider.stream(request, recorder)) as chunks:
+                async for chunk in chunks:
+                    if isinstance(chunk, TextDelta):
+                        feed.text(chunk.text)
+                    elif isinstance(chunk, Completed):
+                        completed = chunk
+                    else:
+                        feed.reason(chunk.text)
+            assert completed is not None, "a provider ended without Completed"
+            message = _message(message_id, completed, may_call=decision.tools == "auto")
+            private = msgspec.json.encode(message.native) if message.native is not None else None
+            self._state.add(message)
+            self._pending.append(Entry(ev.MessageCompleted(message=ev.visible(message)), private))
+        finally:
+            for attempt in recorder.attempts:
+                self._add(_usage(attempt, request.route))
+
+    async def _call_tools(self, decision: CallTools) -> None:
+        agent = self._job.agent
+        for call, reason in decision.denied:
+            result = ToolResult(call_id=call.id, name=call.name, status="denied", result=raw_text(reason))
+            self._add(_tool_finished(result, 0.0))
+        for call in decision.calls:
+            started = ev.ToolStarted(call_id=call.id, name=call.name, arguments=_arguments(call.arguments))
+            self._pending.append(Entry(started))
+        await self._flush()
+        began = time.monotonic()
+        running = {
+            asyncio.create_task(self._toolbox.run(agent.tool(call.name), call, self._tool_context(call))): call
+            for call in decision.calls
+        }
+        try:
+            while running:
+                async with self._stop:
+                    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    del running[task]
+                    self._add(_tool_finished(task.result(), time.monotonic() - began))
+                await self._flush()
+        except RunStopped:
+            await self._abandon(running, began)
+            raise
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def _abandon(self, running: Mapping[asyncio.Task[ToolResult], ToolCall], began: float) -> None:
+        """Stop the tools and write down how each ended; a `write` that was under way may have taken effect."""
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=TOOL_GRACE)
+        for task, call in running.items():
+            if task.done() and not task.cancelled() and task.exception() is None:
+                result = task.result()
+            else:
+                spec = self._job.agent.tool(call.name)
+                unknown = spec is not None and spec.effect == "write"
+                result = ToolResult(
+                    call_id=call.id,
+                    name=call.name,
+                    status="outcome_unknown" if unknown else "cancelled",
+                    result=raw_text("The run was stopped while this tool was running."),
+                )
+            self._add(_tool_finished(result, time.monotonic() - began))
+
+    def _tool_context(self, call: ToolCall) -> ToolContext:
+        owned = self._job.owned
+        return ToolContext(
+            run_id=owned.run_id,
+            session_id=owned.session_id,
+            tenant=owned.tenant,
+            user_id=owned.user_id,
+            call_id=call.id,
+            idempotency_key=f"{owned.run_id}:{call.id}",
+            deadline=self._stop.deadline,
+            emit=partial(self._progress, call.id),
+        )
+
+    async def _progress(self, call_id: str, name: str, data: Any) -> None:
+        await self._journal.append([Entry(ev.ToolProgress(call_id=call_id, name=name, data=data))])
+
+
+def _message(message_id: str, completed: Completed, *, may_call: bool) -> Message:
+    """The assistant's message. Calls that must not be made are dropped, and so are the provider's own items that hold them."""
+    calls = completed.tool_calls if may_call and completed.stop not in ("refusal", "content_filter") else ()
+    named = _distinct(calls)
+    return Message(
+        id=message_id,
+        role="assistant",
+        content=completed.content,
+        tool_calls=named,
+        stop=completed.stop,
+        native=completed.native if named == completed.tool_calls else None,
+    )
+
+
+def _distinct(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    """The calls under ids that are there and differ: some compatible servers send empty or repeated ones."""
+    seen: set[str] = set()
+    distinct: list[ToolCall] = []
+    for call in calls:
+        if not call.id or call.id in seen:
+            call = ToolCall(new_id("call"), call.name, call.arguments)
+        seen.add(call.id)
+        distinct.append(call)
+    return tuple(distinct)
+
+
+def _usage(attempt: Attempt, route: str) -> ev.UsageRecorded:
+    ended = attempt.ended if attempt.ended is not None else time.monotonic()
+    first = attempt.first_token
+    return ev.UsageRecorded(
+        attempt=attempt.number,
+        route=route,
+        provider=attempt.provider,
+        model=attempt.response_model or attempt.model,
+        outcome=attempt.outcome or "cancelled",
+        usage=attempt.usage,
+        cost_usd=None,
+        duration_ms=_ms(ended - attempt.started),
+        time_to_first_token_ms=None if first is None else _ms(first - attempt.started),
+        finish=attempt.finish,
+    )
+
+
+def _tool_finished(result: ToolResult, seconds: float) -> ev.ToolFinished:
+    return ev.ToolFinished(
+        call_id=result.call_id, name=result.name, status=result.status, result=result.result, duration_ms=_ms(seconds)
+    )
+
+
+def _arguments(text: str) -> Any:
+    """The call's arguments as JSON, or the text itself where it is none. No text at all is no arguments."""
+    if not text.strip():
+        return {}
+    try:
+        return msgspec.json.decode(text.encode())
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return text
+
+
+def raw_text(text: str) -> msgspec.Raw:
+    """A sentence for the model as a tool's JSON result."""
+    return msgspec.Raw(msgspec.json.encode(text))
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -1,0 +1,316 @@
+"""All that the outside may do with runs and sessions. The HTTP edge, the terminal and tests call this and nothing below it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from app.agent.decide import Finish
+from app.agent.endings import stopped
+from app.domain import events as ev
+from app.domain.errors import DatabaseUnavailable, FieldError, RequestError, StopCause
+from app.domain.fold import Conversation
+from app.domain.messages import JsonObject, Message
+from app.domain.observers import RunObserver
+from app.domain.principals import Principal
+from app.domain.runs import TERMINAL, Run
+from app.domain.stores import Head, NewEvent, NewRun, Owned, RunFilter, RunStore, Session
+from app.runs.agents import Agents
+from app.runs.ids import new_id
+from app.runs.live import Feed, Feeds
+from app.runs.runner import Job
+from app.runs.steps import Step, steps
+from app.runs.stream import Cursor, Item, Reader, check_cursor
+from app.runs.worker import PAGE, Render, Worker
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+ANSWER_GRACE = 2.0
+"""Seconds after the caller's timeout in which the run's own end may still arrive."""
+_EVERY_TURN = 2**31 - 1
+_FIRST_ATTEMPT = msgspec.json.encode(ev.RunStarted(attempt=1))
+
+
+class StartRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A wish for a run. `input` is any JSON; `timeout`: seconds until the caller stops waiting."""
+
+    input: Any
+    agent: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    context: JsonObject | None = None
+    timeout: float | None = None
+    tags: dict[str, str] = {}
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was accepted; `feed` is its live end."""
+
+    run_id: str
+    session_id: str
+    agent: str
+    agent_version: str
+    feed: Feed
+    timeout: float | None
+
+
+class RunService:
+    """Starts, reads, follows and stops runs. Safe for concurrent use."""
+
+    def __init__(
+        self, *, store: RunStore, agents: Agents, worker: Worker, feeds: Feeds, render: Render, observer: RunObserver
+    ) -> None:
+        self._store = store
+        self._agents = agents
+        self._worker = worker
+        self._feeds = feeds
+        self._render = render
+        self._observer = observer
+
+    @property
+    def agents(self) -> Agents:
+        """The agents that can be asked."""
+        return self._agents
+
+    async def start(self, principal: Principal, wanted: StartRun) -> Started:
+        """Accept a run: it is stored, and begins at once where its session is idle and a slot is free.
+
+        Raises `RequestError` for an unknown agent, a bad session id, a context that does not fit the prompt, somebody
+        else's session, and while this process is closing.
+        """
+        if self._worker.draining:
+            raise RequestError("not_ready", "The service is shutting down. Send the request again in a moment.")
+        agent = self._agents.get(wanted.agent)
+        session_id = _session_id(wanted.session_id)
+        system, unused = self._render(agent, wanted.context or {})
+        created = ev.RunCreated(
+            run_id=new_id("run"),
+            session_id=session_id,
+            agent=agent.name,
+            agent_version=agent.version,
+            message_id=new_id("msg"),
+            input=wanted.input,
+            context=wanted.context,
+            preface=msgspec.json.encode(unused).decode() if unused else None,
+            user_id=wanted.user_id or principal.user,
+        )
+        run = NewRun(
+            id=created.run_id,
+            session_id=session_id,
+            user_id=created.user_id,
+            agent=agent.name,
+            agent_version=agent.version,
+            tags=wanted.tags,
+            created=msgspec.json.encode(created),
+            timeout=wanted.timeout,
+            traceparent=self._observer.traceparent(),
+        )
+        slot = self._worker.reserve()
+        try:
+            accepted = await self._store.start(principal, run, slot=slot)
+            if accepted is None:
+                raise RequestError("not_found", f"There is no session {session_id!r}.")
+            feed = self._feeds.hold(run.id)
+            feed.publish([ev.StoredEvent(seq=1, name="run.created", payload=run.created)])
+            if accepted.status == "running":
+                feed.publish([ev.StoredEvent(seq=2, name="run.started", payload=_FIRST_ATTEMPT)])
+                owned = Owned(
+                    run_id=run.id,
+                    tenant=principal.tenant,
+                    user_id=accepted.user_id,
+                    session_id=session_id,
+                    session_epoch=accepted.session_epoch,
+                    turn=accepted.turn,
+                    agent=agent.name,
+                    agent_version=agent.version,
+                    epoch=accepted.epoch,
+                    attempt=1,
+                    last_seq=accepted.last_seq,
+                    traceparent=None,
+                    remaining=wanted.timeout,
+                    queued=0.0,
+                )
+                self._worker.begin(Job(owned=owned, agent=agent, system=system, created=created))
+            else:
+                self._worker.queued()
+        except DatabaseUnavailable:
+            self._worker.outage()
+            raise
+        finally:
+            if slot:
+                self._worker.release()
+        return Started(
+            run_id=run.id,
+            session_id=session_id,
+            agent=agent.name,
+            agent_version=agent.version,
+            feed=feed,
+            timeout=wanted.timeout,
+        )
+
+    async def result(self, started: Started) -> ev.RunFinished:
+        """The end of a run, however it ended. A run that is still queued when its caller's time is over ends there."""
+        ended = asyncio.shield(started.feed.ended)
+        if started.timeout is None:
+            return await ended
+        done, _ = await asyncio.wait([ended], timeout=started.timeout)
+        if not done:
+            await self._expire(started.run_id)
+            done, _ = await asyncio.wait([ended], timeout=ANSWER_GRACE)
+        return ended.result() if done else _unfinished(stopped("timeout"))
+
+    async def _expire(self, run_id: str) -> None:
+        if not self._worker.stop(run_id, "timeout"):
+            await self._end_queued(run_id, "timeout")
+
+    def follow(self, started: Started) -> AsyncGenerator[Item, None]:
+        """The whole stream of a run that was just started. A queued run that gets too late for its caller ends in it."""
+        return self._read(started.feed, Cursor(), started.timeout)
+
+    async def events(self, principal: Principal, run_id: str, cursor: Cursor) -> AsyncGenerator[Item, None]:
+        """The stream of any run from a cursor on. Raises `RequestError` before the first frame: not_found, invalid_cursor."""
+        feed = self._feeds.open(run_id)
+        try:
+            head = await self._head(principal, run_id)
+            cursor = await check_cursor(self._store, feed, cursor, head)
+        finally:
+            self._feeds.leave(feed)
+        return self._read(Feed(run_id) if head.status in TERMINAL else self._feeds.open(run_id), cursor, None)
+
+    async def _read(self, feed: Feed, cursor: Cursor, timeout: float | None) -> AsyncGenerator[Item, None]:
+        feed.readers += 1
+        expiry = asyncio.create_task(self._expire_later(feed, timeout)) if timeout is not None else None
+        items = Reader(store=self._store, feeds=self._feeds, feed=feed, cursor=cursor).items()
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await items.aclose()
+            feed.readers -= 1
+            self._feeds.leave(feed)
+            if expiry is not None:
+                expiry.cancel()
+
+    async def _expire_later(self, feed: Feed, timeout: float) -> None:
+        await asyncio.wait([asyncio.shield(feed.ended)], timeout=timeout)
+        if not feed.ended.done():
+            await self._expire(feed.run_id)
+
+    async def journal(
+        self, principal: Principal, run_id: str, after: int, limit: int
+    ) -> tuple[list[ev.StoredEvent], int]:
+        """Stored events after a seq, and the seq to go on from."""
+        head = await self._head(principal, run_id)
+        if after > head.last_seq:
+            raise RequestError("invalid_cursor", "That is beyond the end of this run's log.")
+        events = await self._store.events(run_id, after, limit)
+        return events, events[-1].seq if events else after
+
+    async def steps(self, principal: Principal, run_id: str) -> list[Step]:
+        """What the run did, step by step, so far."""
+        await self._head(principal, run_id)
+        return steps(await self._all_events(run_id))
+
+    async def _all_events(self, run_id: str) -> list[ev.StoredEvent]:
+        events: list[ev.StoredEvent] = []
+        while page := await self._store.events(run_id, events[-1].seq if events else 0, PAGE):
+            events += page
+        return events
+
+    async def run(self, principal: Principal, run_id: str) -> Run:
+        """A run. Raises `RequestError` not_found."""
+        run = await self._store.run(principal, run_id)
+        if run is None:
+            raise RequestError("not_found", f"There is no run {run_id!r}.")
+        return run
+
+    async def runs(self, principal: Principal, wanted: RunFilter) -> list[Run]:
+        """A page of runs, newest first."""
+        return await self._store.runs(principal, wanted)
+
+    async def session(self, principal: Principal, session_id: str) -> Session:
+        """A session. Raises `RequestError` not_found."""
+        session, _ = await self._session(principal, session_id)
+        return session
+
+    async def sessions(self, principal: Principal, before: tuple[datetime, str] | None, limit: int) -> list[Session]:
+        """A page of sessions, latest used first."""
+        return await self._store.sessions(principal, before, limit)
+
+    async def messages(self, principal: Principal, session_id: str) -> list[tuple[str, Message]]:
+        """The session's messages since its last reset, each with its run's id, also those of a run that is going on."""
+        _, epoch = await self._session(principal, session_id)
+        messages: list[tuple[str, Message]] = []
+        for events in await self._store.history(principal.tenant, session_id, epoch, _EVERY_TURN):
+            conversation = Conversation()
+            run_id = ""
+            for stored in events:
+                event = ev.decode(stored)
+                if isinstance(event, ev.RunCreated):
+                    run_id = event.run_id
+                conversation.apply(event, stored.private)
+            messages += [(run_id, m) for m in conversation.messages if m.id not in conversation.rejected]
+        return messages
+
+    async def reset(self, principal: Principal, session_id: str) -> None:
+        """Begin the session anew: its live runs are cancelled and have ended, its history is empty."""
+        live = await self._store.reset(principal, session_id)
+        if live is None:
+            raise RequestError("not_found", f"There is no session {session_id!r}.")
+        endings = [self._feeds.open(run_id).ended for run_id in live]
+        for run_id in live:
+            if not self._worker.stop(run_id, "reset"):
+                await self._end_queued(run_id, "reset")
+        if endings:
+            await asyncio.wait([asyncio.shield(ended) for ended in endings], timeout=ANSWER_GRACE)
+
+    async def _end_queued(self, run_id: str, cause: StopCause) -> None:
+        finished = _unfinished(stopped(cause))
+        event = NewEvent(seq=0, id=uuid4(), name="run.finished", payload=msgspec.json.encode(finished))
+        ended = await self._store.finish_queued(run_id, event, finished)
+        if ended is None:
+            await self._worker.stop_claimed(run_id, cause)
+            return
+        seq, agent = ended
+        self._feeds.open(run_id).publish([ev.StoredEvent(seq=seq, name=event.name, payload=event.payload)])
+        self._observer.unstarted(agent, finished)
+        self._feeds.end(run_id, finished)
+
+    async def _head(self, principal: Principal, run_id: str) -> Head:
+        head = await self._store.head(principal, run_id)
+        if head is None:
+            raise RequestError("not_found", f"There is no run {run_id!r}.")
+        return head
+
+    async def _session(self, principal: Principal, session_id: str) -> tuple[Session, int]:
+        found = await self._store.session(principal, session_id)
+        if found is None:
+            raise RequestError("not_found", f"There is no session {session_id!r}.")
+        return found
+
+
+def _unfinished(end: Finish) -> ev.RunFinished:
+    """The terminal event of a run that never began."""
+    return ev.RunFinished(
+        status=end.status,
+        stop_reason=end.stop_reason,
+        output=None,
+        usage=None,
+        cost_usd=None,
+        iterations=0,
+        error=end.error,
+    )
+
+
+def _session_id(given: str | None) -> str:
+    if given is None:
+        return new_id("ses")
+    if _SESSION_ID.fullmatch(given) is None:
+        problem = FieldError("session_id", "must be 1 to 128 of A-Z a-z 0-9 . _ : -")
+        raise RequestError("validation_error", "The session id has characters that it must not have.", [problem])
+    return given

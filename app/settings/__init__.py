@@ -1,0 +1,37 @@
+"""What the operator configured: defaults < steadyhand.toml < steadyhand.{APP_ENV}.toml < environment.
+
+`load` is pure; `read_files` is the only function here that touches a disk. Nothing is read at import.
+"""
+
+from app.settings.load import load, read_files
+from app.settings.options import (
+    BUILTIN_PROVIDERS,
+    NOT_YET,
+    Database,
+    Log,
+    Provider,
+    Redis,
+    Route,
+    Secret,
+    Server,
+    Settings,
+    Target,
+    Worker,
+)
+
+__all__ = [
+    "BUILTIN_PROVIDERS",
+    "NOT_YET",
+    "Database",
+    "Log",
+    "Provider",
+    "Redis",
+    "Route",
+    "Secret",
+    "Server",
+    "Settings",
+    "Target",
+    "Worker",
+    "load",
+    "read_files",
+]

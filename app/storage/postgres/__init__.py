@@ -1,0 +1,1 @@
+"""PostgreSQL: the pool, and stores whose SQL stands in .sql files beside them."""

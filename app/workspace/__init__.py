@@ -1,0 +1,1 @@
+"""What a user writes: settings, agents, prompts and tools in one folder."""

@@ -1,0 +1,171 @@
+"""Agent files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import jsonschema
+import msgspec
+import referencing.exceptions
+from jsonschema.exceptions import best_match
+from jsonschema.validators import validator_for
+from referencing.jsonschema import specification_with
+
+from app.domain.agents import Agent, Kind, Limits, versioned
+from app.domain.errors import ConfigProblem
+from app.domain.messages import JsonObject
+from app.domain.models import Reasoning
+from app.domain.tools import Risk, ToolSpec
+from app.prompts.registry import Prompt, Temperature, Text, find
+from app.prompts.render import placeholders
+from app.settings.check import Check, Source
+from app.workspace.documents import Document
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""Of agents and prompts."""
+NOT_YET = ("kind=team", "fallback_reply", "cache", "limits.tokens", "limits.cost_usd")
+
+
+class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`limits` as written."""
+
+    iterations: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0
+
+
+class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
+    """agents/NAME.yaml as written."""
+
+    description: Text
+    kind: Kind
+    prompt: str | None = None
+    instructions: Text | None = None
+    model: str = "default"
+    temperature: Temperature | None = None
+    max_output_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    reasoning: Reasoning | None = None
+    tools: tuple[str, ...] = ()
+    limits: LimitOptions = LimitOptions()
+    auto_approve: Risk = "low"
+    output_schema: JsonObject | None = None
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What agents may name. None: it did not load, so that nobody can say whether a name is right."""
+
+    routes: frozenset[str] | None
+    prompts: Mapping[str, Prompt]
+    broken_prompts: frozenset[str]
+    tools: Mapping[str, ToolSpec]
+    tools_complete: bool
+
+
+def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Agent | None, list[ConfigProblem]]:
+    """The agent that the file describes, or None and what is wrong with the file. Nothing is, where only a prompt or tool that
+    the agent needs did not load.
+    """
+    check = Check(source=Source(where=document.where), not_yet=NOT_YET)
+    if not NAME.fullmatch(name):
+        check.refuse((), "an agent's file is named by 1 to 64 of a-z 0-9 _ -, beginning with a letter or a digit")
+    written = check.fits(AgentFile, document.data)
+    if written is None:
+        return None, check.problems
+    file = msgspec.convert({"description": "?", "kind": "react"} | written, AgentFile)
+    _check_instructions(check, file, around)
+    _check_tools(check, file, around)
+    if around.routes is not None and file.model not in around.routes:
+        check.refuse(("model",), f"there is no route {file.model}; known: {', '.join(sorted(around.routes))}")
+    if file.output_schema is not None:
+        _check_schema(check, file.output_schema)
+    needs_broken = file.prompt is not None and file.prompt.partition("@")[0] in around.broken_prompts
+    if check.problems or needs_broken or not around.tools.keys() >= set(file.tools):
+        return None, check.problems
+    return _agent(name, file, around), []
+
+
+def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
+    reference, version = find(around.prompts, file.prompt) if file.prompt is not None else (None, None)
+    instructions = file.instructions or ""
+    if version is not None:
+        instructions = version.template
+    return versioned(
+        Agent(
+            name=name,
+            description=file.description,
+            kind=file.kind,
+            instructions=instructions,
+            variables=version.declared() if version is not None else {},
+            prompt=reference,
+            model=version.model if version is not None and version.model is not None else file.model,
+            temperature=(
+                version.temperature if version is not None and version.temperature is not None else file.temperature
+            ),
+            max_output_tokens=file.max_output_tokens,
+            reasoning=file.reasoning,
+            tools=tuple(around.tools[tool] for tool in file.tools),
+            limits=Limits(iterations=file.limits.iterations, timeout=file.limits.timeout),
+            auto_approve=file.auto_approve,
+            output_schema=file.output_schema,
+        )
+    )
+
+
+def _check_instructions(check: Check, file: AgentFile, around: Surroundings) -> None:
+    if {("prompt",), ("instructions",)} & check.refused:
+        return
+    if file.prompt is not None and file.instructions is not None:
+        check.refuse(("instructions",), "an agent has either prompt or instructions, not both")
+    elif file.prompt is not None:
+        if file.prompt.partition("@")[0] not in around.broken_prompts:
+            try:
+                find(around.prompts, file.prompt)
+            except LookupError as error:
+                check.refuse(("prompt",), str(error.args[0]))
+    elif file.instructions is None:
+        check.refuse(("prompt",), "missing: an agent needs prompt (a file of prompts/) or instructions (a text)")
+    elif names := sorted(placeholders(file.instructions)):
+        check.refuse(("instructions",), f"{{{{{names[0]}}}}} is a variable: only a prompt file can declare those")
+
+
+def _check_tools(check: Check, file: AgentFile, around: Surroundings) -> None:
+    if file.kind == "chat" and file.tools:
+        check.refuse(("tools",), "an agent of kind chat has none; use kind react")
+    for index, tool in enumerate(file.tools):
+        if tool in file.tools[:index]:
+            check.refuse(("tools", str(index)), f"{tool} stands twice")
+        elif tool not in around.tools and around.tools_complete:
+            check.refuse(("tools", str(index)), f"there is no tool {tool}; known: {', '.join(sorted(around.tools))}")
+
+
+def _check_schema(check: Check, schema: JsonObject) -> None:
+    """A schema that the validator accepts, and whose references all lead to a place within it."""
+    kind = (
+        validator_for(schema, default=jsonschema.Draft202012Validator)
+        if isinstance(schema.get("$schema"), str)
+        else jsonschema.Draft202012Validator
+    )
+    error = best_match(kind(kind.META_SCHEMA, format_checker=kind.FORMAT_CHECKER).iter_errors(schema))
+    if error is not None:
+        check.refuse(("output_schema", *(str(key) for key in error.absolute_path)), error.message[:200])
+        return
+    root = specification_with(kind.META_SCHEMA["$schema"]).create_resource(schema)
+    resolver = referencing.Registry().resolver_with_root(root)
+    pending: list[tuple[tuple[str, ...], Any]] = [(("output_schema",), schema)]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, dict):
+            reference = value.get("$ref")
+            if isinstance(reference, str) and not _leads_to_schema(resolver, reference):
+                check.refuse((*path, "$ref"), f"{reference} leads to no schema within this one")
+            pending += [((*path, key), inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            pending += [((*path, str(index)), inner) for index, inner in enumerate(value)]
+
+
+def _leads_to_schema(resolver: Any, reference: str) -> bool:
+    try:
+        return isinstance(resolver.lookup(reference).contents, dict | bool)
+    except (referencing.exceptions.Unresolvable, LookupError, TypeError, ValueError, AttributeError):
+        return False  # the library lets a pointer through a list or a scalar fail in its own ways

@@ -1,0 +1,200 @@
+"""The rounds: every service does the same jobs, one after the other, in an order that alternates."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import asyncpg
+import msgspec
+
+from ops.bench.load import Streams, StreamsResult, Turns, TurnsResult, percentile
+from ops.bench.processes import completed, rss_mib
+from ops.bench.stack import ROOT, Service, Stack
+
+HISTORY_TURNS = 25  # a turn with a tool leaves four messages: 100 of them
+STATISTICS_DELAY = 12.0  # seconds after which idle PostgreSQL backends have reported their counters (10 s is theirs)
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of what. `parts`: turn, history, latency, stream. `token_rate`: tokens per second of all streams together."""
+
+    rounds: int
+    parts: frozenset[str]
+    turns: int
+    history_sessions: int
+    latency_turns: int
+    streams: tuple[int, ...]
+    stream_seconds: float
+    token_rate: float
+
+
+class Samples:
+    """What was seen: values by service and metric, and everything that failed."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.failures: list[str] = []
+
+    def add(self, service: Service, **values: float) -> None:
+        for metric, value in values.items():
+            self.values[service.name][metric].append(value)
+
+    def failed(self, service: Service, what: str, count: int, examples: list[str]) -> None:
+        if count:
+            self.failures.append(f"{service.name}, {what}: {count} failed, for example {'; '.join(examples)}")
+
+
+class Bench:
+    """Runs jobs of the load generator against the services of a stack and collects their samples."""
+
+    def __init__(self, *, stack: Stack, plan: Plan) -> None:
+        self._stack = stack
+        self._plan = plan
+        self.samples = Samples()
+        self._numbers = 0
+
+    async def run(self) -> Samples:
+        """All parts of the plan were measured in all rounds."""
+        parts = self._plan.parts
+        for service in self._stack.services:
+            await self._turns(service, "warm-up", 4, self._fresh(40))
+            self.samples.add(service, rss_idle_mib=rss_mib(service.pid))
+            if "history" in parts:
+                said(f"{service.name}: writing {self._plan.history_sessions} histories of {HISTORY_TURNS * 4} messages")
+                await self._turns(
+                    service,
+                    "history",
+                    8,
+                    [f"history-{n}" for _ in range(HISTORY_TURNS) for n in range(self._plan.history_sessions)],
+                )
+        if "turn" in parts:
+            await self._commits()
+        for number in range(self._plan.rounds):
+            ordered = self._stack.services if number % 2 == 0 else self._stack.services[::-1]
+            for part, measured in self._parts():
+                for service in ordered:
+                    said(f"round {number + 1}/{self._plan.rounds}: {part}, {service.name}")
+                    await measured(service)
+        return self.samples
+
+    def _parts(self) -> Sequence[tuple[str, Callable[[Service], Awaitable[None]]]]:
+        plain = [("turn", self._turn), ("history", self._history), ("latency", self._latency)]
+        parts = [(name, measured) for name, measured in plain if name in self._plan.parts]
+        if "stream" in self._plan.parts:
+            parts += [(f"{count} streams", partial(self._streams, count=count)) for count in self._plan.streams]
+        return parts
+
+    async def _turn(self, service: Service) -> None:
+        seen = await self._turns(service, "turn", 16, self._fresh(self._plan.turns))
+        done = len(seen.milliseconds)
+        self.samples.add(service, turns_per_s=done / seen.seconds, cpu_ms_per_turn=seen.cpu * 1000 / done)
+
+    async def _history(self, service: Service) -> None:
+        """One turn on each long session and one on as many new ones; the long ones grow by one turn a round."""
+        count = self._plan.history_sessions
+        fresh = await self._turns(service, "empty history", 4, self._fresh(count))
+        long = await self._turns(service, "long history", 4, [f"history-{n}" for n in range(count)])
+        if not long.failed and long.messages < HISTORY_TURNS * 4:
+            self.samples.failed(service, "long history", 1, [f"the model was given {long.messages} messages only"])
+        self.samples.add(
+            service,
+            cpu_ms_empty=fresh.cpu * 1000 / count,
+            cpu_ms_history=long.cpu * 1000 / count,
+            history_ratio=long.cpu / fresh.cpu,
+        )
+
+    async def _latency(self, service: Service) -> None:
+        """What the service adds to two model calls of 500 ms each."""
+        for users in (1, 32):
+            seen = await self._turns(
+                service, f"latency of {users}", users, self._fresh(users * self._plan.latency_turns), agent="slow"
+            )
+            added = [value - 1000 for value in seen.milliseconds]
+            self.samples.add(
+                service,
+                **{f"latency_{users}_p50": percentile(added, 0.5), f"latency_{users}_p99": percentile(added, 0.99)},
+            )
+
+    async def _commits(self) -> None:
+        """Commits that a turn costs, counted by PostgreSQL; what the services commit while idle is taken off."""
+        turns = 100
+        said(f"commits: {turns} turns each, and {3 * STATISTICS_DELAY:.0f} s for PostgreSQL to report")
+        counts: list[list[int]] = []
+        times: list[float] = []
+        for busy in (False, False, True):
+            if busy:
+                for service in self._stack.services:
+                    await self._turns(service, "commits", 4, self._fresh(turns))
+            await asyncio.sleep(STATISTICS_DELAY)
+            counts.append([await self._committed(service) for service in self._stack.services])
+            times.append(time.monotonic())
+        share = (times[2] - times[1]) / (times[1] - times[0])
+        for service, first, second, third in zip(self._stack.services, *counts, strict=True):
+            self.samples.add(service, commits_per_turn=(third - second - (second - first) * share) / turns)
+
+    async def _committed(self, service: Service) -> int:
+        connection = await asyncpg.connect(self._stack.dsn)
+        try:
+            return int(
+                await connection.fetchval(
+                    "SELECT xact_commit FROM pg_stat_database WHERE datname = $1", service.database
+                )
+            )
+        finally:
+            await connection.close()
+
+    async def _streams(self, service: Service, count: int) -> None:
+        """`count` answers at once, all together at the plan's rate."""
+        pace = self._plan.token_rate / count
+        job = Streams(
+            port=service.port,
+            pid=service.pid,
+            mock_port=self._stack.mock_port,
+            streams=count,
+            tokens=max(1, round(pace * self._plan.stream_seconds)),
+            per_second=pace,
+            session=self._fresh(1)[0],
+        )
+        seen = msgspec.json.decode(await self._load(job), type=StreamsResult)
+        self.samples.failed(service, f"{count} streams", seen.failed, seen.failures)
+        if seen.tokens:
+            self.samples.add(
+                service,
+                **{
+                    f"token_us_{count}": seen.cpu * 1e6 / seen.tokens,
+                    f"tokens_per_s_{count}": seen.tokens / seen.seconds,
+                    f"lag_{count}_p50": seen.lag_p50,
+                    f"lag_{count}_p99": seen.lag_p99,
+                    f"rss_{count}_mib": seen.rss,
+                },
+            )
+
+    async def _turns(
+        self, service: Service, what: str, users: int, sessions: list[str], agent: str = "turn"
+    ) -> TurnsResult:
+        job = Turns(port=service.port, pid=service.pid, agent=agent, users=users, sessions=sessions)
+        seen = msgspec.json.decode(await self._load(job), type=TurnsResult)
+        self.samples.failed(service, what, seen.failed, seen.failures)
+        return seen
+
+    async def _load(self, job: Turns | Streams) -> bytes:
+        return await completed(
+            [sys.executable, "-m", "ops.bench.load", msgspec.json.encode(job).decode()],
+            cwd=ROOT,
+            cores=self._stack.spare,
+        )
+
+    def _fresh(self, count: int) -> list[str]:
+        """Names of sessions that nobody used."""
+        self._numbers += count
+        return [f"s{self._numbers - n}" for n in range(count)]
+
+
+def said(line: str) -> None:
+    """Progress, on standard error."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,33 @@
+"""A process that uses a data folder: `python -m tests.cli.holder FOLDER exclusive|join`.
+
+Prints the DSN once it has one, `interrupted` for every SIGINT, and ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from app.cli.embedded.cluster import embedded_postgres
+
+FAST = {"fsync": "off", "shared_buffers": "16MB"}
+
+
+def say(text: str) -> None:
+    """One line to whoever started us."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+async def hold(folder: Path, *, exclusive: bool) -> None:
+    """Use the folder until told to end."""
+    async with embedded_postgres(folder, exclusive=exclusive, settings=FAST) as dsn:
+        say(dsn)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, lambda *_: say("interrupted"))
+    asyncio.run(hold(Path(sys.argv[1]), exclusive=sys.argv[2] == "exclusive"))

@@ -1,0 +1,114 @@
+"""What every test has: one real PostgreSQL a session, a fresh database on request, no network, no keys, no leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.storage.postgres.pool import connect
+from tests.network_guard import GuardedLoop, forbid_network
+from tests.postgres_server import TEMPLATE, TestServer, sibling, wait_ready
+
+_SERVER = pytest.StashKey[TestServer]()
+_FOREIGN = re.compile(
+    r"DATABASE_URL|REDIS_URL|APP_ENV|STEADYHAND_.*|.*_API_KEY|(OPENAI|ANTHROPIC|OTEL|PG)[A-Z_]*|.*_PROXY", re.IGNORECASE
+)
+
+for _name in [name for name in os.environ if _FOREIGN.fullmatch(name)]:
+    del os.environ[_name]
+forbid_network()
+
+
+class _Workers:
+    """Hooks of xdist's controller."""
+
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["postgres_folder"] = str(_server(node.config).folder)
+
+
+def _server(config: pytest.Config) -> TestServer:
+    if _SERVER not in config.stash:
+        config.stash[_SERVER] = TestServer()
+    return config.stash[_SERVER]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.has_plugin("dsession"):
+        config.pluginmanager.register(_Workers())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _SERVER in config.stash:
+        config.stash[_SERVER].stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            item.fixturenames.insert(0, "no_leaked_tasks")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """The product's event loop, which refuses to leave this machine."""
+    return "asyncio", {"loop_factory": GuardedLoop}
+
+
+@pytest.fixture
+async def no_leaked_tasks() -> AsyncIterator[None]:
+    """Every task that a test began has ended when the test and its other fixtures have."""
+    before = asyncio.all_tasks()
+    yield
+    deadline = time.monotonic() + 1.0
+    while (left := _tasks() - before) and time.monotonic() < deadline:  # noqa: ASYNC110 - waits for any task of any test
+        await asyncio.sleep(0.005)
+    assert not left, f"tasks were left behind: {left}"
+
+
+def _tasks() -> set[asyncio.Task[Any]]:
+    """Every task of this loop but the two by which the runner drives a fixture."""
+    return {
+        task
+        for task in asyncio.all_tasks()
+        if task is not asyncio.current_task() and "TestRunner" not in getattr(task.get_coro(), "__qualname__", "")
+    }
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> str:
+    """The DSN of the session's server, as its superuser. For a database of your own take `database`."""
+    given = getattr(request.config, "workerinput", {}).get("postgres_folder")
+    return wait_ready(Path(given) if given else _server(request.config).folder)
+
+
+@pytest.fixture
+async def database(postgres: str) -> AsyncIterator[str]:
+    """The DSN of a fresh, migrated database. At the end nobody may be connected to it any more."""
+    name = f"t_{uuid4().hex}"
+    admin = await connect(postgres)
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        yield sibling(postgres, name)
+        left = await _connections_left(admin, name)
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        assert not left, f"connections were left open: {left}"
+    finally:
+        await admin.close()
+
+
+async def _connections_left(admin: Any, name: str) -> list[tuple[str, str]]:
+    deadline = time.monotonic() + 2.0
+    while True:
+        rows = await admin.fetch("SELECT application_name, query FROM pg_stat_activity WHERE datname = $1", name)
+        if not rows or time.monotonic() >= deadline:
+            return [tuple(row) for row in rows]
+        await asyncio.sleep(0.01)

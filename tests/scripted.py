@@ -1,0 +1,138 @@
+"""Scripted stand-ins for the Protocols around a run: a model that says what the test says, tools that it gates."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from app.domain.errors import ProviderError
+from app.domain.events import RunFinished
+from app.domain.messages import ModelStop, Native, ToolCall, Usage
+from app.domain.models import Completed, ModelChunk, ModelRequest, ReasoningDelta, Recorder, TextDelta
+from app.domain.observers import RunInfo, RunTimes
+from app.domain.tools import ToolContext, ToolResult, ToolSpec
+
+Say = Sequence[ModelChunk | Exception | asyncio.Event]
+Script = Callable[[ModelRequest], Say]
+
+
+def says(
+    text: str = "",
+    *calls: tuple[str, str, str],
+    stop: ModelStop | None = None,
+    native: Native | None = None,
+    pieces: int = 1,
+) -> list[ModelChunk]:
+    """A whole answer: its text in `pieces`, then calls as (id, name, arguments)."""
+    size = max(1, -(-len(text) // pieces))
+    chunks: list[ModelChunk] = [TextDelta(text[at : at + size]) for at in range(0, len(text), size)]
+    made = tuple(ToolCall(*call) for call in calls)
+    reason: ModelStop = stop or ("tool_calls" if made else "stop")
+    usage = Usage(input_tokens=10, output_tokens=5)
+    return [*chunks, Completed(content=text, tool_calls=made, stop=reason, native=native, usage=usage)]
+
+
+class ScriptedProvider:
+    """Answers the n-th request with the n-th script; an Event in a script is waited for. Keeps every request."""
+
+    def __init__(self, *answers: Say | Script) -> None:
+        self.answers = list(answers)
+        self.requests: list[ModelRequest] = []
+        self.closed = 0
+
+    async def stream(self, request: ModelRequest, recorder: Recorder) -> AsyncGenerator[ModelChunk, None]:
+        number = len(self.requests)
+        self.requests.append(request)
+        answer = self.answers[number]
+        attempt = recorder.open("scripted", "model", time.monotonic())
+        try:
+            for piece in answer(request) if callable(answer) else answer:
+                if isinstance(piece, asyncio.Event):
+                    await piece.wait()
+                elif isinstance(piece, Exception):
+                    attempt.outcome = piece.kind if isinstance(piece, ProviderError) else "server_error"
+                    raise piece
+                else:
+                    if isinstance(piece, Completed):
+                        attempt.usage, attempt.outcome, attempt.finish = piece.usage, "ok", piece.stop
+                    elif isinstance(piece, TextDelta | ReasoningDelta) and attempt.first_token is None:
+                        attempt.first_token = time.monotonic()
+                    yield piece
+        finally:
+            attempt.ended = time.monotonic()
+            self.closed += 1
+
+
+class ScriptedToolbox:
+    """Tools `echo` (gives its arguments back) and `slow` (waits for `gate`)."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.calls: list[ToolCall] = []
+        self.started = asyncio.Event()
+
+    def specs(self, names: Sequence[str]) -> tuple[ToolSpec, ...]:
+        return tuple(tool_spec(name) for name in names)
+
+    async def run(self, spec: ToolSpec | None, call: ToolCall, context: ToolContext) -> ToolResult:
+        self.calls.append(call)
+        if spec is None:
+            return ToolResult(call_id=call.id, name=call.name, status="error", result=_raw("no such tool"))
+        if call.name.startswith("slow"):
+            self.started.set()
+            await context.emit("waiting", {"for": "the gate"})
+            await self.gate.wait()
+        return ToolResult(call_id=call.id, name=call.name, status="ok", result=msgspec.Raw(call.arguments.encode()))
+
+
+def tool_spec(name: str, **more: object) -> ToolSpec:
+    """A harmless tool."""
+    fields = {"description": name, "schema": {"type": "object"}, "risk": "low", "effect": "read"} | more
+    return msgspec.convert({"name": name} | fields, ToolSpec)
+
+
+def _raw(text: str) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(text))
+
+
+class Notes:
+    """A `RunObserver` that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.begun: list[RunInfo] = []
+        self.ends: list[RunFinished] = []
+        self.faults: list[BaseException] = []
+        self.never_began: list[tuple[str, RunFinished]] = []
+        self.refused_writes = 0
+        self.stops: list[float] = []
+
+    def traceparent(self) -> str | None:
+        return "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    @contextmanager
+    def running(self, info: RunInfo) -> Iterator[Notes]:
+        self.begun.append(info)
+        yield self
+
+    def finished(self, event: RunFinished, response_model: str | None, times: RunTimes) -> None:
+        assert 0 <= times.effects <= times.total
+        self.ends.append(event)
+
+    def failed(self, error: BaseException) -> None:
+        self.faults.append(error)
+
+    def unstarted(self, agent: str, event: RunFinished) -> None:
+        self.never_began.append((agent, event))
+
+    def fenced(self) -> None:
+        self.refused_writes += 1
+
+    def stopped(self, seconds: float) -> None:
+        self.stops.append(seconds)
+
+    def queue(self, depth: int, oldest_age: float) -> None:
+        pass

@@ -1,0 +1,87 @@
+"""Providers, keys and what is said about them."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.settings import Provider, Secret, load
+from tests.settings.reading import KEYS, TOML, problems
+
+
+def provider(text: str, environ: dict[str, str], name: str = "x") -> Provider:
+    return load(environ, {TOML: text}).providers[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "api", "base_url", "key"),
+    [
+        ('kind = "openai"', KEYS, "responses", None, "sk-o"),
+        ('kind = "openai"\napi = "chat"', KEYS, "chat", None, "sk-o"),
+        ('kind = "openai"', {"OPENAI_BASE_URL": "http://h/v1", **KEYS}, "chat", "http://h/v1", "sk-o"),
+        ('kind = "openai"\napi = "responses"', {"OPENAI_BASE_URL": "http://h/v1", **KEYS}, "responses", "http://h/v1", "sk-o"),
+        ('kind = "openai"\nbase_url = "https://eu.api.openai.com/v1"', KEYS, "responses", "https://eu.api.openai.com/v1", "sk-o"),
+        ('kind = "openai"\nbase_url = "https://api.openai.com.evil.org/v1"', KEYS, "chat", "https://api.openai.com.evil.org/v1", None),
+        ('kind = "openai"\nbase_url = "http://h/v1"', {"OPENAI_BASE_URL": "http://other", **KEYS}, "chat", "http://h/v1", None),
+        ('kind = "openai"\nbase_url = "http://h/v1"\napi_key_env = "OPENAI_API_KEY"', KEYS, "chat", "http://h/v1", "sk-o"),
+        ('kind = "openai"\napi_key_env = ""', KEYS, "responses", None, None),
+        ('kind = "openai"\napi_key_env = "MINE"', {"MINE": " sk-m\n", **KEYS}, "responses", None, "sk-m"),
+        ('kind = "anthropic"', KEYS, None, None, "sk-a"),
+        ('kind = "anthropic"', {"ANTHROPIC_BASE_URL": "http://h", **KEYS}, None, "http://h", "sk-a"),
+        ('kind = "offline"', KEYS, None, None, None),
+    ],
+)  # fmt: skip
+def test_providers(text: str, environ: dict[str, str], api: str | None, base_url: str | None, key: str | None) -> None:
+    found = provider("[providers.x]\n" + text + '\n[models.default]\nchain = ["x/m"]', environ)
+    assert (found.api, found.base_url, found.api_key) == (api, base_url, key)
+
+
+def test_a_builtin_provider_keeps_its_key_on_another_host() -> None:
+    text = '[providers.openai]\nbase_url = "http://gateway/v1"\n[models.default]\nchain = ["openai/m"]'
+    assert provider(text, KEYS, "openai") == Provider(
+        name="openai", kind="openai", api="chat", base_url="http://gateway/v1", api_key=Secret("sk-o")
+    )
+    (line,) = problems({}, {TOML: text})
+    assert line == (
+        "steadyhand.toml:4: models.default.chain: openai/m needs the variable OPENAI_API_KEY, which is not set; "
+        'if that server takes no key, write api_key_env = "" in [providers.openai]'
+    )
+    assert provider(text.replace("\n[m", '\napi_key_env = ""\n[m'), {}, "openai").api_key is None
+
+
+def test_a_key_is_needed_only_by_a_chain_and_named_once() -> None:
+    assert load({}, {TOML: '[providers.x]\nkind = "openai"'}).providers["x"].api_key is None
+    found = problems({}, {TOML: '[models.default]\nchain = ["openai/a", "openai/b"]\n[models.b]\nchain = ["openai/a"]'})
+    assert found == [
+        "steadyhand.toml:2: models.default.chain: openai/a needs the variable OPENAI_API_KEY, which is not set"
+    ]
+
+
+def test_a_key_that_no_header_can_carry() -> None:
+    chain = {TOML: '[models.default]\nchain = ["openai/a"]'}
+    assert problems({"OPENAI_API_KEY": "sk\nx"}, chain) == [
+        "OPENAI_API_KEY: not a key: holds a character that no key has"
+    ]
+    assert problems({"OPENAI_BASE_URL": "localhost:1"}, {}) == [
+        "OPENAI_BASE_URL: base URL: must be an http:// or https:// URL"
+    ]
+
+
+def test_keys_may_come_from_dotenv() -> None:
+    files = {TOML: '[models.default]\nchain = ["openai/a"]', ".env": "OPENAI_API_KEY=sk-file"}
+    assert load({}, files).providers["openai"].api_key == "sk-file"
+    assert problems({"APP_ENV": "production"}, files)
+
+
+def test_redis_is_a_warning() -> None:
+    (warning,) = load({"REDIS_URL": "redis://:pw@h"}, {}).warnings
+    assert "redis.url" in warning
+    assert "pw" not in warning
+
+
+def test_repr_shows_no_credential() -> None:
+    settings = load(
+        {"DATABASE_URL": "postgresql://u:hunter2@h/d", "REDIS_URL": "redis://:hunter2@h", "OPENAI_API_KEY": "hunter2"},
+        {".env": "OTHER=hunter2", TOML: '[models.default]\nchain = ["openai/a"]'},
+    )
+    assert settings.database.url == "postgresql://u:hunter2@h/d"
+    assert "hunter2" not in repr(settings)

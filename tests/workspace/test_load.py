@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import app.tools
+from app.domain.agents import Limits, Variable, versioned
+from app.domain.errors import ConfigError
+from app.workspace.load import SHIPPED, Workspace, load_workspace
+from app.workspace.scaffold import scaffold
+
+CHAT = "description: d\nkind: chat\ninstructions: hello\n"
+TOOL = "from app.tools import tool\n\n@tool\ndef {name}() -> str:\n    'Does it.'\n    return '{name}'\n"
+
+
+def write(folder: Path, **files: str) -> Path:
+    """Files by name; `__` is a slash and the suffix follows from the folder. There is an agent `assistant` unless one is given."""
+    suffix = {"tools": ".py", "agents": ".yaml", "prompts": ".yaml"}
+    for name, text in ({"agents__assistant": CHAT} | files).items():
+        parts = name.split("__")
+        path = folder.joinpath(*parts[:-1], parts[-1] + suffix.get(parts[0], ".toml"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def loaded(folder: Path, environ: dict[str, str] | None = None) -> Workspace:
+    return load_workspace(folder, environ or {"APP_ENV": "test"})
+
+
+def problems(folder: Path, environ: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        loaded(folder, environ)
+    return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
+
+
+def test_the_shipped_workspace() -> None:
+    workspace = loaded(SHIPPED)
+    assert workspace.settings.default_agent == "assistant"
+    assert {a.name: (a.kind, [t.name for t in a.tools]) for a in workspace.agents.values()} == {
+        "assistant": ("react", ["calculator", "clock"]),
+        "chat": ("chat", []),
+    }
+    assert workspace.agents["assistant"].prompt == "assistant@v1"
+    assert workspace.agents["chat"].limits == Limits()
+    assert [tool.spec.name for tool in workspace.tools] == ["calculator", "clock", "http_fetch"]
+    assert loaded(SHIPPED).agents == workspace.agents
+
+
+def test_a_scaffold_loads_and_overwrites_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "workspace"
+    written = scaffold(target)
+    assert sorted(p for p in target.rglob("*") if p.is_file()) == sorted(written)
+    workspace = loaded(target)
+    assert workspace.agents.keys() == {"assistant", "chat", "orders"}
+    assert workspace.agents["assistant"] == loaded(SHIPPED).agents["assistant"]
+    orders = workspace.agents["orders"]
+    assert all(orders.approves(tool) for tool in orders.tools)
+
+    written[0].write_text("mine")
+    written[1].unlink()
+    with pytest.raises(ConfigError) as caught:
+        scaffold(target)
+    assert [p.where for p in caught.value.problems] == [str(path) for path in written if path != written[1]]
+    assert written[0].read_text() == "mine"
+    assert not written[1].exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        scaffold(tmp_path / "file" / "w")
+
+
+async def test_the_example_tools_work(tmp_path: Path) -> None:
+    scaffold(tmp_path)
+    find, cancel = [
+        tool.function for tool in loaded(tmp_path).tools if tool.spec.name in ("find_order", "cancel_order")
+    ]
+    assert (await find("A-1002"))["status"] == "open"
+    for _ in range(2):
+        assert (await cancel("A-1002", "late"))["status"] == "cancelled"
+    with pytest.raises(ValueError, match="is shipped"):
+        await cancel("A-1001")
+    with pytest.raises(ValueError, match="no order"):
+        await find("x")
+
+
+def test_every_key_of_an_agent(tmp_path: Path) -> None:
+    text = (
+        "description: d\nkind: react\nprompt: p@v1\nmodel: fast\ntemperature: 0.2\nmax_output_tokens: 100\nreasoning: low\n"
+        "tools: [clock, mine]\nlimits: {iterations: 3, timeout: 4}\nauto_approve: critical\noutput_schema: {type: object}\n"
+    )
+    prompt = (
+        "latest: v1\nversions:\n  v1: {template: 'Hi {{who}}', variables: {who: {default: you}}}\n"
+        "  v2: {template: Ho, model: default, temperature: 1}\n"
+    )
+    folder = write(
+        tmp_path,
+        steadyhand='default_agent = "a"\n[models.fast]\nchain = ["offline/x"]',
+        agents__a=text,
+        agents__b=text.replace("v1", "v2"),
+        prompts__p=prompt,
+        tools__my=TOOL.format(name="mine"),
+    )
+    workspace = loaded(folder)
+    a, b = workspace.agents["a"], workspace.agents["b"]
+    assert (a.name, a.description, a.kind, a.instructions, a.prompt) == ("a", "d", "react", "Hi {{who}}", "p@v1")
+    assert a.variables == {"who": Variable(default="you")}
+    assert (a.model, a.temperature, a.max_output_tokens, a.reasoning) == ("fast", 0.2, 100, "low")
+    assert [spec.name for spec in a.tools] == ["clock", "mine"]
+    assert (a.limits, a.auto_approve, a.output_schema) == (
+        Limits(iterations=3, timeout=4.0),
+        "critical",
+        {"type": "object"},
+    )
+    assert (b.model, b.temperature, b.instructions) == ("default", 1.0, "Ho")
+    assert a == versioned(msgspec.structs.replace(a, version=""))
+    assert a.version != b.version
+
+
+@pytest.mark.parametrize(
+    ("agent", "line"),
+    [
+        ("description: d\n", "agents/x.yaml:1: kind: missing"),
+        ("kind: chat\ninstructions: i\n", "agents/x.yaml:1: description: missing"),
+        ("description: d\nkind: chat\n", "agents/x.yaml:1: prompt: missing: an agent needs prompt (a file of prompts/) or instructions (a text)"),
+        (CHAT + "prompt: p\n", "agents/x.yaml:3: instructions: an agent has either prompt or instructions, not both"),
+        (CHAT.replace("hello", "'{{a}}'"), "agents/x.yaml:3: instructions: {{a}} is a variable: only a prompt file can declare those"),
+        (CHAT.replace("hello", "''"), "agents/x.yaml:3: instructions: expected str of length >= 1"),
+        (CHAT.replace("hello", "7"), "agents/x.yaml:3: instructions: expected str | null, got int"),
+        (CHAT.replace("chat", "team"), "agents/x.yaml:2: kind: team is not available in this version"),
+        (CHAT.replace("chat", "crew"), "agents/x.yaml:2: kind: must be one of chat, react"),
+        (CHAT + "tools: [clock]\n", "agents/x.yaml:4: tools: an agent of kind chat has none; use kind react"),
+        (CHAT.replace("chat", "react") + "tools:\n- clock\n- clock\n", "agents/x.yaml:6: tools.1: clock stands twice"),
+        (CHAT.replace("chat", "react") + "tools:\n- clok\n", "agents/x.yaml:5: tools.0: there is no tool clok; known: calculator, clock, http_fetch"),
+        (CHAT.replace("chat", "react") + "tools: clock\n", "agents/x.yaml:4: tools: expected array, got str"),
+        (CHAT + "model: fast\n", "agents/x.yaml:4: model: there is no route fast; known: default"),
+        (CHAT + "temperature: 2.5\n", "agents/x.yaml:4: temperature: expected float <= 2.0"),
+        (CHAT + "max_output_tokens: 0\n", "agents/x.yaml:4: max_output_tokens: expected int >= 1"),
+        (CHAT + "reasoning: max\n", "agents/x.yaml:4: reasoning: must be one of low, medium, high"),
+        (CHAT + "auto_approve: never\n", "agents/x.yaml:4: auto_approve: must be one of low, medium, high, critical"),
+        (CHAT + "limits:\n  iterations: 51\n", "agents/x.yaml:5: limits.iterations: expected int <= 50"),
+        (CHAT + "limits: {timeout: 0}\n", "agents/x.yaml:4: limits.timeout: expected float > 0.0"),
+        (CHAT + "limits: {tokens: 9}\n", "agents/x.yaml:4: limits.tokens: not available in this version"),
+        (CHAT + "limits: {cost_usd: 9}\n", "agents/x.yaml:4: limits.cost_usd: not available in this version"),
+        (CHAT + "limits: 5\n", "agents/x.yaml:4: limits: must be a table, not int"),
+        (CHAT + "fallback_reply: sorry\n", "agents/x.yaml:4: fallback_reply: not available in this version"),
+        (CHAT + "cache: {ttl: 5}\n", "agents/x.yaml:4: cache: not available in this version"),
+        (CHAT + "temprature: 1\n", "agents/x.yaml:4: temprature: unknown; did you mean temperature?"),
+        (CHAT + "output_schema: text\n", "agents/x.yaml:4: output_schema: expected object | null, got str"),
+        (CHAT + "output_schema:\n  properties:\n    a: {type: strin}\n", "agents/x.yaml:6: output_schema.properties.a.type: 'strin' is not valid under any of the given schemas"),
+        (CHAT + "output_schema:\n  pattern: '['\n", "agents/x.yaml:5: output_schema.pattern: '[' is not a 'regex'"),
+        (CHAT + "output_schema:\n  items:\n    - $ref: x\n", "agents/x.yaml:5: output_schema.items: [{'$ref': 'x'}] is not of type 'object', 'boolean'"),
+        (CHAT + "output_schema:\n  anyOf:\n  - $ref: '#/$defs/x'\n", "agents/x.yaml:6: output_schema.anyOf.0.$ref: #/$defs/x leads to no schema within this one"),
+        (CHAT + "output_schema: {$ref: 'http://localhost/x'}\n", "agents/x.yaml:4: output_schema.$ref: http://localhost/x leads to no schema within this one"),
+        (CHAT + "output_schema: {required: [a], $ref: '#/required/b'}\n", "agents/x.yaml:4: output_schema.$ref: #/required/b leads to no schema within this one"),
+        (CHAT.replace("instructions: hello", "prompt: q"), "agents/x.yaml:3: prompt: there is no prompts/q.yaml"),
+        (CHAT.replace("instructions: hello", "prompt: p@v7"), "agents/x.yaml:3: prompt: prompt p has no version 'v7'; it has v1"),
+        ("- a\n", "agents/x.yaml:1: the file: must be a table, not a list"),
+        ("a: [\n", "agents/x.yaml:2: not valid YAML: while parsing a flow node, expected the node content, but found '<stream end>'"),
+    ],
+)  # fmt: skip
+def test_agents_that_do_not_load(tmp_path: Path, agent: str, line: str) -> None:
+    folder = write(tmp_path, agents__x=agent, prompts__p="versions: {v1: {template: t}}")
+    found = problems(folder)
+    assert line in found
+    if "missing" not in line:
+        assert found == [line]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string"},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {}}, "$ref": "#/definitions/a"},
+        {"$defs": {"a": {"type": "object", "properties": {"$ref": {"type": "string"}}}}, "$ref": "#/$defs/a"},
+        {"$defs": {"a": {"$anchor": "here"}}, "$ref": "#here"},
+    ],
+)
+def test_schemas_that_are_fine(tmp_path: Path, schema: dict[str, Any]) -> None:
+    folder = write(tmp_path, agents__assistant=CHAT + "output_schema: " + msgspec.json.encode(schema).decode())
+    assert loaded(folder).agents["assistant"].output_schema == schema
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line"),
+    [
+        ("versions: {}\n", "prompts/p.yaml:1: versions: has no version"),
+        ("version: {}\n", "prompts/p.yaml:1: version: unknown; did you mean versions?"),
+        ("versions:\n  v1: {template: ''}\n", "prompts/p.yaml:2: versions.v1.template: expected str of length >= 1"),
+        ("versions:\n  v1: {templte: x}\n", "prompts/p.yaml:2: versions.v1.templte: unknown; did you mean versions.v1.template?"),
+        ("versions:\n  v1:\n    template: |\n      x\n      {{a}}\n", "prompts/p.yaml:3: versions.v1.template: {{a}} is not declared in variables"),
+        ("versions:\n  v1:\n    template: x\n    variables:\n    - a\n", "prompts/p.yaml:4: versions.v1.variables.a: a is declared but {{a}} is not in the template"),
+        ("versions:\n  v1:\n    template: '{{a}}'\n    variables:\n      a:\n        type: list\n", "prompts/p.yaml:6: versions.v1.variables.a.type: must be one of string, integer, number, boolean"),
+        ("versions:\n  v1:\n    template: x\n    model: fast\n", "prompts/p.yaml:4: versions.v1.model: there is no route fast"),
+        ("versions:\n  v1: {template: x}\nlatest: v2\n", "prompts/p.yaml:3: latest: v2 is none of the versions: v1"),
+    ],
+)  # fmt: skip
+def test_prompts_that_do_not_load(tmp_path: Path, prompt: str, line: str) -> None:
+    agent = CHAT.replace("instructions: hello", "prompt: p@v1")  # its prompt is broken, which is said once
+    found = problems(write(tmp_path, agents__x=agent, prompts__p=prompt))
+    assert line in found
+    assert {text.split(":")[0] for text in found} == {"prompts/p.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "line"),
+    [
+        ("x = 1\nimport nothing_of_that_name\n", "tools/t.py:2: cannot be imported: ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("x = 1\n\ndef f(:\n", "tools/t.py:3: cannot be imported: SyntaxError: invalid syntax"),
+        ("def f():\n  raise ValueError('no')\n\nf()\n", "tools/t.py:2: cannot be imported: ValueError: no"),
+        ("import json\n\njson.loads('')\n", "tools/t.py:3: cannot be imported: JSONDecodeError: Expecting value: line 1 column 1 (char 0)"),
+        ("import sys\nsys.exit(3)\n", "tools/t.py:2: cannot be imported: SystemExit: 3"),
+        (TOOL.format(name="clock"), "tools/t.py:3: tool clock: the name is taken by the built-in one"),
+    ],
+)  # fmt: skip
+def test_tool_files_that_do_not_load(tmp_path: Path, tool: str, line: str) -> None:
+    folder = write(tmp_path, tools__t=tool, agents__x=CHAT.replace("chat", "react") + "tools: [of_t]\n")
+    assert problems(folder) == [line]
+
+
+def test_a_function_that_cannot_be_a_tool(tmp_path: Path) -> None:
+    text = "from app.tools import tool\n\n\n@tool(retry=1)\ndef f() -> str:\n    'Does it.'\n    return ''\n"
+    (found,) = problems(write(tmp_path, tools__t=text))
+    assert found.startswith("tools/t.py:4: cannot be a tool: tool f: retry is allowed")
+
+
+def test_two_files_with_one_tool_name(tmp_path: Path) -> None:
+    folder = write(tmp_path, tools__a=TOOL.format(name="same"), tools__b="\n" + TOOL.format(name="same"))
+    assert problems(folder) == [
+        f"tools/b.py:4: tool same: the name is taken by the one at {folder}/tools/a.py:3".replace(f"{folder}/", "")
+    ]
+
+
+def test_a_workspace_that_looks_like_us(tmp_path: Path) -> None:
+    """Its own `app`, `tools` and names of the standard library shadow nothing, and its files can import each other."""
+    folder = write(
+        tmp_path,
+        tools__json=TOOL.format(name="one").replace("'one'", "shared.WORD") + "\nfrom . import _shared as shared\n",
+        tools__app=TOOL.format(name="two"),
+        tools___shared="WORD = 'shared'\n",
+    )
+    for package in ("app/tools", "app/domain", "tools"):
+        path = folder / package
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "__init__.py").write_text("raise RuntimeError('the wrong package')\n")
+    (folder / "app" / "__init__.py").write_text("raise RuntimeError('the wrong package')\n")
+    before = list(sys.path)
+    workspace = loaded(folder)
+    functions = {tool.spec.name: tool.function for tool in workspace.tools}
+    assert (functions["one"](), functions["two"]()) == ("shared", "two")
+    assert sys.path == before
+    assert sys.modules["app.tools"] is app.tools
+    assert "tools" not in sys.modules
+    (folder / "tools" / "app.py").write_text(TOOL.format(name="three"))
+    assert "three" in {tool.spec.name for tool in loaded(folder).tools}
+
+
+def test_names_and_folders(tmp_path: Path) -> None:
+    folder = write(tmp_path, agents__Bad=CHAT, agents__assistant=CHAT)
+    (folder / "agents" / "short.yml").write_text(CHAT)
+    (folder / "agents" / "folder.yaml").mkdir()
+    (folder / "agents" / "gone.yaml").symlink_to(folder / "nowhere")
+    (folder / "agents" / "README.md").write_text("ignored")
+    assert problems(folder) == [
+        "agents/Bad.yaml:1: the file: an agent's file is named by 1 to 64 of a-z 0-9 _ -, beginning with a letter or a digit",
+        "agents/folder.yaml: cannot be read: it is not a file",
+        "agents/gone.yaml: cannot be read: it is not a file",
+        "agents/short.yml: file name: must end in .yaml",
+    ]
+    assert problems(tmp_path / "none") == [
+        f"{tmp_path}/none: workspace: there is no such folder".replace(f"{tmp_path}/none/", "")
+    ]
+
+
+def test_the_default_agent_exists(tmp_path: Path) -> None:
+    folder = write(tmp_path, steadyhand='\ndefault_agent = "b"')
+    assert problems(folder) == ["steadyhand.toml: default_agent: there is no agents/b.yaml; known: assistant"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert problems(empty) == ["steadyhand.toml: default_agent: there is no agents/assistant.yaml; known: none"]
+
+
+def test_everything_that_is_wrong_at_once(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        steadyhand="[server]\nport = 'x'",
+        agents__a="kind: chat",
+        agents__b="a: [",
+        prompts__p="versions: {}",
+        tools__t="1 / 0",
+    )
+    files = [text.split(":")[0] for text in problems(folder)]
+    assert list(dict.fromkeys(files)) == [
+        "steadyhand.toml",
+        "tools/t.py",
+        "prompts/p.yaml",
+        "agents/a.yaml",
+        "agents/b.yaml",
+    ]
