@@ -28,22 +28,16 @@ for _name in [name for name in os.environ if _FOREIGN.fullmatch(name)]:
 forbid_network()
 
 
-class _Workers:
-    """Hooks of xdist's controller."""
-
-    def pytest_configure_node(self, node: Any) -> None:
-        node.workerinput["postgres_folder"] = str(_server(node.config).folder)
-
-
 def _server(config: pytest.Config) -> TestServer:
     if _SERVER not in config.stash:
         config.stash[_SERVER] = TestServer()
     return config.stash[_SERVER]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if config.pluginmanager.has_plugin("dsession"):
-        config.pluginmanager.register(_Workers())
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """With xdist, its controller runs the server and tells its workers where."""
+    node.workerinput["postgres_folder"] = str(_server(node.config).folder)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

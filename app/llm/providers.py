@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from app.llm import anthropic_messages, openai_chat, openai_responses
-from app.llm.anthropic import AnthropicClient
-from app.llm.openai_client import OpenAIClient
+from app.llm import anthropic, anthropic_messages, openai_chat, openai_client, openai_responses
+from app.llm.client import SdkClient
 from app.llm.target import Api, ModelTarget
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ ANTHROPIC_URL = "https://api.anthropic.com"
 class ModelProvider:
     """One account at one vendor. Its client connects on first use; `aclose` ends its connections."""
 
-    def __init__(self, *, name: str, client: OpenAIClient | AnthropicClient, api: Api, base_url: str) -> None:
+    def __init__(self, *, name: str, client: SdkClient, api: Api, base_url: str) -> None:
         self.name = name
         self.base_url = base_url
         self._client = client
@@ -73,13 +72,10 @@ def open_provider(
     """
     url = effective_base_url(kind, base_url, environ)
     if kind == "anthropic":
-        anthropic = AnthropicClient(api_key=api_key, base_url=url, http_client=http_client)
-        return ModelProvider(name=name, client=anthropic, api=anthropic_messages.API, base_url=url)
-    own_host = is_openai_host(url)
-    responses = api == "responses" or (api is None and own_host)
-    return ModelProvider(
-        name=name,
-        client=OpenAIClient(api_key=api_key, base_url=url, http_client=http_client),
-        api=openai_responses.API if responses else openai_chat.api(own_host=own_host),
-        base_url=url,
-    )
+        load, spoken = anthropic.load, anthropic_messages.API
+    else:
+        own_host = is_openai_host(url)
+        responses = api == "responses" or (api is None and own_host)
+        load, spoken = openai_client.load, openai_responses.API if responses else openai_chat.api(own_host=own_host)
+    client = SdkClient(load=lambda: load(api_key, url, http_client))
+    return ModelProvider(name=name, client=client, api=spoken, base_url=url)

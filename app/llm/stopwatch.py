@@ -18,7 +18,8 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._set_for = 0.0
         self._task: asyncio.Task[object] | None = None
         self._limit = 0.0
         self._fired = False
@@ -29,11 +30,11 @@ class Stopwatch:
 
     async def next(self, items: AsyncGenerator[T, None], limit: float) -> T | None:
         """The next item, or None at the end. Raises TimeoutError at loop time `limit`, having cancelled the iterator's await."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None
         requests = task.cancelling()
         self._limit = limit
-        if self._timer is None or self._timer.when() > limit:
+        if self._timer is None or self._set_for > limit:
             self._arm()
         self._task = task
         try:
@@ -57,6 +58,7 @@ class Stopwatch:
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._set_for = self._limit
         self._timer = self._loop.call_at(self._limit, self._fire)
 
     def _fire(self) -> None:

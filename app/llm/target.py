@@ -12,11 +12,16 @@ import msgspec
 from app.domain.errors import ProviderError
 from app.domain.models import Attempt, Completed, ModelChunk, ModelRequest
 from app.llm.answers import Answer
-from app.llm.limits import DRAIN_TIME, MAX_BODY
 from app.llm.sse import Decoder, Frame
 
 if TYPE_CHECKING:
     import httpx2
+
+MAX_BODY = 32 * 1024 * 1024
+"""Bytes of an answer that comes as one JSON document."""
+
+DRAIN_TIME = 0.25
+"""Seconds that a finished answer waits for the end of its body, so that the connection can serve the next call."""
 
 STREAM_TYPES = ("", "text/event-stream", "text/plain", "application/octet-stream")
 """Content types that are read as a stream: compatible servers send more than the right one."""

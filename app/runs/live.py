@@ -32,7 +32,7 @@ class Feed:
         self.readers = 0
         self.held = False
         self.ended: asyncio.Future[RunFinished] = asyncio.get_running_loop().create_future()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[asyncio.Future[bool]] = []
 
     @property
     def first_seq(self) -> int | None:
@@ -86,11 +86,21 @@ class Feed:
             passed += len(chunk)
         return len(self.chunks), ""
 
-    async def changed(self) -> None:
-        """Returns when something was said after this call."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def changed(self, timeout: float) -> bool:
+        """Wait until something is said after this call, at most so many seconds; whether it was."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
         self._waiting.append(future)
-        await future
+        timer = loop.call_later(timeout, self._give_up, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def _give_up(self, future: asyncio.Future[bool]) -> None:
+        if not future.done():
+            self._waiting.remove(future)
+            future.set_result(False)
 
     def wake(self) -> None:
         """Let every reader look again."""
@@ -101,7 +111,7 @@ class Feed:
             waiting, self._waiting = self._waiting, []
             for future in waiting:
                 if not future.done():
-                    future.set_result(None)
+                    future.set_result(True)
 
 
 class Feeds:

@@ -168,11 +168,11 @@ class RunService:
         if not self._worker.stop(run_id, "timeout"):
             await self._end_queued(run_id, "timeout")
 
-    def follow(self, started: Started) -> AsyncGenerator[Item, None]:
-        """The whole stream of a run that was just started. A queued run that gets too late for its caller ends in it."""
+    def follow(self, started: Started) -> AsyncGenerator[list[Item], None]:
+        """The whole stream of a run that was just started, as `Reader.batches` gives it. A queued run that gets too late for its caller ends in it."""
         return self._read(started.feed, Cursor(), started.timeout)
 
-    async def events(self, principal: Principal, run_id: str, cursor: Cursor) -> AsyncGenerator[Item, None]:
+    async def events(self, principal: Principal, run_id: str, cursor: Cursor) -> AsyncGenerator[list[Item], None]:
         """The stream of any run from a cursor on. Raises `RequestError` before the first frame: not_found, invalid_cursor."""
         feed = self._feeds.open(run_id)
         try:
@@ -182,15 +182,15 @@ class RunService:
             self._feeds.leave(feed)
         return self._read(Feed(run_id) if head.status in TERMINAL else self._feeds.open(run_id), cursor, None)
 
-    async def _read(self, feed: Feed, cursor: Cursor, timeout: float | None) -> AsyncGenerator[Item, None]:
+    async def _read(self, feed: Feed, cursor: Cursor, timeout: float | None) -> AsyncGenerator[list[Item], None]:
         feed.readers += 1
         expiry = asyncio.create_task(self._expire_later(feed, timeout)) if timeout is not None else None
-        items = Reader(store=self._store, feeds=self._feeds, feed=feed, cursor=cursor).items()
+        batches = Reader(store=self._store, feeds=self._feeds, feed=feed, cursor=cursor).batches()
         try:
-            async for item in items:
-                yield item
+            async for batch in batches:
+                yield batch
         finally:
-            await items.aclose()
+            await batches.aclose()
             feed.readers -= 1
             self._feeds.leave(feed)
             if expiry is not None:

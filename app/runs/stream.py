@@ -18,6 +18,8 @@ from app.domain.stores import Head, RunStore
 from app.runs.live import Feed, Feeds
 
 PAGE = 500
+KEEP_ALIVE = 10.0
+"""Seconds without a frame after which a reader is told that the stream is alive."""
 _CURSOR = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?", re.ASCII)
 _encode = msgspec.json.Encoder().encode
 _decode_message = msgspec.json.Decoder(ev.MessageCompleted).decode
@@ -61,22 +63,21 @@ class Reader:
         self._chunk = 0
         self._reasoned = 0
 
-    async def items(self) -> AsyncGenerator[Item, None]:
-        """Frames in order, `run.finished` last. Ends without it only when this process closes: the reader is to come back."""
+    async def batches(self) -> AsyncGenerator[list[Item], None]:
+        """Frames in order, those that are there at once together, `run.finished` last. An empty list: nothing for `KEEP_ALIVE`.
+
+        Ends without `run.finished` only when this process closes: the reader is to come back.
+        """
         feed = self._feed
         while not self._feeds.closing:
             stored = await self._stored()
-            for event in stored:
-                for item in self._event(event):
-                    yield item
-                if event.name == "run.finished":
+            batch = [item for event in stored for item in self._event(event)] or self._live()
+            if batch:
+                yield batch
+                if batch[-1].name == "run.finished":
                     return
-            if not stored:
-                live = self._live()
-                for item in live:
-                    yield item
-                if not live:
-                    await feed.changed()
+            elif not await feed.changed(KEEP_ALIVE):
+                yield []
 
     async def _stored(self) -> list[ev.StoredEvent]:
         """Events after the cursor: from the feed where it reaches back far enough, else from the journal."""

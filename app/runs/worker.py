@@ -227,13 +227,17 @@ class Worker:
         """Begin nothing new, let what runs end by itself; what has not within the time is stopped as `interrupted`."""
         self.draining = True
         await self._wait(max(seconds - LAST_WORDS, seconds / 2))
-        for _, stop in self._running.values():
-            stop.call("interrupted")
+        self.interrupt()
         await self._wait(min(LAST_WORDS, seconds / 2))
         for task, _ in list(self._running.values()):
             log.error("a run did not stop in time and is left to be recovered", extra={"task": task.get_name()})
             task.cancel()
         await self._wait(1.0)
+
+    def interrupt(self) -> None:
+        """Stop every run that is being executed here, as `interrupted`."""
+        for _, stop in self._running.values():
+            stop.call("interrupted")
 
     async def _wait(self, seconds: float) -> None:
         tasks = [task for task, _ in self._running.values()]

@@ -185,8 +185,8 @@ async def test_a_killed_owner_leaves_nothing_and_the_next_starts_at_once(folder:
         assert not exists(record.sockets)
 
 
-async def test_a_killed_owner_takes_its_server_with_it(folder: Path) -> None:
-    async with holder(folder) as (process, _):
+async def test_a_killed_owner_takes_its_server_with_it(folder: Path, tmp_path: Path) -> None:
+    async with holder(folder, TMPDIR=str(tmp_path)) as (process, _):
         pid = postmaster(folder)
         process.kill()
         await until(lambda: gone(pid))

@@ -35,10 +35,20 @@ async def mocked(api: Api) -> AsyncIterator[tuple[ModelProvider, respx.Route]]:
     route = router.post(f"https://models.test{PATHS[api]}")
 
     async def bridge(request: httpx2.Request) -> httpx2.Response:
-        outer = httpx.Request(request.method, str(request.url), headers=list(request.headers.multi_items()), content=await request.aread())
+        outer = httpx.Request(
+            request.method, str(request.url), headers=list(request.headers.multi_items()), content=await request.aread()
+        )
         response = await router.async_handler(outer)
-        return httpx2.Response(response.status_code, headers=list(response.headers.multi_items()), content=await response.aread())
+        return httpx2.Response(
+            response.status_code, headers=list(response.headers.multi_items()), content=await response.aread()
+        )
 
+    async with serve(api, httpx2.AsyncClient(transport=httpx2.MockTransport(bridge))) as opened:
+        yield opened, route
+
+
+@asynccontextmanager
+async def serve(api: Api, http_client: httpx2.AsyncClient) -> AsyncIterator[ModelProvider]:
     base = "https://models.test" if api == "anthropic-messages" else "https://models.test/v1"
     opened = open_provider(
         name="mocked",
@@ -47,17 +57,17 @@ async def mocked(api: Api) -> AsyncIterator[tuple[ModelProvider, respx.Route]]:
         api_key="secret-key",
         base_url=base,
         environ={},
-        http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(bridge)),
+        http_client=http_client,
     )
     try:
-        yield opened, route
+        yield opened
     finally:
         await opened.aclose()
 
 
-async def failure_of(api: Api, answer: httpx.Response | Exception) -> ProviderError:
+async def failure_of(api: Api, answer: httpx.Response) -> ProviderError:
     async with mocked(api) as (opened, route):
-        route.mock(**({"side_effect": answer} if isinstance(answer, Exception) else {"return_value": answer}))
+        route.mock(return_value=answer)
         with pytest.raises(ProviderError) as failure:
             await ask(opened, REQUEST)
         assert route.call_count == 1, "the SDK must not retry: attempts and budgets are the router's"
@@ -142,15 +152,24 @@ async def _check(api: Api, status: int, body: object, kind: FailureKind) -> None
     [(httpx2.ConnectError("refused"), "connect"), (httpx2.ConnectTimeout("late"), "connect_timeout")],
 )
 async def test_no_connection(api: Api, error: Exception, kind: FailureKind) -> None:
-    failure = await failure_of(api, error)
-    assert (failure.kind, failure.status) == (kind, None)
+    async def refuse(request: httpx2.Request) -> httpx2.Response:
+        raise error
+
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(refuse))
+    async with serve(api, http_client) as opened:
+        with pytest.raises(ProviderError) as failure:
+            await ask(opened)
+    assert (failure.value.kind, failure.value.status) == (kind, None)
 
 
 @pytest.mark.parametrize("api", API_NAMES)
 async def test_retry_after_of_a_200_is_no_error(api: Api) -> None:
     body: dict[str, Any] = {
         "anthropic-messages": {"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn"},
-        "openai-responses": {"status": "completed", "output": [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}]},
+        "openai-responses": {
+            "status": "completed",
+            "output": [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}],
+        },
         "openai-chat": {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]},
     }
     async with mocked(api) as (opened, route):
@@ -164,7 +183,9 @@ async def test_retry_after_of_a_200_is_no_error(api: Api) -> None:
 
 
 def test_a_vendor_s_words_are_passed_on_only_where_they_name_the_field() -> None:
-    assert "Words that change." in str(http_failure(400, {"request-id": "req_1"}, anthropic_error("invalid_request_error")))
+    assert "Words that change." in str(
+        http_failure(400, {"request-id": "req_1"}, anthropic_error("invalid_request_error"))
+    )
     assert "req_1" in str(http_failure(400, {"request-id": "req_1"}, anthropic_error("invalid_request_error")))
     assert "Words" not in str(http_failure(401, {}, anthropic_error("authentication_error")))
 

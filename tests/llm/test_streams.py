@@ -11,15 +11,13 @@ import pytest
 from app.domain.errors import FailureKind, ProviderError
 from app.domain.messages import Api, ToolCall, Usage
 from app.domain.models import Completed, ReasoningDelta, TextDelta
-from app.llm.limits import MAX_BODY
+from app.llm.target import MAX_BODY
 from tests.llm.messages import REQUEST
 from tests.llm.wire import API_NAMES, Pieces, Script, Served, ask, attempt, collect, cut, provider, whole
 
 FOLDER = Path(__file__).parent / "streams"
 TEXT = "Größe: 😀 one\u2028line"
-USAGE = Usage(
-    input_tokens=127, cached_input_tokens=100, cache_write_tokens=7, output_tokens=42, reasoning_tokens=9
-)
+USAGE = Usage(input_tokens=127, cached_input_tokens=100, cache_write_tokens=7, output_tokens=42, reasoning_tokens=9)
 UNKNOWN = (
     ': a comment\n\nevent: ping\ndata: {"type": "ping", "id": null, "choices": []}\n\n'
     'event: from.the.future\ndata: {"type": "from.the.future", "delta": {"type": 7}, "index": "x"}\n\n'
@@ -141,7 +139,9 @@ async def test_lone_surrogates_and_nul_become_replacement_characters(api: Api) -
 OVERLOADED = '{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}'
 QUOTA = '{"type": "error", "error": {"type": "insufficient_quota", "code": "insufficient_quota", "message": "x"}}'
 FLAT = '{"type": "error", "code": "rate_limit_exceeded", "message": "x", "param": null}'
-FAILED = '{"type": "response.failed", "response": {"status": "failed", "error": {"code": "server_error", "message": "x"}}}'
+FAILED = (
+    '{"type": "response.failed", "response": {"status": "failed", "error": {"code": "server_error", "message": "x"}}}'
+)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,10 @@ async def test_reasoning_items_are_kept_whole_and_in_order() -> None:
         ("anthropic-messages", {"content": [], "stop_reason": "new"}, "stop", ""),
         (
             "openai-responses",
-            {"status": "completed", "output": [{"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}]},
+            {
+                "status": "completed",
+                "output": [{"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}],
+            },
             "refusal",
             "No.",
         ),

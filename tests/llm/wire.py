@@ -42,7 +42,9 @@ class Served(msgspec.Struct, frozen=True):
 
     body: bytes | httpx2.AsyncByteStream
     status: int = 200
-    headers: dict[str, str] = msgspec.field(default_factory=lambda: {"content-type": "text/event-stream; charset=utf-8"})
+    headers: dict[str, str] = msgspec.field(
+        default_factory=lambda: {"content-type": "text/event-stream; charset=utf-8"}
+    )
 
 
 class Script:

@@ -28,7 +28,12 @@ def render(agent: Agent, context: Mapping[str, Any]) -> tuple[str, dict[str, Any
 
 
 def react(**more: Any) -> Agent:
-    tools = (tool_spec("echo"), tool_spec("slow"), tool_spec("slow_write", effect="write"), tool_spec("risky", risk="high"))
+    tools = (
+        tool_spec("echo"),
+        tool_spec("slow"),
+        tool_spec("slow_write", effect="write"),
+        tool_spec("risky", risk="high"),
+    )
     fields = {"name": "helper", "description": "", "kind": "react", "instructions": "Be brief.", "tools": tools}
     return versioned(Agent(**(fields | more)))
 
@@ -65,7 +70,13 @@ async def process(dsn: str, provider: ScriptedProvider, *agents: Agent, concurre
         await registry.save(ANONYMOUS.tenant)
         runner = Runner(store=store, provider=provider, toolbox=toolbox, observer=notes, feeds=feeds)
         worker = Worker(
-            store=store, runner=runner, feeds=feeds, agents=registry, render=render, observer=notes, concurrency=concurrency
+            store=store,
+            runner=runner,
+            feeds=feeds,
+            agents=registry,
+            render=render,
+            observer=notes,
+            concurrency=concurrency,
         )
         service = RunService(store=store, agents=registry, worker=worker, feeds=feeds, render=render, observer=notes)
         serving = asyncio.create_task(worker.serve())

@@ -236,7 +236,7 @@ async def test_a_dead_process_leaves_interrupted_runs_and_a_sound_history(start_
                 "slow_write": "outcome_unknown", "slow": "cancelled",
             }  # fmt: skip
             stream = await p.service.events(ANONYMOUS, queued.run_id, Cursor())
-            assert [item.name async for item in stream][-1] == "run.finished"
+            assert [item.name async for batch in stream for item in batch][-1] == "run.finished"
             assert [m.role for m in provider.requests[1].messages] == ["user", "assistant", "tool", "tool", "user"]
             dead.toolbox.gate.set()
         await asyncio.wait([asyncio.shield(started.feed.ended)], timeout=0.2)

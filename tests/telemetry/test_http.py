@@ -27,21 +27,23 @@ class Client:
     def __init__(self, app: AsgiApp, tracing: Tracing | None = None) -> None:
         self.metrics, self.registry = new_metrics()
         self._app = HttpTelemetry(app=app, tracing=tracing or open_tracing({}, "0"), metrics=self.metrics)
-        self.gone = asyncio.Event()
+        self.gone: asyncio.Event | None = None
         self.sent: list[Any] = []
 
     async def call(self, method: str, path: str, kind: str = "http", **headers: str) -> list[Any]:
-        self.sent = []
+        self.sent, over = [], self.gone or asyncio.Event()
         incoming = [{"type": "websocket.connect"}] if kind == "websocket" else [{"type": "http.request", "body": b""}]
 
         async def receive() -> Any:
             if incoming:
                 return incoming.pop()
-            await self.gone.wait()
+            await over.wait()
             return {"type": "websocket.disconnect" if kind == "websocket" else "http.disconnect"}
 
         async def send(message: Any) -> None:
             self.sent.append(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                over.set()
 
         scope: dict[str, Any] = {
             "type": kind,
@@ -244,6 +246,7 @@ async def test_an_application_that_leaves_a_gone_client_without_an_answer() -> N
         assert (await receive())["type"] == "http.disconnect"
 
     client = Client(app)
+    client.gone = asyncio.Event()
     client.gone.set()
     await client.call("GET", "/")
     assert client.counted("GET", "unmatched", "499") == 1

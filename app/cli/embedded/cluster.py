@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -231,13 +232,16 @@ async def _prepare(
 
 
 def _move(data: Path, major: int, programs: Programs) -> str:
-    old = data.with_name(f"postgres-{major}")
+    old = shlex.quote(str(data.with_name(f"postgres-{major}")))
+    new, parent, bin_dir = (shlex.quote(str(path)) for path in (data, data.parent, programs.folder))
+    shell = "`unshare --user --map-user=65534 --map-group=65534 sh`" if programs.identity == "namespace" else "a shell"
     return (
-        f"{data} was written by PostgreSQL {major}, and this is PostgreSQL {programs.major}. With the programs of both "
-        f"({major}'s in OLD), as the user of the folder, not as root:\n"
-        f"  mv {data} {old}\n"
-        f"  {programs.folder}/initdb -D {data} -U postgres -E UTF8 --locale=C --data-checksums --auth-local=trust --auth-host=scram-sha-256\n"
-        f"  cd {data.parent} && {programs.folder}/pg_upgrade -U postgres -b OLD -B {programs.folder} -d {old} -D {data}"
+        f"{data} was written by PostgreSQL {major}, and this is PostgreSQL {programs.major}. To move the data, with the "
+        f"programs of {major} in the folder OLD, in {shell} of the folder's user:\n"
+        f"  mv {new} {old}\n"
+        f"  {bin_dir}/initdb -D {new} -U postgres -E UTF8 --locale=C --data-checksums"
+        " --auth-local=trust --auth-host=scram-sha-256\n"
+        f"  cd {parent} && {bin_dir}/pg_upgrade -U postgres -b OLD -B {bin_dir} -d {old} -D {new}"
     )
 
 

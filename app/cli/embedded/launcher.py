@@ -3,8 +3,8 @@
 Run as a script (`python -I -S launcher.py PARENT SIGNAL IDENTITY WATCH PROGRAM ARGUMENT…`), before any of our packages can be
 imported. PARENT is the pid that must still be our parent; SIGNAL what the program gets when that parent dies.
 
-IDENTITY: `self`; `namespace` (a new user namespace where our uid shows as 1000, so that a program that refuses root runs as
-root's own files); or a numeric uid to change to. WATCH: `-` to use the kernel's parent-death signal (Linux), or the number of an
+IDENTITY: `self`; `namespace` (a new user namespace where our uid shows as one that /etc/passwd names and that is not root: PostgreSQL
+refuses root, and initdb a uid without a name); or a numeric uid to change to. WATCH: `-` to use the kernel's parent-death signal (Linux), or the number of an
 inherited pipe's read end: a detached process then waits for its end of file and signals the program.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import pwd
 import signal
 import sys
 from pathlib import Path
@@ -29,15 +30,22 @@ def _checked(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
+def _ordinary_uid() -> int:
+    for uid in (65534, 1000, 1, 2):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwuid(uid).pw_uid
+    return 65534
+
+
 def _assume(identity: str, libc: ctypes.CDLL) -> None:
     if identity == "self":
         return
     if identity == "namespace":
-        uid, gid = os.geteuid(), os.getegid()
+        uid, gid, shown = os.geteuid(), os.getegid(), _ordinary_uid()
         _checked(libc.unshare(_CLONE_NEWUSER), "unshare")
         Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"1000 {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"1000 {gid} 1")
+        Path("/proc/self/uid_map").write_text(f"{shown} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{shown} {gid} 1")
         return
     os.setgroups([])
     os.setgid(int(identity))
@@ -79,7 +87,7 @@ def main(arguments: list[str]) -> None:
                 sys.exit(FAILED)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.execv(program[0], program)  # noqa: S606 - the very purpose: no shell between us and the program
-    except OSError as error:
+    except (OSError, AttributeError) as error:  # AttributeError: this kernel has no such call
         sys.stderr.write(f"cannot run {program[0]} as {identity}: {error}\n")
         sys.exit(FAILED)
 

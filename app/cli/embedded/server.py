@@ -26,7 +26,6 @@ import msgspec
 from app.domain.errors import SteadyhandError
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
-_UNPRIVILEGED = 65534
 _OLDEST = 15
 _KEPT_VARIABLES = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
 PARENT_DEATH_SIGNAL = sys.platform == "linux"
@@ -150,16 +149,36 @@ def find_programs(bin_dir: Path | None) -> Path:
     return bin_dir.resolve()
 
 
+def _named(uid: int) -> bool:
+    import pwd  # there is none on Windows, where this module is still imported
+
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _nobody() -> int:
+    import pwd
+
+    try:
+        return pwd.getpwnam("nobody").pw_uid
+    except KeyError:
+        return 65534
+
+
 async def choose_programs(folder: Path, owner: int) -> Programs:
     """How to run the programs of that folder on data of that owner.
 
-    PostgreSQL refuses to run as root. Root's own data is used in a user namespace where root shows as an ordinary user;
-    where namespaces are refused, and for data of another user, the programs change to an unprivileged uid.
+    PostgreSQL refuses to run as root, and initdb as a uid without a name (of containers with made-up ones). Their own data is
+    used in a user namespace where they show as an ordinary user. Where root may make none, and for data of another
+    user, the programs change to an unprivileged uid.
     """
     if os.geteuid() == owner != 0:
-        identities = ["self"]
+        identities = ["self"] if _named(owner) else ["namespace", "self"]
     elif os.geteuid() == 0:
-        identities = [str(owner)] if owner else ["namespace", str(_UNPRIVILEGED)]
+        identities = [str(owner)] if owner else ["namespace", str(_nobody())]
     else:
         raise EmbeddedPostgresError(
             f"the data folder belongs to uid {owner}, and this is uid {os.geteuid()}: run as that user, or set "
@@ -179,5 +198,5 @@ async def choose_programs(folder: Path, owner: int) -> Programs:
                 )
             return Programs(folder=folder, major=int(version[1]), identity=identity)
         said.append(text)
-    hint = "" if identities == ["self"] else " As root this also needs that other users can read that folder."
+    hint = " As root this also needs that other users can read that folder." if os.geteuid() == 0 else ""
     raise EmbeddedPostgresError(f"PostgreSQL in {folder} does not run here: {'; '.join(said)}.{hint}")

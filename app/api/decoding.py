@@ -1,0 +1,94 @@
+"""Request bodies: bytes to a Struct, strictly, or a problem that tells the caller what to do."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.enums import RequestEncodingType
+from litestar.types import Empty
+
+from app.domain.errors import FieldError, RequestError
+
+_AT = re.compile(r"(?P<message>.*?)(?: - at `(?P<path>key in )?\$?\.?(?P<at>[^`]*)`)?", re.DOTALL)
+_NUL = re.compile(rb"\x00|\\u0000")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+MAX_DEPTH = 100
+"""How deep arrays and objects may stand in each other: far below what any layer of ours can take."""
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """A request whose JSON body is decoded straight into the type that its handler names `data`."""
+
+    async def json(self) -> Any:
+        """The body as the handler's type. Raises `RequestError` or, for a body that is too large, litestar's 413."""
+        if self._json is Empty:
+            media_type, _ = self.content_type
+            if media_type not in ("", RequestEncodingType.JSON.value) and not media_type.endswith("+json"):
+                raise RequestError("unsupported_media_type", "Send the body as application/json.")
+            wanted = self.route_handler.parsed_fn_signature.parameters["data"].annotation
+            self._json = self._connection_state.json = decode_body(await self.body(), wanted)
+        return self._json
+
+
+def decode_body(body: bytes, wanted: Any) -> Any:
+    """The body as `wanted`. Raises `RequestError`: malformed_json, invalid_encoding or validation_error."""
+    try:
+        value = _decoder(wanted).decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+    except msgspec.DecodeError as error:
+        raise RequestError("malformed_json", f"The body is not JSON: {error}.") from None
+    except UnicodeDecodeError:
+        raise RequestError("invalid_encoding", "The body is not UTF-8.") from None
+    except RecursionError:
+        raise _wrong("", "is nested too deeply") from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise _wrong("", f"is nested more than {MAX_DEPTH} levels deep")
+    if _NUL.search(body) and _has_nul(value):
+        raise _wrong("", "holds a NUL character (U+0000), which no text may have")
+    return value
+
+
+@lru_cache(maxsize=64)
+def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(wanted)
+
+
+def _invalid(error: msgspec.ValidationError) -> RequestError:
+    match = _AT.fullmatch(str(error))
+    assert match is not None
+    return _wrong(match["at"] or "", match["message"])
+
+
+def _wrong(path: str, message: str) -> RequestError:
+    where = f"`{path}`" if path else "The body"
+    return RequestError("validation_error", f"{where}: {message}.", [FieldError(path, message)])
+
+
+def _depth(body: bytes) -> int:
+    """The deepest nesting of valid JSON."""
+    depth = deepest = 0
+    for byte in _STRING.sub(b"", body):
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _has_nul(value: Any) -> bool:
+    """Whether any string in there has a NUL: an escaped backslash before `u0000` is none."""
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return any(_has_nul(item) for item in value)
+    if isinstance(value, msgspec.Struct):
+        return any(_has_nul(getattr(value, name)) for name in value.__struct_fields__)
+    return False

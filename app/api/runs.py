@@ -1,0 +1,148 @@
+"""Runs as resources: what they are, what they did, what they say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath, HeaderParameter, QueryParameter
+from litestar.response import Stream
+
+from app.api import sse
+from app.api.paging import cursor_after, position
+from app.api.problems import request_id, responses
+from app.api.quick import event_stream
+from app.api.schemas import EventPage, EventView, Run, RunPage, StepList
+from app.api.sessions import Limit, PageCursor
+from app.api.streams import OpenStreams
+from app.domain.errors import RequestError
+from app.domain.principals import Principal
+from app.domain.runs import RunStatus
+from app.domain.stores import RunFilter
+from app.runs.service import RunService
+from app.runs.stream import Cursor, parse_cursor
+
+LOG_EXAMPLE = (
+    'retry: 1000\n\nid: 1\nevent: run.created\ndata: {"run_id":"run_1","session_id":"ses_1","agent":"assistant"}\n\n'
+    'id: 2.5\nevent: message.delta\ndata: {"message_id":"msg_1","offset":0,"text":"Hello"}\n\n'
+    'id: 5\nevent: run.finished\ndata: {"status":"succeeded","stop_reason":"completed","output":"Hello"}\n\n'
+)
+
+
+@get(
+    "/v1/runs",
+    tags=["runs"],
+    summary="List runs",
+    responses=responses("invalid_cursor", "validation_error", "internal", "not_ready"),
+)
+async def list_runs(
+    service: NamedDependency[RunService],
+    principal: NamedDependency[Principal],
+    agent: Annotated[str | None, QueryParameter(description="Only of this agent.")] = None,
+    run_status: Annotated[RunStatus | None, QueryParameter(name="status", description="Only in this state.")] = None,
+    session_id: Annotated[str | None, QueryParameter(description="Only of this session.")] = None,
+    user_id: Annotated[str | None, QueryParameter(description="Only of this user.")] = None,
+    since: Annotated[datetime | None, QueryParameter(name="from", description="Created at or after.")] = None,
+    until: Annotated[datetime | None, QueryParameter(name="to", description="Created before.")] = None,
+    page_cursor: PageCursor = None,
+    limit: Limit = 50,
+) -> RunPage:
+    """Runs, newest first."""
+    wanted = RunFilter(
+        agent=agent,
+        status=run_status,
+        session_id=session_id,
+        user_id=user_id,
+        since=_utc(since),
+        until=_utc(until),
+        before=position(page_cursor),
+        limit=limit,
+    )
+    if any("\x00" in text for text in (agent, session_id, user_id) if text is not None):
+        raise RequestError("validation_error", "A query parameter holds a NUL character, which no text may have.")
+    found = await service.runs(principal, wanted)
+    more = cursor_after(found[-1].created_at, found[-1].id) if len(found) == limit else None
+    return RunPage(data=found, next_cursor=more)
+
+
+def _utc(at: datetime | None) -> datetime | None:
+    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+
+
+@get(
+    "/v1/runs/{run_id:str}", tags=["runs"], summary="One run", responses=responses("not_found", "internal", "not_ready")
+)
+async def get_run(
+    run_id: FromPath[str], service: NamedDependency[RunService], principal: NamedDependency[Principal]
+) -> Run:
+    """Its state, and its outcome once there is one."""
+    return await service.run(principal, run_id)
+
+
+@get(
+    "/v1/runs/{run_id:str}/steps",
+    tags=["runs"],
+    summary="A run's steps",
+    responses=responses("not_found", "internal", "not_ready"),
+)
+async def get_steps(
+    run_id: FromPath[str], service: NamedDependency[RunService], principal: NamedDependency[Principal]
+) -> StepList:
+    """Every model call and tool call so far, with times and tokens."""
+    return StepList(await service.steps(principal, run_id))
+
+
+@get(
+    "/v1/runs/{run_id:str}/events",
+    tags=["runs"],
+    summary="A run's events",
+    responses=event_stream(
+        "The log from the cursor on, to its end. With `Accept: application/json` a page", LOG_EXAMPLE
+    )
+    | responses("invalid_cursor", "not_found", "validation_error", "queue_full", "internal", "not_ready"),
+)
+async def get_events(
+    run_id: FromPath[str],
+    request: Request[Any, Any, Any],
+    service: NamedDependency[RunService],
+    principal: NamedDependency[Principal],
+    streams: NamedDependency[OpenStreams],
+    last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID", description="The last id seen.")] = None,
+    after: Annotated[str | None, QueryParameter(description="The same as `Last-Event-ID`, which wins.")] = None,
+    view: Annotated[Literal["log", "quick"], QueryParameter(description="quick: the names of /chat/stream.")] = "log",
+    limit: Annotated[int, QueryParameter(ge=1, le=1000, description="Events of a JSON page at most.")] = 500,
+) -> Stream | Response[bytes]:
+    """Streams the run's log as server-sent events: first what there is, then what happens, to `run.finished`.
+
+    With `Accept: application/json` a page of stored events, without the growing text.
+    """
+    cursor = parse_cursor(last_event_id if last_event_id is not None else after)
+    if "application/json" in request.headers.get("accept", ""):
+        return await _page(service, principal, run_id, cursor, limit)
+    streams.check()
+    frames = sse.log_frames
+    if view == "quick":
+        run = await service.run(principal, run_id)
+        frames = sse.QuickView(run_id=run_id, agent_version=run.agent_version, request_id=request_id(request)).frames
+    batches = await service.events(principal, run_id, cursor)
+    return sse.response(streams.counted(sse.encode(batches, frames)))
+
+
+async def _page(service: RunService, principal: Principal, run_id: str, cursor: Cursor, limit: int) -> Response[bytes]:
+    events, last = await service.journal(principal, run_id, cursor.seq, limit)
+    data = [
+        EventView(
+            id=str(event.seq),
+            event=event.name,
+            at=datetime.fromtimestamp(event.at, UTC),
+            data=msgspec.Raw(event.payload),
+        )
+        for event in events
+    ]
+    return Response(msgspec.json.encode(EventPage(data=data, next=str(last))), media_type="application/json")
+
+
+HANDLERS = [list_runs, get_run, get_steps, get_events]

@@ -1,0 +1,245 @@
+"""What goes in and out of the HTTP edge. Field docs are the API's documentation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from app.domain.errors import FieldError
+from app.domain.messages import JsonObject, ToolCall, Usage
+from app.domain.runs import Run as Run
+from app.domain.runs import RunStatus, StopReason
+from app.domain.stores import Session as Session
+from app.runs.steps import Step
+
+MessageText = Annotated[str, Meta(min_length=1, description="What the user says.", examples=["What is 12 * 7?"])]
+SessionId = Annotated[
+    str,
+    Meta(
+        pattern="^[A-Za-z0-9._:-]{1,128}$",
+        description="The conversation to go on with; one that does not exist is created. None: a new one.",
+        examples=["support-4711"],
+    ),
+]
+UserId = Annotated[str, Meta(min_length=1, max_length=256, description="On whose behalf. Rows belong to this user.")]
+Seconds = Annotated[float, Meta(gt=0, le=86_400, description="Seconds until the answer must be there.", examples=[30])]
+Context = Annotated[
+    JsonObject, Meta(description="Facts that the prompt uses: its variables, and whatever else the model should know.")
+]
+Tags = Annotated[dict[str, str], Meta(description="Labels of the run, for finding and counting it.")]
+IncludeSteps = Annotated[bool, Meta(description="Also return every intermediate step, in `metadata.steps`.")]
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request body: an unknown field is an error."""
+
+
+class RunAgentRequest(_Body, frozen=True, kw_only=True):
+    """Run an agent by name."""
+
+    input: Annotated[Any, Meta(description="Any JSON. A string is the user's message, anything else is given as JSON.")]
+    session_id: SessionId | None = None
+    user_id: UserId | None = None
+    context: Context | None = None
+    timeout: Seconds | None = None
+    tags: Tags = {}
+    include_steps: IncludeSteps = False
+
+
+class ChatRequest(_Body, frozen=True, kw_only=True):
+    """One turn of a conversation."""
+
+    message: MessageText
+    agent: Annotated[str, Meta(description="Which agent answers. None: the default one.")] | None = None
+    session_id: SessionId | None = None
+    user_id: UserId | None = None
+    context: Context | None = None
+    timeout: Seconds | None = None
+    tags: Tags = {}
+    include_steps: IncludeSteps = False
+
+
+class QuestionRequest(_Body, frozen=True, kw_only=True):
+    """A question to the default agent."""
+
+    question: MessageText
+    session_id: SessionId | None = None
+    timeout: Seconds = 30.0
+
+
+class ResetRequest(_Body, frozen=True, kw_only=True):
+    """The session to begin anew."""
+
+    session_id: SessionId
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """How an answer came about. Times in milliseconds; `usage` and `cost_usd` null: not known."""
+
+    agent_version: str
+    model: str | None
+    iterations: int
+    duration_ms: float
+    queue_ms: float
+    cached: bool
+    degraded: bool
+    stop_reason: StopReason
+    usage: Usage | None
+    cost_usd: float | None
+    steps: list[Step] | msgspec.UnsetType = msgspec.UNSET
+
+
+class RunAgentResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The agent's result: a string, or the object of its output schema."""
+
+    result: Any
+    run_id: str
+    session_id: str
+    duration_ms: float
+    metadata: Metadata
+
+
+class ChatResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The agent's answer: a string, or the object of its output schema."""
+
+    response: Any
+    session_id: str
+    run_id: str
+    metadata: Metadata
+
+
+class AnswerResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a question; `duration` in seconds."""
+
+    answer: Any
+    iterations: int
+    duration: float
+    cached: bool
+    session_id: str
+    run_id: str
+
+
+class AgentView(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent. `status`: ready (its first model target is usable), degraded (only a later one is), unavailable."""
+
+    name: str
+    description: str
+    kind: str
+    status: Literal["ready", "degraded", "unavailable"]
+    version: str
+    tools: list[str]
+
+
+class MessageView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message of a session. `tool` messages answer the call `call_id`."""
+
+    id: str
+    role: str
+    content: str
+    run_id: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
+    name: str | None = None
+    is_error: bool = False
+
+
+class History(msgspec.Struct, frozen=True):
+    """The messages of a session since its last reset, oldest first."""
+
+    messages: list[MessageView]
+
+
+class RunPage(msgspec.Struct, frozen=True):
+    """Runs, newest first. `next_cursor` null: that was the last page."""
+
+    data: list[Run]
+    next_cursor: str | None
+
+
+class SessionPage(msgspec.Struct, frozen=True):
+    """Sessions, latest used first."""
+
+    data: list[Session]
+    next_cursor: str | None
+
+
+class MessagePage(msgspec.Struct, frozen=True):
+    """Messages, oldest first."""
+
+    data: list[MessageView]
+    next_cursor: str | None
+
+
+class StepList(msgspec.Struct, frozen=True):
+    """The steps of a run in the order they ended."""
+
+    data: list[Step]
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """A stored event of a run's log."""
+
+    id: str
+    event: str
+    at: datetime
+    data: Any
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """Events of a run's log; go on with `?after=next`."""
+
+    data: list[EventView]
+    next: str
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["healthy"]
+    version: str
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """The process answers; nothing else was asked."""
+
+    status: Literal["ok"]
+
+
+CheckStatus = Literal["ok", "degraded", "failed"]
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One dependency. `latency_ms` null: nothing was asked."""
+
+    status: CheckStatus
+    latency_ms: float | None
+    detail: str | None = None
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether requests should be sent here: 503 where `status` is `not_ready`."""
+
+    status: Literal["ready", "degraded", "not_ready"]
+    checks: dict[str, Check]
+    timestamp: datetime
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What went wrong (RFC 9457). `detail` says what to do about it; `code` is stable."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: tuple[FieldError, ...] = ()
+    run_id: str | None = None
+
+
+def run_status_error(status: RunStatus) -> bool:
+    """Whether a run of that status has no answer to give."""
+    return status in ("failed", "cancelled")

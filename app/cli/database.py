@@ -1,0 +1,45 @@
+"""The database of a command: the one that the settings name, or the embedded one of the data folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from app.cli.embedded.cluster import embedded_postgres
+from app.settings import Settings
+
+
+class Reached(msgspec.Struct, frozen=True, kw_only=True):
+    """A database that runs. `direct` leads past any pooler; `name` is how it is called in front of people."""
+
+    dsn: str
+    direct: str
+    embedded: bool
+    name: str
+
+
+@asynccontextmanager
+async def reach_database(settings: Settings, *, exclusive: bool = False) -> AsyncIterator[Reached]:
+    """The database for the time of the block. An embedded one is started where nobody runs it; `exclusive`: as its owner."""
+    given = settings.database
+    if given.url is not None:
+        yield Reached(dsn=given.url, direct=given.direct_url or given.url, embedded=False, name=_place(given.url))
+        return
+    folder = Path(os.path.abspath(settings.data_dir))
+    bin_dir = Path(given.bin_dir) if given.bin_dir else None
+    async with embedded_postgres(folder, exclusive=exclusive, bin_dir=bin_dir) as dsn:
+        yield Reached(dsn=dsn, direct=dsn, embedded=True, name=f"embedded PostgreSQL in {folder}")
+
+
+def _place(url: str) -> str:
+    """The URL without user and password."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    where = parts.hostname or "local socket"
+    port = f":{parts.port}" if parts.port else ""
+    return f"PostgreSQL at {where}{port}{parts.path}"

@@ -1,0 +1,75 @@
+"""`steadyhand doctor`: what is set up, what works, and what to do about the rest. Never shows a secret, never calls a model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Literal
+
+import msgspec
+
+from app.cli.commands import DONE, FAILED
+from app.cli.database import reach_database
+from app.domain.errors import ConfigError, SteadyhandError
+from app.main import VERSION
+from app.settings import Settings
+from app.storage.migrate import read_migrations, status
+from app.storage.postgres.pool import connect
+from app.workspace.load import load_workspace
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    check: str
+    status: Literal["ok", "warning", "failed"]
+    detail: str
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Exit code 1 where something failed."""
+    findings = [Finding("version", "ok", f"steadyhand {VERSION}, Python {sys.version.split()[0]}")]
+    try:
+        workspace = load_workspace(options.workspace, os.environ)
+    except ConfigError as error:
+        findings += [Finding("workspace", "failed", str(problem)) for problem in error.problems]
+    else:
+        names = ", ".join(sorted(workspace.agents))
+        findings.append(Finding("workspace", "ok", f"{workspace.folder}: agents {names}"))
+        findings += _models(workspace.settings)
+        findings += await _database(workspace.settings)
+    if options.json:
+        print(msgspec.json.encode({"findings": findings}).decode())
+    else:
+        for finding in findings:
+            print(f"{finding.status:8} {finding.check:12} {finding.detail}")
+    return FAILED if any(finding.status == "failed" for finding in findings) else DONE
+
+
+def _models(settings: Settings) -> list[Finding]:
+    findings = [Finding("settings", "warning", text) for text in (*settings.warnings, *settings.advice)]
+    for name, route in sorted(settings.routes.items()):
+        chain = " -> ".join(f"{target.provider}/{target.model}" for target in route.chain)
+        findings.append(Finding(f"model {name}", "ok", f"{chain} (configured; no call was made)"))
+    return findings
+
+
+async def _database(settings: Settings) -> list[Finding]:
+    try:
+        async with reach_database(settings) as database:
+            connection = await connect(database.direct)
+            try:
+                server = await connection.fetchval("SHOW server_version")
+                schema = await status(connection, read_migrations())
+            finally:
+                await connection.close(timeout=5.0)
+    except SteadyhandError as error:
+        return [Finding("database", "failed", str(error))]
+    found = [Finding("database", "ok", f"{database.name}, version {server}")]
+    if schema.pending:
+        how = "`serve` applies them" if database.embedded else "run `steadyhand migrate`"
+        found.append(Finding("migrations", "warning", f"{len(schema.pending)} pending; {how}"))
+    else:
+        found.append(Finding("migrations", "ok", f"{len(schema.applied)} applied, none pending"))
+    return found

@@ -1,0 +1,71 @@
+"""The port of a service: taken under its name, or refused under the name of who has it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+from app.domain.errors import SteadyhandError
+
+
+class PortTaken(SteadyhandError):
+    """Somebody else listens there."""
+
+
+def resolve(host: str) -> str:
+    """The address of a host name to listen on. Raises `SteadyhandError` where there is none."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise SteadyhandError(f"cannot listen on {host!r}: {error}") from error
+    addresses = [str(entry[4][0]) for entry in found]
+    return next((address for address in addresses if ":" not in address), addresses[0])
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach it."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+def free_port(address: str, port: int) -> int:
+    """`port` (0: any free one), after it was bound once by nobody else: two embedded servers would share it without a word.
+
+    Raises `PortTaken`.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise PortTaken(f"cannot listen on {address}:{port}: {error.strerror}{_by_whom(port)}") from error
+        return int(probe.getsockname()[1])
+
+
+def _by_whom(port: int) -> str:
+    """Who listens on that port, as far as this user may know."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            return ""
+        for line in lines:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and _holds(process, inodes):
+            command = process.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            return f" by process {process.name} ({command[:120]})"
+    return ""
+
+
+def _holds(process: Path, inodes: set[str]) -> bool:
+    try:
+        return any(os.readlink(handle) in inodes for handle in process.joinpath("fd").iterdir())
+    except OSError:
+        return False

@@ -1,0 +1,210 @@
+"""`steadyhand serve`: one process that answers requests and executes runs, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server
+
+from app.cli.commands import DONE, FAILED
+from app.cli.database import Reached, reach_database
+from app.cli.port import free_port, is_loopback, resolve
+from app.domain.errors import DatabaseUnavailable, SteadyhandError
+from app.main import VERSION
+from app.settings import Settings
+from app.storage.migrate import migrate, read_migrations
+from app.storage.postgres.owner import DatabaseOwned, owned_database
+from app.telemetry.logs import configure_logging
+from app.wiring import Services, open_services
+from app.workspace.load import Workspace, load_workspace
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+SPARE_CONNECTIONS = 1024
+"""How many connections there may be beside the open streams."""
+MIGRATIONS_POLL = 1.0
+REACHED_BY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, not bound
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C, then drain. 0 after an orderly end."""
+    workspace = load_workspace(options.workspace, os.environ)
+    settings = workspace.settings
+    os.environ.update(settings.dotenv)
+    configure_logging(level=settings.log.level, format=settings.log.format)
+    address = resolve(options.host or settings.server.host)
+    if not is_loopback(address) and not options.insecure:
+        raise SteadyhandError(
+            f"{address} can be reached from other machines and this version has no authentication: anybody could use it. "
+            "Put it behind something that authenticates and say --insecure, or listen on 127.0.0.1."
+        )
+    port = free_port(address, settings.server.port if options.port is None else options.port)
+    for warning in settings.warnings:
+        log.warning(warning)
+    stopping = Stopping()
+    with stopping.on_signals():
+        async with contextlib.AsyncExitStack() as stack:
+            database = await stack.enter_async_context(reach_database(settings, exclusive=True))
+            if database.embedded:
+                await migrate(database.direct, read_migrations())
+            await stack.enter_async_context(owned_database(database.direct, lost=stopping.lost))
+            services = await stack.enter_async_context(open_services(workspace, database.dsn, environ=os.environ))
+            await _warm(services)
+            return await _serve(services, workspace, database, address, port, stopping)
+
+
+class Stopping:
+    """When to stop: a signal, a second Ctrl-C for a stop without patience, or a lost database."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.at_once = asyncio.Event()
+        self.failed = False
+
+    def on_signals(self) -> contextlib.ExitStack:
+        """SIGTERM and SIGINT begin the stop for the time of the block. A second SIGTERM changes nothing."""
+        handlers: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGTERM: self.begun.set,
+            signal.SIGINT: self._interrupted,
+        }
+        loop = asyncio.get_running_loop()
+        stack = contextlib.ExitStack()
+        for number, handler in handlers.items():
+            try:
+                loop.add_signal_handler(number, handler)
+                stack.callback(loop.remove_signal_handler, number)
+            except NotImplementedError:  # Windows
+                before = signal.signal(number, lambda *_, call=handler: loop.call_soon_threadsafe(call))
+                stack.callback(signal.signal, number, before)
+        return stack
+
+    def _interrupted(self) -> None:
+        if self.begun.is_set():
+            self.at_once.set()
+        self.begun.set()
+
+    def lost(self, error: DatabaseOwned) -> None:
+        """Another process serves the database now: this one has nothing to do any more."""
+        log.error("lost the database: %s", error)
+        self.failed = True
+        self.begun.set()
+        self.at_once.set()
+
+
+async def _warm(services: Services) -> None:
+    """Import the SDKs that will be needed while nobody waits for them."""
+    await asyncio.gather(*(provider.warm() for provider in services.providers.values()))
+
+
+async def _serve(
+    services: Services, workspace: Workspace, database: Reached, address: str, port: int, stopping: Stopping
+) -> int:
+    settings = workspace.settings
+    pending = bool((await services.schema()).pending)
+    if not pending:
+        await _activate(services)
+    server = Server(
+        services.app,
+        address=address,
+        port=port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.auto,
+        backlog=BACKLOG,
+        backpressure=settings.server.max_streams + SPARE_CONNECTIONS,
+        log_enabled=False,
+    )
+    working = asyncio.create_task(_work(services, pending))
+    listening = asyncio.create_task(server.serve())
+    begun = asyncio.create_task(stopping.begun.wait())
+    try:
+        await _answers(address, port, listening)
+        print(banner(workspace, database, address, port, pending=pending), flush=True)
+        await asyncio.wait([listening, begun, working], return_when=asyncio.FIRST_COMPLETED)
+        log.info("draining")
+        await _drain(services, settings, stopping)
+    finally:
+        for task in (begun, working):
+            task.cancel()
+        server.stop()  # type: ignore[no-untyped-call]  # granian has no annotation there
+        await asyncio.wait([listening, working, begun])
+    for task in (listening, working):
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+    return FAILED if stopping.failed else DONE
+
+
+async def _activate(services: Services) -> None:
+    recovered = await services.activate()
+    if recovered:
+        log.warning("ended runs that an earlier process left unfinished", extra={"runs": recovered})
+
+
+async def _work(services: Services, pending: bool) -> None:
+    """Execute queued runs; before that, wait for whoever migrates the database."""
+    if pending:
+        log.warning("the database lacks migrations; not ready until `steadyhand migrate` has run")
+        while pending:
+            await asyncio.sleep(MIGRATIONS_POLL)
+            with contextlib.suppress(DatabaseUnavailable):
+                pending = bool((await services.schema()).pending)
+        await _activate(services)
+    await services.work()
+
+
+async def _answers(address: str, port: int, listening: asyncio.Task[None]) -> None:
+    """Returns when the port takes connections. Raises what ended the server instead."""
+    while not listening.done():
+        try:
+            _, writer = await asyncio.open_connection(REACHED_BY.get(address, address), port)
+        except OSError:
+            await asyncio.sleep(0.005)
+        else:
+            writer.close()
+            return
+    await listening
+
+
+async def _drain(services: Services, settings: Settings, stopping: Stopping) -> None:
+    drain = asyncio.create_task(services.drain(settings.worker.drain))
+    at_once = asyncio.create_task(stopping.at_once.wait())
+    try:
+        await asyncio.wait([drain, at_once], return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            services.hurry()
+        await drain
+    finally:
+        at_once.cancel()
+
+
+def banner(workspace: Workspace, database: Reached, address: str, port: int, *, pending: bool) -> str:
+    """What was started, and what is missing."""
+    settings = workspace.settings
+    host = f"[{address}]" if ":" in address else address
+    lines = [
+        f"Steadyhand {VERSION}",
+        f"  listening  http://{host}:{port}   (API and try-it page: /docs)",
+        f"  database   {database.name}" + ("   MIGRATIONS PENDING: run `steadyhand migrate`" if pending else ""),
+        f"  agents     {', '.join(_agent_names(workspace))}",
+    ]
+    for name, route in sorted(settings.routes.items()):
+        chain = " -> ".join(f"{target.provider}/{target.model}" for target in route.chain)
+        lines.append(f"  model      {name}: {chain}")
+    lines += [f"  missing    {advice}" for advice in settings.advice]
+    if is_loopback(address):
+        lines.append("  access     no key is needed: only this machine can connect, and all of it is tenant `default`")
+    else:
+        lines.append("  ACCESS     INSECURE: anybody who reaches this address can use it")
+    return "\n".join(lines)
+
+
+def _agent_names(workspace: Workspace) -> list[str]:
+    default = workspace.settings.default_agent
+    return [f"{name} (default)" if name == default else name for name in sorted(workspace.agents)]

@@ -1,0 +1,220 @@
+"""Real sockets through the SDKs' own HTTP client: reuse, closing, and the ways a connection fails."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import pytest
+
+from app.domain.errors import ProviderError
+from app.domain.messages import Api
+from app.domain.models import Recorder, TextDelta
+from app.llm.providers import ModelProvider, open_provider
+from app.llm.router import Route, Router
+from tests.llm.messages import REQUEST
+from tests.llm.server import END, HEAD, Connection, chunk, model_server
+from tests.llm.test_streams import expect_tool_turn, stream
+from tests.llm.wire import API_NAMES, ask, attempt, collect
+
+each_api = pytest.mark.parametrize("api", API_NAMES)
+
+
+@asynccontextmanager
+async def connected(api: Api, url: str) -> AsyncIterator[ModelProvider]:
+    kind: Literal["anthropic", "openai"] = "anthropic" if api == "anthropic-messages" else "openai"
+    opened = open_provider(
+        name=kind,
+        kind=kind,
+        api="responses" if api == "openai-responses" else None,
+        api_key="k",
+        base_url=url,
+        environ={},
+    )
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
+
+
+def until_text(api: Api) -> bytes:
+    frames = stream(api).split(b"\n\n")
+    last = next(n for n, frame in enumerate(frames) if "Größe".encode() in frame)
+    return b"\n\n".join(frames[: last + 1]) + b"\n\n"
+
+
+@each_api
+async def test_a_connection_serves_the_next_call(api: Api) -> None:
+    async def answer(connection: Connection) -> None:
+        await connection.send(HEAD + chunk(stream(api)))
+        await connection.send(END)
+
+    async with model_server(answer) as server, connected(api, server.url) as opened:
+        for _ in range(3):
+            expect_tool_turn(api, await ask(opened))
+    assert (server.requests, server.connections) == (3, 1)
+
+
+@each_api
+async def test_an_answer_whose_body_never_ends_is_still_an_answer(api: Api) -> None:
+    async def answer(connection: Connection) -> None:
+        await connection.send(HEAD + chunk(stream(api)))
+        await connection.left()
+
+    async with model_server(answer) as server, connected(api, server.url) as opened:
+        expect_tool_turn(api, await ask(opened))
+
+
+@each_api
+async def test_closing_the_stream_closes_the_socket(api: Api) -> None:
+    gone = asyncio.Event()
+
+    async def answer(connection: Connection) -> None:
+        await connection.send(HEAD + chunk(until_text(api)))
+        await connection.left()
+        gone.set()
+
+    async with model_server(answer) as server, connected(api, server.url) as opened:
+        router = Router(routes={"default": Route(targets=(opened.target("m"),))})
+        recorder = Recorder()
+        chunks = router.stream(REQUEST, recorder)
+        async for part in chunks:
+            if isinstance(part, TextDelta):
+                break
+        await chunks.aclose()
+        async with asyncio.timeout(5):
+            await gone.wait()
+    (tried,) = recorder.attempts
+    assert tried.outcome == "cancelled"
+    assert tried.first_token is not None
+    assert tried.ended is not None
+
+
+@each_api
+@pytest.mark.parametrize("head", [b"", HEAD], ids=["before the answer", "inside the answer"])
+async def test_cancelling_closes_the_socket(api: Api, head: bytes) -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def answer(connection: Connection) -> None:
+        await connection.send(head)
+        asked.set()
+        await connection.left()
+        gone.set()
+
+    async with model_server(answer) as server, connected(api, server.url) as opened:
+        router = Router(routes={"default": Route(targets=(opened.target("m"),))})
+        recorder = Recorder()
+        task = asyncio.create_task(collect(router.stream(REQUEST, recorder)))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(5):
+            await gone.wait()
+    assert recorder.attempts[0].outcome == "cancelled"
+
+
+@each_api
+async def test_a_timeout_closes_the_socket(api: Api) -> None:
+    gone = asyncio.Event()
+
+    async def answer(connection: Connection) -> None:
+        await connection.send(HEAD + chunk(until_text(api)))
+        await connection.left()
+        gone.set()
+
+    async with model_server(answer) as server, connected(api, server.url) as opened:
+        router = Router(routes={"default": Route(targets=(opened.target("m"),), idle_timeout=0.05)})
+        with pytest.raises(ProviderError) as failure:
+            await collect(router.stream(REQUEST, Recorder()))
+        assert failure.value.kind == "idle_timeout"
+        async with asyncio.timeout(5):
+            await gone.wait()
+
+
+@each_api
+@pytest.mark.parametrize(
+    ("sent", "kind"),
+    [
+        (b"", "connect"),
+        (b"HTTP/1.1 nonsense\r\n\r\n", "connect"),
+        (HEAD, "stream_broken"),
+        (HEAD + b"5\r\nda", "stream_broken"),
+        (HEAD + b"nonsense\r\n", "connect"),  # in one packet with the head: the client never hands out the answer
+        (
+            HEAD.replace(b"chunked", b"chunked\r\ncontent-encoding: gzip") + chunk(b"data: no gzip") + END,
+            "stream_broken",
+        ),
+        (HEAD.replace(b"200 OK", b"500 Oops") + b"ff\r\nda", "connect"),
+    ],
+)
+async def test_a_connection_that_is_cut(api: Api, sent: bytes, kind: str) -> None:
+    async def answer(connection: Connection) -> None:
+        await connection.send(sent)
+        connection.writer.close()
+
+    async with model_server(answer) as server, connected(api, server.url) as opened:
+        with pytest.raises(ProviderError) as failure:
+            await ask(opened)
+    assert failure.value.kind == kind
+    assert server.requests == 1
+
+
+@each_api
+async def test_nobody_listens(api: Api) -> None:
+    async def never(connection: Connection) -> None:
+        raise AssertionError
+
+    async with model_server(never) as server:
+        url = server.url
+    async with connected(api, url) as opened:
+        with pytest.raises(ProviderError) as failure:
+            await ask(opened)
+    assert (failure.value.kind, failure.value.status) == ("connect", None)
+
+
+async def test_many_streams_at_once() -> None:
+    """The pool has no limit of its own that a full house would reach: 300 streams are open before one ends."""
+    api: Api = "openai-chat"
+    count = 300
+    open_streams = 0
+    all_open = asyncio.Event()
+
+    async def answer(connection: Connection) -> None:
+        nonlocal open_streams
+        open_streams += 1
+        if open_streams == count:
+            all_open.set()
+        await all_open.wait()
+        await connection.send(HEAD + chunk(stream(api)) + END)
+
+    async with model_server(answer) as server, connected(api, server.url) as opened:
+        target = opened.target("m")
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(collect(target.stream(REQUEST, attempt())) for _ in range(count)))
+    assert server.connections == count
+
+
+async def test_no_credentials() -> None:
+    for kind in ("openai", "anthropic"):
+        opened = open_provider(name=kind, kind=kind, api_key=None, base_url="http://127.0.0.1:1", environ={})
+        with pytest.raises(ProviderError) as failure:
+            await ask(opened)
+        assert failure.value.kind == "auth"
+        await opened.aclose()
+
+
+def test_the_sdks_are_not_imported_before_they_are_used() -> None:
+    code = (
+        "import sys, app.llm.router, app.llm.providers;"
+        "open = app.llm.providers.open_provider;"
+        "open(name='x', kind='openai', api_key='k', base_url='', environ={}).target('m');"
+        "open(name='x', kind='anthropic', api_key='k', base_url='', environ={}).target('m');"
+        "print(sorted({'openai', 'anthropic', 'httpx2', 'aiohttp'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
