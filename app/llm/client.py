@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from app.llm.failures import connection_failure, http_failure, unusable_client
+
 if TYPE_CHECKING:
     import httpx2
 
@@ -74,6 +76,6 @@ class SdkClient:
         return cast("httpx2.Response", response)
 
     async def aclose(self) -> None:
-        """Its connections are closed, also those of a client that was passed in."""
+        """Its connections are closed, those of a client that was passed in too; what was never used has none."""
         if self._sdk is not None:
             await self._sdk.client.close()

@@ -68,7 +68,7 @@ def open_provider(
     """A provider as the settings name it; nothing is imported or connected yet.
 
     `api` None: Responses at OpenAI's own host, Chat Completions anywhere else. `http_client` replaces the SDK's and is
-    closed with the provider.
+    closed with the provider once it was used.
     """
     url = effective_base_url(kind, base_url, environ)
     if kind == "anthropic":

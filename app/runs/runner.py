@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -24,10 +24,11 @@ from app.domain.agents import Agent
 from app.domain.errors import DatabaseUnavailable, Fenced, ProviderError, RunStopped
 from app.domain.fold import RunState, conversation
 from app.domain.messages import Message, ToolCall
-from app.domain.models import Attempt, Completed, Provider, Recorder, TextDelta
+from app.domain.models import Completed, Provider, Recorder, TextDelta
 from app.domain.observers import RunInfo, RunObserver, RunTimes
 from app.domain.stores import Owned, RunStore
 from app.domain.tools import Toolbox, ToolContext, ToolResult
+from app.runs import record
 from app.runs.ids import new_id
 from app.runs.journal import Entry, Journal
 from app.runs.live import Feed, Feeds
@@ -174,8 +175,8 @@ class _Execution:
             iterations=state.iterations,
             error=end.error,
             model=state.model,
-            duration_ms=_ms(time.monotonic() - self._began),
-            queue_ms=_ms(self._job.owned.queued),
+            duration_ms=record.milliseconds(time.monotonic() - self._began),
+            queue_ms=record.milliseconds(self._job.owned.queued),
         )
         pending, self._pending = self._pending, []
         await self._journal.append(pending, finished)
@@ -211,21 +212,21 @@ class _Execution:
                     else:
                         feed.reason(chunk.text)
             assert completed is not None, "a provider ended without Completed"
-            message = _message(message_id, completed, may_call=decision.tools == "auto")
+            message = record.message(message_id, completed, may_call=decision.tools == "auto")
             private = msgspec.json.encode(message.native) if message.native is not None else None
             self._state.add(message)
             self._pending.append(Entry(ev.MessageCompleted(message=ev.visible(message)), private))
         finally:
             for attempt in recorder.attempts:
-                self._add(_usage(attempt, request.route))
+                self._add(record.usage(attempt, request.route))
 
     async def _call_tools(self, decision: CallTools) -> None:
         agent = self._job.agent
         for call, reason in decision.denied:
-            result = ToolResult(call_id=call.id, name=call.name, status="denied", result=raw_text(reason))
-            self._add(_tool_finished(result, 0.0))
+            result = ToolResult(call_id=call.id, name=call.name, status="denied", result=record.raw_text(reason))
+            self._add(record.tool_finished(result, 0.0))
         for call in decision.calls:
-            started = ev.ToolStarted(call_id=call.id, name=call.name, arguments=_arguments(call.arguments))
+            started = ev.ToolStarted(call_id=call.id, name=call.name, arguments=record.arguments(call.arguments))
             self._pending.append(Entry(started))
         await self._flush()
         began = time.monotonic()
@@ -239,7 +240,7 @@ class _Execution:
                     done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     del running[task]
-                    self._add(_tool_finished(task.result(), time.monotonic() - began))
+                    self._add(record.tool_finished(task.result(), time.monotonic() - began))
                 await self._flush()
         except RunStopped:
             await self._abandon(running, began)
@@ -264,9 +265,9 @@ class _Execution:
                     call_id=call.id,
                     name=call.name,
                     status="outcome_unknown" if unknown else "cancelled",
-                    result=raw_text("The run was stopped while this tool was running."),
+                    result=record.raw_text("The run was stopped while this tool was running."),
                 )
-            self._add(_tool_finished(result, time.monotonic() - began))
+            self._add(record.tool_finished(result, time.monotonic() - began))
 
     def _tool_context(self, call: ToolCall) -> ToolContext:
         owned = self._job.owned
@@ -283,71 +284,3 @@ class _Execution:
 
     async def _progress(self, call_id: str, name: str, data: Any) -> None:
         await self._journal.append([Entry(ev.ToolProgress(call_id=call_id, name=name, data=data))])
-
-
-def _message(message_id: str, completed: Completed, *, may_call: bool) -> Message:
-    """The assistant's message. Calls that must not be made are dropped, and so are the provider's own items that hold them."""
-    calls = completed.tool_calls if may_call and completed.stop not in ("refusal", "content_filter") else ()
-    named = _distinct(calls)
-    return Message(
-        id=message_id,
-        role="assistant",
-        content=completed.content,
-        tool_calls=named,
-        stop=completed.stop,
-        native=completed.native if named == completed.tool_calls else None,
-    )
-
-
-def _distinct(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
-    """The calls under ids that are there and differ: some compatible servers send empty or repeated ones."""
-    seen: set[str] = set()
-    distinct: list[ToolCall] = []
-    for call in calls:
-        if not call.id or call.id in seen:
-            call = ToolCall(new_id("call"), call.name, call.arguments)
-        seen.add(call.id)
-        distinct.append(call)
-    return tuple(distinct)
-
-
-def _usage(attempt: Attempt, route: str) -> ev.UsageRecorded:
-    ended = attempt.ended if attempt.ended is not None else time.monotonic()
-    first = attempt.first_token
-    return ev.UsageRecorded(
-        attempt=attempt.number,
-        route=route,
-        provider=attempt.provider,
-        model=attempt.response_model or attempt.model,
-        outcome=attempt.outcome or "cancelled",
-        usage=attempt.usage,
-        cost_usd=None,
-        duration_ms=_ms(ended - attempt.started),
-        time_to_first_token_ms=None if first is None else _ms(first - attempt.started),
-        finish=attempt.finish,
-    )
-
-
-def _tool_finished(result: ToolResult, seconds: float) -> ev.ToolFinished:
-    return ev.ToolFinished(
-        call_id=result.call_id, name=result.name, status=result.status, result=result.result, duration_ms=_ms(seconds)
-    )
-
-
-def _arguments(text: str) -> Any:
-    """The call's arguments as JSON, or the text itself where it is none. No text at all is no arguments."""
-    if not text.strip():
-        return {}
-    try:
-        return msgspec.json.decode(text.encode())
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return text
-
-
-def raw_text(text: str) -> msgspec.Raw:
-    """A sentence for the model as a tool's JSON result."""
-    return msgspec.Raw(msgspec.json.encode(text))
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)

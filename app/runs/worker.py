@@ -20,7 +20,8 @@ from app.domain.stores import Owned, RunStore
 from app.runs.agents import Agents
 from app.runs.journal import Entry, Journal
 from app.runs.live import Feeds
-from app.runs.runner import Job, Runner, raw_text
+from app.runs.record import raw_text
+from app.runs.runner import Job, Runner
 from app.runs.stop import Stop
 
 log = logging.getLogger(__name__)

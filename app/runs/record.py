@@ -1,0 +1,90 @@
+"""From what an effect gave back to the words of the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from app.domain import events as ev
+from app.domain.messages import Message, ToolCall
+from app.domain.models import Attempt, Completed
+from app.domain.tools import ToolResult
+from app.runs.ids import new_id
+
+
+def message(message_id: str, completed: Completed, *, may_call: bool) -> Message:
+    """The assistant's message. Calls that must not be made are dropped, and so are the provider's own items that hold them."""
+    calls = completed.tool_calls if may_call and completed.stop not in ("refusal", "content_filter") else ()
+    named = _distinct(calls)
+    return Message(
+        id=message_id,
+        role="assistant",
+        content=completed.content,
+        tool_calls=named,
+        stop=completed.stop,
+        native=completed.native if named == completed.tool_calls else None,
+    )
+
+
+def _distinct(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    """The calls under ids that are there and differ: some compatible servers send empty or repeated ones."""
+    seen: set[str] = set()
+    distinct: list[ToolCall] = []
+    for call in calls:
+        if not call.id or call.id in seen:
+            call = ToolCall(new_id("call"), call.name, call.arguments)
+        seen.add(call.id)
+        distinct.append(call)
+    return tuple(distinct)
+
+
+def usage(attempt: Attempt, route: str) -> ev.UsageRecorded:
+    """What one attempt used, as far as it got."""
+    ended = attempt.ended if attempt.ended is not None else time.monotonic()
+    first = attempt.first_token
+    return ev.UsageRecorded(
+        attempt=attempt.number,
+        route=route,
+        provider=attempt.provider,
+        model=attempt.response_model or attempt.model,
+        outcome=attempt.outcome or "cancelled",
+        usage=attempt.usage,
+        cost_usd=None,
+        duration_ms=milliseconds(ended - attempt.started),
+        time_to_first_token_ms=None if first is None else milliseconds(first - attempt.started),
+        finish=attempt.finish,
+    )
+
+
+def tool_finished(result: ToolResult, seconds: float) -> ev.ToolFinished:
+    """The outcome of one call."""
+    return ev.ToolFinished(
+        call_id=result.call_id,
+        name=result.name,
+        status=result.status,
+        result=result.result,
+        duration_ms=milliseconds(seconds),
+    )
+
+
+def arguments(text: str) -> Any:
+    """The call's arguments as JSON, or the text itself where it is none. No text at all is no arguments."""
+    if not text.strip():
+        return {}
+    try:
+        return msgspec.json.decode(text.encode())
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return text
+
+
+def raw_text(text: str) -> msgspec.Raw:
+    """A sentence for the model as a tool's JSON result."""
+    return msgspec.Raw(msgspec.json.encode(text))
+
+
+def milliseconds(seconds: float) -> float:
+    """Seconds as milliseconds, to the microsecond."""
+    return round(seconds * 1000, 3)
