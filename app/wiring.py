@@ -125,7 +125,7 @@ async def open_services(
             )
         )
         store = PostgresRunStore(database=database)
-        providers = _providers(settings, environ, http_client)
+        providers = _providers(settings, http_client)
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
         router = Router(routes=_routes(settings, providers, tracing))
@@ -185,9 +185,7 @@ async def _stopped(task: asyncio.Task[None]) -> None:
         await task
 
 
-def _providers(
-    settings: Settings, environ: Mapping[str, str], http_client: httpx2.AsyncClient | None
-) -> dict[str, ModelProvider]:
+def _providers(settings: Settings, http_client: httpx2.AsyncClient | None) -> dict[str, ModelProvider]:
     """A client for each provider that a route uses."""
     used = {target.provider for route in settings.routes.values() for target in route.chain}
     return {
@@ -196,8 +194,7 @@ def _providers(
             kind=provider.kind,
             api=provider.api,
             api_key=provider.api_key,
-            base_url=provider.base_url or "",
-            environ=environ,
+            base_url=provider.base_url,
             http_client=http_client,
         )
         for name, provider in settings.providers.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,10 +28,14 @@ async def reach_database(settings: Settings, *, exclusive: bool = False) -> Asyn
     if given.url is not None:
         yield Reached(dsn=given.url, direct=given.direct_url or given.url, embedded=False, name=_place(given.url))
         return
-    folder = Path(os.path.abspath(settings.data_dir))
+    folder = _absolute(settings.data_dir)
     bin_dir = Path(given.bin_dir) if given.bin_dir else None
     async with embedded_postgres(folder, exclusive=exclusive, bin_dir=bin_dir) as dsn:
         yield Reached(dsn=dsn, direct=dsn, embedded=True, name=f"embedded PostgreSQL in {folder}")
+
+
+def _absolute(folder: str) -> Path:
+    return Path(folder).absolute()
 
 
 def _place(url: str) -> str:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import httpx2
 
 
-def load(api_key: str | None, base_url: str, http_client: httpx2.AsyncClient | None) -> Sdk:
-    """The SDK for one account. Without a key its first request says so."""
+def load(api_key: str | None, base_url: str | None, http_client: httpx2.AsyncClient | None) -> Sdk:
+    """The SDK for one account. `api_key` None: the server takes none, and none is sent."""
     import aiohttp
     import anthropic
     import httpx2
@@ -21,7 +21,7 @@ def load(api_key: str | None, base_url: str, http_client: httpx2.AsyncClient | N
     limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE)
     try:
         client = anthropic.AsyncAnthropic(
-            api_key=api_key,
+            api_key=api_key or "none",
             base_url=base_url,
             timeout=timeout,
             max_retries=0,
@@ -36,5 +36,6 @@ def load(api_key: str | None, base_url: str, http_client: httpx2.AsyncClient | N
         stream=anthropic.AsyncStream[object],
         status_error=anthropic.APIStatusError,
         broken=(anthropic.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError),
-        unusable=(anthropic.AnthropicError, TypeError),  # no credentials are a TypeError
+        unusable=(anthropic.AnthropicError, TypeError),
+        headers={} if api_key else {"Authorization": anthropic.Omit(), "X-Api-Key": anthropic.Omit()},
     )

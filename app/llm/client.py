@@ -35,6 +35,7 @@ class Sdk(msgspec.Struct, frozen=True, kw_only=True):
     status_error: type[Any]
     broken: tuple[type[Exception], ...]
     unusable: tuple[type[Exception], ...]
+    headers: Mapping[str, Any]
 
 
 class SdkClient:
@@ -65,7 +66,7 @@ class SdkClient:
                 cast_to=sdk.response,
                 stream=True,
                 stream_cls=sdk.stream,
-                options={"headers": headers},
+                options={"headers": {**headers, **sdk.headers}},
             )
         except sdk.status_error as error:
             raise http_failure(error.status_code, error.response.headers, error.body) from error

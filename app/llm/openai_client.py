@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import httpx2
 
 
-def load(api_key: str | None, base_url: str, http_client: httpx2.AsyncClient | None) -> Sdk:
-    """The SDK for one account. Raises ProviderError (`auth`) without a key."""
+def load(api_key: str | None, base_url: str | None, http_client: httpx2.AsyncClient | None) -> Sdk:
+    """The SDK for one account. `api_key` None: the server takes none, and none is sent."""
     import aiohttp
     import httpx2
     import openai
@@ -21,7 +21,7 @@ def load(api_key: str | None, base_url: str, http_client: httpx2.AsyncClient | N
     limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE)
     try:
         client = openai.AsyncOpenAI(
-            api_key=api_key,
+            api_key=api_key or "none",
             base_url=base_url,
             timeout=timeout,
             max_retries=0,
@@ -36,4 +36,5 @@ def load(api_key: str | None, base_url: str, http_client: httpx2.AsyncClient | N
         status_error=openai.APIStatusError,
         broken=(openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError),
         unusable=(openai.OpenAIError,),
+        headers={} if api_key else {"Authorization": openai.Omit()},
     )

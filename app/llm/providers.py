@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -42,13 +41,6 @@ class ModelProvider:
         await self._client.aclose()
 
 
-def effective_base_url(kind: ProviderKind, base_url: str, environ: Mapping[str, str]) -> str:
-    """Where requests go: the setting, else the SDK's own variable, else the vendor."""
-    if kind == "anthropic":
-        return base_url or environ.get("ANTHROPIC_BASE_URL") or ANTHROPIC_URL
-    return base_url or environ.get("OPENAI_BASE_URL") or OPENAI_URL
-
-
 def is_openai_host(base_url: str) -> bool:
     """Whether OpenAI itself answers there, regional hosts included."""
     host = urlsplit(base_url).hostname or ""
@@ -61,16 +53,15 @@ def open_provider(
     kind: ProviderKind,
     api: OpenAIApi | None = None,
     api_key: str | None,
-    base_url: str,
-    environ: Mapping[str, str],
+    base_url: str | None,
     http_client: httpx2.AsyncClient | None = None,
 ) -> ModelProvider:
     """A provider as the settings name it; nothing is imported or connected yet.
 
-    `api` None: Responses at OpenAI's own host, Chat Completions anywhere else. `http_client` replaces the SDK's and is
+    `base_url` None: the vendor's own. `api_key` None: none is sent. `api` None: Responses at OpenAI's own host, Chat Completions anywhere else. `http_client` replaces the SDK's and is
     closed with the provider once it was used.
     """
-    url = effective_base_url(kind, base_url, environ)
+    url = base_url or (ANTHROPIC_URL if kind == "anthropic" else OPENAI_URL)
     if kind == "anthropic":
         load, spoken = anthropic.load, anthropic_messages.API
     else:

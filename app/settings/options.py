@@ -105,7 +105,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """A model provider, resolved.
 
-    `base_url` None: the SDK's own host. `api_key` None: the server takes no key, so none is sent. `api` is set for kind `openai` only.
+    `base_url` None: the SDK's own host. `api_key` None: the server takes no key, so none is sent. `api` None: as its URL says (kind `openai`).
     """
 
     name: str

@@ -106,11 +106,10 @@ class Resolution:
         if written.kind != "openai" and written.api:
             self._wrong((*path, "api"), "is for kind openai only")
         base_url = self._base_url(path, written)
-        own = base_url is None or _is_own(written.kind, base_url)
         return Provider(
             name=name,
             kind=written.kind,
-            api=(written.api or ("responses" if own else "chat")) if written.kind == "openai" else None,
+            api=written.api,
             base_url=base_url,
             api_key=Secret(key) if (key := self._environ.get(_key_variable(written) or "", "").strip()) else None,
         )

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
+import httpx2
 import pytest
 
 from app.domain.errors import ProviderError
@@ -19,7 +20,7 @@ from app.llm.router import Route, Router
 from tests.llm.messages import REQUEST
 from tests.llm.server import END, HEAD, Connection, chunk, model_server
 from tests.llm.test_streams import expect_tool_turn, stream
-from tests.llm.wire import API_NAMES, ask, attempt, collect
+from tests.llm.wire import API_NAMES, Script, Served, ask, attempt, collect
 
 each_api = pytest.mark.parametrize("api", API_NAMES)
 
@@ -33,7 +34,6 @@ async def connected(api: Api, url: str) -> AsyncIterator[ModelProvider]:
         api="responses" if api == "openai-responses" else None,
         api_key="k",
         base_url=url,
-        environ={},
     )
     try:
         yield opened
@@ -199,21 +199,29 @@ async def test_many_streams_at_once() -> None:
     assert server.connections == count
 
 
-async def test_no_credentials() -> None:
-    for kind in ("openai", "anthropic"):
-        opened = open_provider(name=kind, kind=kind, api_key=None, base_url="http://127.0.0.1:1", environ={})
-        with pytest.raises(ProviderError) as failure:
-            await ask(opened)
-        assert failure.value.kind == "auth"
-        await opened.aclose()
+@each_api
+async def test_a_server_that_takes_no_key_gets_none(api: Api) -> None:
+    script = Script(Served(stream(api)))
+    kind: Literal["anthropic", "openai"] = "anthropic" if api == "anthropic-messages" else "openai"
+    opened = open_provider(
+        name="local",
+        kind=kind,
+        api="responses" if api == "openai-responses" else None,
+        api_key=None,
+        base_url="http://local.test",
+        http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(script)),
+    )
+    await ask(opened)
+    await opened.aclose()
+    assert not {"authorization", "x-api-key"} & set(script.requests[0].headers)
 
 
 def test_the_sdks_are_not_imported_before_they_are_used() -> None:
     code = (
         "import sys, app.llm.router, app.llm.providers;"
         "open = app.llm.providers.open_provider;"
-        "open(name='x', kind='openai', api_key='k', base_url='', environ={}).target('m');"
-        "open(name='x', kind='anthropic', api_key='k', base_url='', environ={}).target('m');"
+        "open(name='x', kind='openai', api_key='k', base_url=None).target('m');"
+        "open(name='x', kind='anthropic', api_key='k', base_url=None).target('m');"
         "print(sorted({'openai', 'anthropic', 'httpx2', 'aiohttp'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

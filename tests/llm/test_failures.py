@@ -56,7 +56,6 @@ async def serve(api: Api, http_client: httpx2.AsyncClient) -> AsyncIterator[Mode
         api="responses" if api == "openai-responses" else None,
         api_key="secret-key",
         base_url=base,
-        environ={},
         http_client=http_client,
     )
     try:

@@ -71,8 +71,7 @@ async def provider(api: Api, script: Script, base_url: str | None = None) -> Asy
         kind=kind,
         api="responses" if api == "openai-responses" else "chat" if api == "openai-chat" else None,
         api_key="test-key",
-        base_url=base_url or "",
-        environ={},
+        base_url=base_url,
         http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(script)),
     )
     try:

@@ -15,16 +15,16 @@ def provider(text: str, environ: dict[str, str], name: str = "x") -> Provider:
 @pytest.mark.parametrize(
     ("text", "environ", "api", "base_url", "key"),
     [
-        ('kind = "openai"', KEYS, "responses", None, "sk-o"),
+        ('kind = "openai"', KEYS, None, None, "sk-o"),
         ('kind = "openai"\napi = "chat"', KEYS, "chat", None, "sk-o"),
-        ('kind = "openai"', {"OPENAI_BASE_URL": "http://h/v1", **KEYS}, "chat", "http://h/v1", "sk-o"),
+        ('kind = "openai"', {"OPENAI_BASE_URL": "http://h/v1", **KEYS}, None, "http://h/v1", "sk-o"),
         ('kind = "openai"\napi = "responses"', {"OPENAI_BASE_URL": "http://h/v1", **KEYS}, "responses", "http://h/v1", "sk-o"),
-        ('kind = "openai"\nbase_url = "https://eu.api.openai.com/v1"', KEYS, "responses", "https://eu.api.openai.com/v1", "sk-o"),
-        ('kind = "openai"\nbase_url = "https://api.openai.com.evil.org/v1"', KEYS, "chat", "https://api.openai.com.evil.org/v1", None),
-        ('kind = "openai"\nbase_url = "http://h/v1"', {"OPENAI_BASE_URL": "http://other", **KEYS}, "chat", "http://h/v1", None),
-        ('kind = "openai"\nbase_url = "http://h/v1"\napi_key_env = "OPENAI_API_KEY"', KEYS, "chat", "http://h/v1", "sk-o"),
-        ('kind = "openai"\napi_key_env = ""', KEYS, "responses", None, None),
-        ('kind = "openai"\napi_key_env = "MINE"', {"MINE": " sk-m\n", **KEYS}, "responses", None, "sk-m"),
+        ('kind = "openai"\nbase_url = "https://eu.api.openai.com/v1"', KEYS, None, "https://eu.api.openai.com/v1", "sk-o"),
+        ('kind = "openai"\nbase_url = "https://api.openai.com.evil.org/v1"', KEYS, None, "https://api.openai.com.evil.org/v1", None),
+        ('kind = "openai"\nbase_url = "http://h/v1"', {"OPENAI_BASE_URL": "http://other", **KEYS}, None, "http://h/v1", None),
+        ('kind = "openai"\nbase_url = "http://h/v1"\napi_key_env = "OPENAI_API_KEY"', KEYS, None, "http://h/v1", "sk-o"),
+        ('kind = "openai"\napi_key_env = ""', KEYS, None, None, None),
+        ('kind = "openai"\napi_key_env = "MINE"', {"MINE": " sk-m\n", **KEYS}, None, None, "sk-m"),
         ('kind = "anthropic"', KEYS, None, None, "sk-a"),
         ('kind = "anthropic"', {"ANTHROPIC_BASE_URL": "http://h", **KEYS}, None, "http://h", "sk-a"),
         ('kind = "offline"', KEYS, None, None, None),
@@ -38,7 +38,7 @@ def test_providers(text: str, environ: dict[str, str], api: str | None, base_url
 def test_a_builtin_provider_keeps_its_key_on_another_host() -> None:
     text = '[providers.openai]\nbase_url = "http://gateway/v1"\n[models.default]\nchain = ["openai/m"]'
     assert provider(text, KEYS, "openai") == Provider(
-        name="openai", kind="openai", api="chat", base_url="http://gateway/v1", api_key=Secret("sk-o")
+        name="openai", kind="openai", base_url="http://gateway/v1", api_key=Secret("sk-o")
     )
     (line,) = problems({}, {TOML: text})
     assert line == (
