@@ -10,7 +10,7 @@ from litestar import Litestar, Response, get
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 
-from app.api import health, quick, runs, sessions
+from app.api import docs, health, quick, runs, sessions
 from app.api.decoding import StrictRequest
 from app.api.docs import openapi_config
 from app.api.guards import Gate, when_serving
@@ -66,7 +66,14 @@ def describe() -> dict[str, Any]:
 
 def _litestar(dependencies: Mapping[str, Any], gate: Gate, max_body: int) -> Litestar:
     return Litestar(
-        route_handlers=[*quick.HANDLERS, *runs.HANDLERS, *sessions.HANDLERS, *health.HANDLERS, metrics_page],
+        route_handlers=[
+            *quick.HANDLERS,
+            *runs.HANDLERS,
+            *sessions.HANDLERS,
+            *health.HANDLERS,
+            *docs.HANDLERS,
+            metrics_page,
+        ],
         dependencies={name: _always(value) for name, value in dependencies.items()},
         guards=[when_serving],
         state=State({"gate": gate}),

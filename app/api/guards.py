@@ -17,14 +17,14 @@ class Gate:
         self.closed = closed
 
 
-def when_serving(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+async def when_serving(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """While the gate is closed only the health routes answer."""
     gate: Gate = connection.app.state.gate
     if gate.closed is not None and not handler.opt.get("always"):
         raise RequestError("not_ready", gate.closed)
 
 
-def no_idempotency_key(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+async def no_idempotency_key(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """`Idempotency-Key` promises something that this version cannot keep."""
     if "idempotency-key" in connection.headers:
         raise RequestError("validation_error", "Idempotency-Key is not supported by this version; send it without.")

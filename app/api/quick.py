@@ -27,7 +27,7 @@ from app.api.schemas import (
     run_status_error,
 )
 from app.api.sessions import message_view
-from app.api.streams import OpenStreams
+from app.api.streams import MEDIA_TYPE, Content, OpenStreams
 from app.api.targets import Targets
 from app.domain.agents import Agent
 from app.domain.events import RunFinished
@@ -55,7 +55,7 @@ def event_stream(description: str, example: str = STREAM_EXAMPLE) -> dict[int, R
     """The description of a response that streams."""
     shown = Example(id="stream", summary="A turn with a tool", value=example)
     spec = ResponseSpec(
-        str, generate_examples=False, description=description, media_type=sse.MEDIA_TYPE, examples=[shown]
+        str, generate_examples=False, description=description, media_type=MEDIA_TYPE, examples=[shown]
     )
     return {200: spec}
 
@@ -267,15 +267,17 @@ async def _stream(
     wanted: StartRun,
     include_steps: bool,
 ) -> Stream:
-    streams.check()
-    started = await service.start(principal, wanted)
-    view = sse.QuickView(
-        run_id=started.run_id,
-        agent_version=started.agent_version,
-        request_id=request_id(request),
-        steps=(lambda: service.steps(principal, started.run_id)) if include_steps else None,
-    )
-    return sse.response(streams.counted(sse.encode(service.follow(started), view.frames)))
+    async def begin() -> Content:
+        started = await service.start(principal, wanted)
+        view = sse.QuickView(
+            run_id=started.run_id,
+            agent_version=started.agent_version,
+            request_id=request_id(request),
+            steps=(lambda: service.steps(principal, started.run_id)) if include_steps else None,
+        )
+        return sse.encode(service.follow(started), view.frames)
+
+    return await streams.open(begin)
 
 
 HANDLERS = [list_agents, get_agent, run_agent, stream_agent, chat, stream_chat, question, history, reset]

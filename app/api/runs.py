@@ -17,7 +17,7 @@ from app.api.problems import request_id, responses
 from app.api.quick import event_stream
 from app.api.schemas import EventPage, EventView, Run, RunPage, StepList
 from app.api.sessions import Limit, PageCursor
-from app.api.streams import OpenStreams
+from app.api.streams import Content, OpenStreams
 from app.domain.errors import RequestError
 from app.domain.principals import Principal
 from app.domain.runs import RunStatus
@@ -122,13 +122,17 @@ async def get_events(
     cursor = parse_cursor(last_event_id if last_event_id is not None else after)
     if "application/json" in request.headers.get("accept", ""):
         return await _page(service, principal, run_id, cursor, limit)
-    streams.check()
-    frames = sse.log_frames
-    if view == "quick":
-        run = await service.run(principal, run_id)
-        frames = sse.QuickView(run_id=run_id, agent_version=run.agent_version, request_id=request_id(request)).frames
-    batches = await service.events(principal, run_id, cursor)
-    return sse.response(streams.counted(sse.encode(batches, frames)))
+
+    async def begin() -> Content:
+        frames = sse.log_frames
+        if view == "quick":
+            run = await service.run(principal, run_id)
+            frames = sse.QuickView(
+                run_id=run_id, agent_version=run.agent_version, request_id=request_id(request)
+            ).frames
+        return sse.encode(await service.events(principal, run_id, cursor), frames)
+
+    return await streams.open(begin)
 
 
 async def _page(service: RunService, principal: Principal, run_id: str, cursor: Cursor, limit: int) -> Response[bytes]:

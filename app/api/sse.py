@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import msgspec
-from litestar.response import Stream
 
 from app.api.problems import run_problem
 from app.api.schemas import Metadata, run_status_error
@@ -14,8 +13,6 @@ from app.domain.events import MessageDelta, RunFinished
 from app.runs.steps import Step
 from app.runs.stream import Item
 
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-MEDIA_TYPE = "text/event-stream"
 OPENING = b"retry: 1000\n\n"
 ALIVE = b": keep-alive\n\n"
 GOODBYE = b": this process is closing, reconnect with Last-Event-ID\n\n"
@@ -116,8 +113,3 @@ async def encode(batches: Batches, frames: Callable[[Item], Awaitable[bytes]]) -
             yield GOODBYE
     finally:
         await batches.aclose()
-
-
-def response(content: AsyncGenerator[bytes, None]) -> Stream:
-    """The HTTP response that streams those bytes, through proxies unbuffered."""
-    return Stream(content, media_type=MEDIA_TYPE, headers=HEADERS, status_code=200)

@@ -19,19 +19,22 @@ def load(api_key: str | None, base_url: str | None, http_client: httpx2.AsyncCli
 
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
     limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE)
+    http = http_client or anthropic.DefaultAioHttpClient(timeout=timeout, limits=limits)
     try:
         client = anthropic.AsyncAnthropic(
             api_key=api_key or "none",
             base_url=base_url,
             timeout=timeout,
             max_retries=0,
-            http_client=http_client or anthropic.DefaultAioHttpClient(timeout=timeout, limits=limits),
+            http_client=http,
             open_telemetry=False,  # the spans of a call are ours; the SDK's would say it twice
         )
     except anthropic.AnthropicError as error:
         raise unusable_client(error) from error
     return Sdk(
         client=client,
+        http=http,
+        request=httpx2.Request,
         response=httpx2.Response,
         stream=anthropic.AsyncStream[object],
         status_error=anthropic.APIStatusError,

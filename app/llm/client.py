@@ -1,4 +1,9 @@
-"""A vendor's SDK as an HTTP client: loaded on first use, asked through its low-level `post`, its errors made ours."""
+"""A vendor's SDK as an HTTP client: loaded on first use, asked through its low-level `post`, its errors made ours.
+
+What the SDK prepares (URL, credentials, its own headers) is the same for every call of a path, and preparing it is a third
+of a call's CPU. So the first call of a path goes through the SDK, and later ones through its connections under the same
+URL and headers; see ops/decisions/0003.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +28,30 @@ KEEP_ALIVE = 15.0
 """Seconds an idle connection is kept: long enough for the tools of a turn, shorter than the vendors' own limit."""
 
 
+PER_REQUEST = frozenset({b"content-length", b"idempotency-key", b"x-stainless-retry-count"})
+"""Headers of one request that the next one has anew."""
+
+MAX_ERROR_BODY = 64 * 1024
+"""Bytes of an error answer that are looked at."""
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """What the SDK made of a request, apart from its content."""
+
+    url: httpx2.URL
+    headers: list[tuple[bytes, bytes]]
+    extensions: dict[str, Any]
+
+
 class Sdk(msgspec.Struct, frozen=True, kw_only=True):
-    """What is used of an SDK: its client, and the classes of its errors.
+    """What is used of an SDK: its client, the connections under it (`http`), and the classes of its errors.
 
     A `status_error` has `status_code`, `response` and `body`. `unusable`: it could not even send.
     """
 
     client: Any
+    http: httpx2.AsyncClient
+    request: type[httpx2.Request]
     response: type[httpx2.Response]
     stream: type[Any]
     status_error: type[Any]
@@ -45,6 +67,7 @@ class SdkClient:
         self._load = load
         self._sdk: Sdk | None = None
         self._loading = asyncio.Lock()
+        self._prepared: dict[tuple[str, ...], Prepared] = {}
 
     async def warm(self) -> None:
         """The SDK is loaded, in a thread. Raises ProviderError (`auth`) where it has no credentials."""
@@ -59,7 +82,11 @@ class SdkClient:
     async def post(self, path: str, content: bytes, headers: Mapping[str, str]) -> httpx2.Response:
         """The answer to a JSON request as soon as its headers are there; the caller closes it. Raises ProviderError."""
         sdk = self._sdk or await self._loaded()
+        key = (path, *headers.values())
+        prepared = self._prepared.get(key)
         try:
+            if prepared is not None:
+                return await self._send(sdk, key, prepared, content)
             response = await sdk.client.post(
                 path,
                 content=content,
@@ -74,9 +101,42 @@ class SdkClient:
             raise connection_failure(error) from error
         except sdk.unusable as error:
             raise unusable_client(error) from error
+        if not response.history:
+            self._prepared[key] = _prepared(response.request)
         return cast("httpx2.Response", response)
+
+    async def _send(self, sdk: Sdk, key: tuple[str, ...], like: Prepared, content: bytes) -> httpx2.Response:
+        """As the SDK would, for a request that it has prepared once."""
+        request = sdk.request("POST", like.url, headers=like.headers, content=content, extensions=like.extensions)
+        response = await sdk.http.send(request, stream=True)
+        if response.status_code < 400:
+            return response
+        try:
+            if response.status_code == 401:
+                self._prepared.pop(key, None)
+            raise http_failure(response.status_code, response.headers, await _error_body(response))
+        finally:
+            await response.aclose()
 
     async def aclose(self) -> None:
         """Its connections are closed, those of a client that was passed in too; what was never used has none."""
         if self._sdk is not None:
             await self._sdk.client.close()
+
+
+def _prepared(request: httpx2.Request) -> Prepared:
+    headers = [(name, value) for name, value in request.headers.raw if name.lower() not in PER_REQUEST]
+    return Prepared(request.url, headers, dict(request.extensions))
+
+
+async def _error_body(response: httpx2.Response) -> object:
+    """The decoded body of an error answer, or its text, or what came of it."""
+    data = b""
+    async for piece in response.aiter_bytes():
+        data += piece
+        if len(data) > MAX_ERROR_BODY:
+            break
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return data[:500].decode(errors="replace")

@@ -72,10 +72,16 @@ class Feed:
             self.ended.set_result(finished)
         self._wake()
 
-    def since(self, chunk: int) -> str:
-        """The text from that chunk on."""
+    def since(self, chunk: int, limit: int) -> tuple[int, str]:
+        """The text from that chunk on, whole chunks until it has `limit` code points or more, and the chunk after it."""
         chunks = self.chunks
-        return chunks[chunk] if chunk == len(chunks) - 1 else "".join(chunks[chunk:])
+        if chunk == len(chunks) - 1:
+            return chunk + 1, chunks[chunk]
+        end = chunk
+        while limit > 0 and end < len(chunks):
+            limit -= len(chunks[end])
+            end += 1
+        return end, "".join(chunks[chunk:end])
 
     def chunk_at(self, offset: int) -> tuple[int, str]:
         """The chunk after that many code points, and the rest of the chunk that the offset falls into."""

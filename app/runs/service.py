@@ -26,7 +26,7 @@ from app.runs.ids import new_id
 from app.runs.live import Feed, Feeds
 from app.runs.runner import Job
 from app.runs.steps import Step, steps
-from app.runs.stream import Cursor, Item, Reader, check_cursor
+from app.runs.stream import KEEP_ALIVE, Cursor, Item, Reader, check_cursor
 from app.runs.worker import PAGE, Render, Worker
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
@@ -63,7 +63,15 @@ class RunService:
     """Starts, reads, follows and stops runs. Safe for concurrent use."""
 
     def __init__(
-        self, *, store: RunStore, agents: Agents, worker: Worker, feeds: Feeds, render: Render, observer: RunObserver
+        self,
+        *,
+        store: RunStore,
+        agents: Agents,
+        worker: Worker,
+        feeds: Feeds,
+        render: Render,
+        observer: RunObserver,
+        keep_alive: float = KEEP_ALIVE,
     ) -> None:
         self._store = store
         self._agents = agents
@@ -71,6 +79,7 @@ class RunService:
         self._feeds = feeds
         self._render = render
         self._observer = observer
+        self._keep_alive = keep_alive
 
     @property
     def agents(self) -> Agents:
@@ -185,7 +194,9 @@ class RunService:
     async def _read(self, feed: Feed, cursor: Cursor, timeout: float | None) -> AsyncGenerator[list[Item], None]:
         feed.readers += 1
         expiry = asyncio.create_task(self._expire_later(feed, timeout)) if timeout is not None else None
-        batches = Reader(store=self._store, feeds=self._feeds, feed=feed, cursor=cursor).batches()
+        batches = Reader(
+            store=self._store, feeds=self._feeds, feed=feed, cursor=cursor, keep_alive=self._keep_alive
+        ).batches()
         try:
             async for batch in batches:
                 yield batch

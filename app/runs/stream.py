@@ -20,6 +20,8 @@ from app.runs.live import Feed, Feeds
 PAGE = 500
 KEEP_ALIVE = 10.0
 """Seconds without a frame after which a reader is told that the stream is alive."""
+PIECE = 65_536
+"""Code points of growing text that a reader is given at once: one that does not keep up holds no more than that."""
 _CURSOR = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?", re.ASCII)
 _encode = msgspec.json.Encoder().encode
 _decode_message = msgspec.json.Decoder(ev.MessageCompleted).decode
@@ -53,10 +55,11 @@ def parse_cursor(text: str | None) -> Cursor:
 class Reader:
     """Reads one run from a cursor to its end. Costs nothing while it waits; holds no more than one page of events."""
 
-    def __init__(self, *, store: RunStore, feeds: Feeds, feed: Feed, cursor: Cursor) -> None:
+    def __init__(self, *, store: RunStore, feeds: Feeds, feed: Feed, cursor: Cursor, keep_alive: float) -> None:
         self._store = store
         self._feeds = feeds
         self._feed = feed
+        self._keep_alive = keep_alive
         self._seq = cursor.seq
         self._offset = cursor.offset
         self._message_id: str | None = None
@@ -64,7 +67,7 @@ class Reader:
         self._reasoned = 0
 
     async def batches(self) -> AsyncGenerator[list[Item], None]:
-        """Frames in order, those that are there at once together, `run.finished` last. An empty list: nothing for `KEEP_ALIVE`.
+        """Frames in order, those that are there at once together, `run.finished` last. An empty list: nothing for `keep_alive` seconds.
 
         Ends without `run.finished` only when this process closes: the reader is to come back.
         """
@@ -76,7 +79,7 @@ class Reader:
                 yield batch
                 if batch[-1].name == "run.finished":
                     return
-            elif not await feed.changed(KEEP_ALIVE):
+            elif not await feed.changed(self._keep_alive):
                 yield []
 
     async def _stored(self) -> list[ev.StoredEvent]:
@@ -130,8 +133,8 @@ class Reader:
                 Item(None, "reasoning.delta", _encode(ev.ReasoningText(message_id=feed.message_id, text=text)))
             )
         if len(feed.chunks) > self._chunk:
-            rest += feed.since(self._chunk)
-            self._chunk = len(feed.chunks)
+            self._chunk, more = feed.since(self._chunk, PIECE)
+            rest += more
         if rest:
             items.append(self._delta(feed.message_id, rest))
         return items

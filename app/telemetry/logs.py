@@ -50,6 +50,8 @@ def configure_logging(*, level: str = "info", format: Format = "auto", stream: T
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(True)
+    # Documented in Python's logging HOWTO: no formatter of ours shows where a line was written, so nobody looks it up.
+    logging._srcfile = None  # type: ignore[attr-defined]
 
 
 class JsonFormatter(logging.Formatter):

@@ -83,7 +83,11 @@ UVICORN = ("-m", "uvicorn", "service:app", "--app-dir", str(HERE / "peer"), "--h
 def otlp(port: int | None) -> dict[str, str]:
     """Spans are exported to the mock; with None, nowhere."""
     endpoint = f"http://127.0.0.1:{port}" if port else ""
-    return {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_BSP_SCHEDULE_DELAY": "1000",  # ms, so that a turn's spans are paid for while it is measured
+    }
 
 
 async def peer_python(folder: Path) -> Path:
