@@ -13,7 +13,7 @@ from litestar.di import NamedDependency, Provide
 from app.api import docs, health, quick, runs, sessions
 from app.api.decoding import StrictRequest
 from app.api.docs import openapi_config
-from app.api.guards import Gate, when_serving
+from app.api.guards import Gate, no_nul_in_path, when_serving
 from app.api.health import Readings
 from app.api.problems import HANDLERS
 from app.api.streams import OpenStreams
@@ -75,7 +75,7 @@ def _litestar(dependencies: Mapping[str, Any], gate: Gate, max_body: int) -> Lit
             metrics_page,
         ],
         dependencies={name: _always(value) for name, value in dependencies.items()},
-        guards=[when_serving],
+        guards=[when_serving, no_nul_in_path],
         state=State({"gate": gate}),
         exception_handlers=HANDLERS,
         request_class=StrictRequest,

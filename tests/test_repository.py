@@ -46,12 +46,11 @@ def test_the_lock_file_downloads_from_pypi_only() -> None:
 
 
 def test_no_file_names_a_place_of_its_authors() -> None:
-    private = re.compile(
-        "|".join(
-            ("/wo" + "rk/", r"/home/\w+/", "/ro" + "ot/", "/Us" + r"ers/\w+/", r"\.lib" + "rary", "/opt/py" + "pi")
-            + (r"\b[a-z0-9-]+\.(internal|corp|lan|local)\b:\d", "dev" + "pi", "artif" + "actory")
-        )
+    patterns = (
+        *("/wo" + "rk/", r"/home/\w+/", "/ro" + "ot/", "/Us" + r"ers/\w+/", r"\.lib" + "rary", "/opt/py" + "pi"),
+        *(r"\b[a-z0-9-]+\.(internal|corp|lan|local)\b:\d", "dev" + "pi", "artif" + "actory"),
     )
+    private = re.compile("|".join(patterns))
     found = []
     for path in tracked():
         text = path.read_text(errors="replace")

@@ -49,6 +49,8 @@ def decide(state: RunState) -> Decision:
             return Finish(stop_reason="refused", output=last.content)
         if state.open_calls:
             return _tools(state)
+        if last.id in state.rejected:
+            return CallModel(tools="none" if state.closed else "auto")
         if last.stop == "pause" and not state.closed:
             return _model(state)
         return _answer(state, last)

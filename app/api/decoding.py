@@ -23,11 +23,18 @@ MAX_DEPTH = 100
 class StrictRequest(Request[Any, Any, Any]):
     """A request whose JSON body is decoded straight into the type that its handler names `data`."""
 
+    async def body(self) -> bytes:
+        """The body. Raises `RequestError` malformed_json where there is none, litestar's 413 where it is too large."""
+        body = await super().body()
+        if not body:
+            raise RequestError("malformed_json", "The body is empty: send a JSON object.")
+        return body
+
     async def json(self) -> Any:
-        """The body as the handler's type. Raises `RequestError` or, for a body that is too large, litestar's 413."""
+        """The body as the handler's type. Raises `RequestError`."""
         if self._json is Empty:
             media_type, _ = self.content_type
-            if media_type not in ("", RequestEncodingType.JSON.value) and not media_type.endswith("+json"):
+            if media_type != RequestEncodingType.JSON.value and not media_type.endswith("+json"):
                 raise RequestError("unsupported_media_type", "Send the body as application/json.")
             wanted = self.route_handler.parsed_fn_signature.parameters["data"].annotation
             self._json = self._connection_state.json = decode_body(await self.body(), wanted)

@@ -24,6 +24,12 @@ async def when_serving(connection: ASGIConnection[Any, Any, Any, Any], handler: 
         raise RequestError("not_ready", gate.closed)
 
 
+async def no_nul_in_path(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Nothing has a name with NUL in it, and the database cannot even be asked."""
+    if "\x00" in connection.scope["path"]:
+        raise RequestError("not_found", "There is nothing at this path: it holds a NUL character.")
+
+
 async def no_idempotency_key(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """`Idempotency-Key` promises something that this version cannot keep."""
     if "idempotency-key" in connection.headers:

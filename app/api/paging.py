@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -27,6 +27,6 @@ def position(cursor: str | None) -> Position | None:
         at, last_id = _decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError, ValueError):
         raise RequestError("invalid_cursor", "The cursor is not one of this service; begin without one.") from None
-    if at.tzinfo is None or "\x00" in last_id:
+    if at.tzinfo != UTC or "\x00" in last_id:
         raise RequestError("invalid_cursor", "The cursor is not one of this service; begin without one.")
     return at, last_id

@@ -12,6 +12,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
+from litestar.params import ParameterKwarg
 
 from app.api.schemas import Problem
 from app.domain.errors import DatabaseUnavailable, FieldError, RequestError
@@ -133,7 +134,7 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     """What litestar itself refuses: unknown paths and methods, large bodies, parameters of a wrong type."""
     code = _BY_STATUS.get(error.status_code)
     if error.status_code == 400 and isinstance(error.extra, list):
-        errors = tuple(FieldError(str(e.get("key", "")), str(e.get("message", ""))) for e in error.extra)
+        errors = tuple(FieldError(_public(request, str(e.get("key", ""))), str(e.get("message", ""))) for e in error.extra)
         named = "; ".join(f"`{e.path}`: {e.message}" for e in errors) or error.detail
         return _respond(problem(request_id(request), "validation_error", named, errors=errors))
     if code is None:
@@ -143,6 +144,13 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if error.status_code == 405 and error.headers:
         response.headers.update(error.headers)
     return response
+
+
+def _public(request: Request[Any, Any, Any], key: str) -> str:
+    """The name under which callers know a handler's parameter."""
+    field = request.route_handler.parsed_fn_signature.parameters.get(key)
+    given = field.kwarg_definition if field is not None else None
+    return (given.name or key) if isinstance(given, ParameterKwarg) else key
 
 
 _DETAILS = {

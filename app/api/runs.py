@@ -18,7 +18,7 @@ from app.api.quick import event_stream
 from app.api.schemas import EventPage, EventView, Run, RunPage, StepList
 from app.api.sessions import Limit, PageCursor
 from app.api.streams import Content, OpenStreams
-from app.domain.errors import RequestError
+from app.domain.errors import FieldError, RequestError
 from app.domain.principals import Principal
 from app.domain.runs import RunStatus
 from app.domain.stores import RunFilter
@@ -56,8 +56,8 @@ async def list_runs(
         status=run_status,
         session_id=session_id,
         user_id=user_id,
-        since=_utc(since),
-        until=_utc(until),
+        since=_utc("from", since),
+        until=_utc("to", until),
         before=position(page_cursor),
         limit=limit,
     )
@@ -68,8 +68,14 @@ async def list_runs(
     return RunPage(data=found, next_cursor=more)
 
 
-def _utc(at: datetime | None) -> datetime | None:
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+def _utc(name: str, at: datetime | None) -> datetime | None:
+    if at is None:
+        return None
+    try:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except OverflowError:
+        wrong = FieldError(name, "is no time that exists in UTC")
+        raise RequestError("validation_error", f"`{name}`: {wrong.message}.", [wrong]) from None
 
 
 @get(

@@ -20,7 +20,7 @@ class Agents:
 
     def get(self, name: str | None) -> Agent:
         """The agent of that name; the default one for None. Raises `RequestError` not_found, naming those there are."""
-        agent = self.current.get(name or self.default)
+        agent = self.current.get(self.default if name is None else name)
         if agent is None:
             known = ", ".join(sorted(self.current))
             raise RequestError("not_found", f"There is no agent {name!r}. The agents are: {known}.")

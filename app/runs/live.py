@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
+from app.domain.errors import RequestError
 from app.domain.events import RunFinished, StoredEvent
 
 KEPT_EVENTS = 64
@@ -70,6 +71,14 @@ class Feed:
         """The run is over; its last event was published."""
         if not self.ended.done():
             self.ended.set_result(finished)
+        self._wake()
+
+    def forsake(self) -> None:
+        """This process ends before the run does: who waits for it here is told so."""
+        if not self.ended.done():
+            detail = f"The service is shutting down; run {self.run_id} is kept. Ask for its outcome in a moment."
+            self.ended.set_exception(RequestError("not_ready", detail))
+            self.ended.exception()  # seen, also where nobody waits
         self._wake()
 
     def since(self, chunk: int, limit: int) -> tuple[int, str]:
@@ -156,3 +165,9 @@ class Feeds:
         self.closing = True
         for feed in self._feeds.values():
             feed.wake()
+
+    def forsake(self, spared: Container[str] = ()) -> None:
+        """Nobody may wait in this process any longer for a run that is not spared."""
+        for run_id, feed in self._feeds.items():
+            if run_id not in spared:
+                feed.forsake()

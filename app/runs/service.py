@@ -145,6 +145,8 @@ class RunService:
                     queued=0.0,
                 )
                 self._worker.begin(Job(owned=owned, agent=agent, system=system, created=created))
+            elif self._worker.draining:
+                feed.forsake()
             else:
                 self._worker.queued()
         except DatabaseUnavailable:
@@ -163,10 +165,13 @@ class RunService:
         )
 
     async def result(self, started: Started) -> ev.RunFinished:
-        """The end of a run, however it ended. A run that is still queued when its caller's time is over ends there."""
-        ended = asyncio.shield(started.feed.ended)
+        """The end of a run, however it ended. A run that is still queued when its caller's time is over ends there.
+
+        Raises `RequestError` not_ready where this process ends before the run.
+        """
+        ended = started.feed.ended
         if started.timeout is None:
-            return await ended
+            return await asyncio.shield(ended)
         done, _ = await asyncio.wait([ended], timeout=started.timeout)
         if not done:
             await self._expire(started.run_id)
@@ -208,7 +213,7 @@ class RunService:
                 expiry.cancel()
 
     async def _expire_later(self, feed: Feed, timeout: float) -> None:
-        await asyncio.wait([asyncio.shield(feed.ended)], timeout=timeout)
+        await asyncio.wait([feed.ended], timeout=timeout)
         if not feed.ended.done():
             await self._expire(feed.run_id)
 
@@ -278,7 +283,12 @@ class RunService:
             if not self._worker.stop(run_id, "reset"):
                 await self._end_queued(run_id, "reset")
         if endings:
-            await asyncio.wait([asyncio.shield(ended) for ended in endings], timeout=ANSWER_GRACE)
+            await asyncio.wait(endings, timeout=ANSWER_GRACE)
+
+    async def interrupt(self, run_id: str) -> None:
+        """Stop a live run; its end says `interrupted`. One that has ended stays as it is."""
+        if not self._worker.stop(run_id, "interrupted"):
+            await self._end_queued(run_id, "interrupted")
 
     async def _end_queued(self, run_id: str, cause: StopCause) -> None:
         finished = _unfinished(stopped(cause))

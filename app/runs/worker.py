@@ -225,8 +225,12 @@ class Worker:
         self._feeds.end(owned.run_id, finished)
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing new, let what runs end by itself; what has not within the time is stopped as `interrupted`."""
+        """Begin nothing new, let what runs end by itself; what has not within the time is stopped as `interrupted`.
+
+        Who waits for a run that is still queued is sent away at once: another process will execute it.
+        """
         self.draining = True
+        self._feeds.forsake(spared=self._running)
         await self._wait(max(seconds - LAST_WORDS, seconds / 2))
         self.interrupt()
         await self._wait(min(LAST_WORDS, seconds / 2))
@@ -234,6 +238,7 @@ class Worker:
             log.error("a run did not stop in time and is left to be recovered", extra={"task": task.get_name()})
             task.cancel()
         await self._wait(1.0)
+        self._feeds.forsake()
 
     def interrupt(self) -> None:
         """Stop every run that is being executed here, as `interrupted`."""

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -56,7 +57,10 @@ def planned(options: argparse.Namespace) -> Plan:
 
 
 async def bench(options: argparse.Namespace) -> int:
-    """0: measured, and every answer was right; 1: something failed. Missed goals are printed, not an exit code."""
+    """0: measured, and every answer was right; 1: something failed. Missed goals are printed, not an exit code.
+
+    After a failure the services' logs are kept beside the JSON.
+    """
     main = asyncio.current_task()
     assert main is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)
@@ -71,10 +75,13 @@ async def bench(options: argparse.Namespace) -> int:
         client = Client(port=running.mock_port)
         stats = msgspec.json.decode((await client.post("/control/stats", {}))[1])
         await client.close()
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        if samples.failures:
+            for name in services:
+                shutil.copy(folder / f"{name}.log", options.json.parent / f"bench-{name}.log")
     if telemetry and "ours" in samples.values and not stats["otlp_bytes"]:
         samples.failures.append("ours exported no spans: its telemetry was not on")
     print(table(samples, plan))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_bytes(document(samples, plan, telemetry=telemetry, spans_bytes=stats["otlp_bytes"]))
     print(f"Values of each round: {options.json}")
     return 1 if samples.failures else 0

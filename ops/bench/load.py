@@ -150,7 +150,7 @@ async def turns(job: Turns) -> TurnsResult:
         milliseconds=sorted(milliseconds),
         messages=most,
         failed=len(failures),
-        failures=failures[:5],
+        failures=failures[:2],
     )
 
 
@@ -167,7 +167,7 @@ class Listener(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns() // 1000
-        self.head = self.head or data[:300]
+        self.head = self.head or data[:1000]
         text = self._rest + data
         end = 0
         for found in STAMP.finditer(text):
@@ -207,7 +207,8 @@ async def streams(job: Streams) -> StreamsResult:
             await asyncio.wait((opened, listener.closed), timeout=STALL, return_when=asyncio.FIRST_COMPLETED)
             if not opened.done():
                 opened.cancel()
-                failures.append(f"stream {number} did not open: {listener.head.decode(errors='replace')}")
+                answer = listener.head.partition(b"\r\n\r\n")[2] or listener.head
+                failures.append(f"stream {number} did not open: {answer.decode(errors='replace')}")
 
     async with asyncio.TaskGroup() as group:
         for number in range(job.streams):
@@ -235,7 +236,7 @@ async def streams(job: Streams) -> StreamsResult:
         lag_p99=percentile(received, 0.99) / 1000,
         rss=rss,
         failed=len(failures),
-        failures=failures[:5],
+        failures=failures[:2],
     )
 
 

@@ -58,7 +58,12 @@ async def test_an_agent_is_run_by_name(edge: Any) -> None:
     async with edge(ScriptedProvider(*TOOL_TURN), react(name="first"), react(name="second")) as e:
         response = await e.client.post(
             "/agents/second",
-            json={"input": {"any": ["json", 1, None]}, "session_id": "s.1:2_3-4", "tags": {"team": "blue"}, "user_id": "u"},
+            json={
+                "input": {"any": ["json", 1, None]},
+                "session_id": "s.1:2_3-4",
+                "tags": {"team": "blue"},
+                "user_id": "u",
+            },
         )
         answer = response.json()
         assert response.status_code == 200
@@ -77,7 +82,9 @@ async def test_input_is_any_json(edge: Any, value: Any) -> None:
     async with edge(ScriptedProvider(says("ok"))) as e:
         answer = await e.client.post("/agents/helper", json={"input": value})
         assert answer.status_code == 200
-        events = (await e.client.get(f"/v1/runs/{answer.json()['run_id']}/events", headers={"Accept": "application/json"})).json()
+        events = (
+            await e.client.get(f"/v1/runs/{answer.json()['run_id']}/events", headers={"Accept": "application/json"})
+        ).json()
         assert events["data"][0]["data"]["input"] == value
 
 
@@ -95,12 +102,22 @@ async def test_a_chat_turn_and_its_steps(edge: Any) -> None:
         assert steps == (await e.client.get(f"/v1/runs/{answer['run_id']}/steps")).json()["data"]
         again = await e.ask("And now?", session_id=answer["session_id"])
         assert again["session_id"] == answer["session_id"]
-        assert [m.content for m in e.provider.requests[2].messages] == ["What is it?", "Let me see.", '{"a":1}', "It is 1.", "And now?"]
+        assert [m.content for m in e.provider.requests[2].messages] == [
+            "What is it?",
+            "Let me see.",
+            '{"a":1}',
+            "It is 1.",
+            "And now?",
+        ]
 
 
 async def test_a_new_session_gets_a_new_id(edge: Any) -> None:
     async with edge(ScriptedProvider(says("a"), says("b"), says("c"))) as e:
-        found = {(await e.ask())["session_id"], (await e.ask())["session_id"], (await e.ask(session_id=None))["session_id"]}
+        found = {
+            (await e.ask())["session_id"],
+            (await e.ask())["session_id"],
+            (await e.ask(session_id=None))["session_id"],
+        }
         assert len(found) == 3
         assert all(re.fullmatch("[A-Za-z0-9._:-]{1,128}", session_id) for session_id in found)
 
@@ -116,7 +133,11 @@ async def test_context_reaches_the_prompt(edge: Any) -> None:
         assert first.messages[0].context == '{"river":"Danube"}'
         assert second.system == "A wild poet of {{mood}}."
         missing = (await e.client.post("/chat", json={"message": "x"})).json()
-        assert (missing["status"], missing["code"], missing["errors"][0]["path"]) == (422, "validation_error", "context.city")
+        assert (missing["status"], missing["code"], missing["errors"][0]["path"]) == (
+            422,
+            "validation_error",
+            "context.city",
+        )
         wrong = (await e.client.post("/chat", json={"message": "x", "context": {"city": 5}})).json()
         assert (wrong["status"], wrong["errors"][0]["message"]) == (422, "must be of type string")
 
@@ -127,7 +148,9 @@ async def test_a_question_and_its_defaults(edge: Any) -> None:
         assert set(answer) == {"answer", "iterations", "duration", "cached", "session_id", "run_id"}
         assert (answer["answer"], answer["iterations"], answer["cached"]) == ("forty-two", 1, False)
         assert 0 < answer["duration"] < 30
-        more = (await e.client.post("/agent", json={"question": "and?", "session_id": answer["session_id"], "timeout": 5})).json()
+        more = (
+            await e.client.post("/agent", json={"question": "and?", "session_id": answer["session_id"], "timeout": 5})
+        ).json()
         assert more["session_id"] == answer["session_id"]
         assert len(e.provider.requests[1].messages) == 3
 

@@ -109,6 +109,8 @@ async def test_sigterm_drains(serve: Serve, own_provider: StandIn) -> None:
         refused = await first.post("/chat", {"message": "late"})
         assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
         assert "retry-after" in refused.headers
+        sent_away = await queued
+        assert (sent_away.status_code, sent_away.json()["code"]) == (503, "not_ready")
         first.signal(signal.SIGTERM)
         assert (await first.get("/readiness")).status_code == 503
         assert first.process.returncode is None
@@ -117,7 +119,6 @@ async def test_sigterm_drains(serve: Serve, own_provider: StandIn) -> None:
         stream_gate.set()
         assert await first.exit() == 0
         assert "Traceback" not in first.stderr
-        await asyncio.gather(queued, return_exceptions=True)
 
     async with serve(port=port) as second:
         run_id, last_id = begun[0][2]["run_id"], begun[-1][0]

@@ -42,14 +42,15 @@ async def owned_database(
     wait: float = 10.0,
     check: float = 5.0,
     retry: float = 1.0,
+    command: str = "serve",
 ) -> AsyncIterator[None]:
     """Hold the database's lock for the block, or raise DatabaseOwned after `wait` seconds (a predecessor may be going away).
 
     `dsn` must not lead through a transaction pooler. When the connection breaks (noticed at once, or by a query every
     `check` seconds) it is made again, every `retry` seconds until PostgreSQL is back; `lost` is called once if somebody
-    else took the lock meanwhile, and then nothing more is tried.
+    else took the lock meanwhile, and then nothing more is tried. `command` is what others are told that we are.
     """
-    me = f"steadyhand serve, pid {os.getpid()} on {socket.gethostname()}"
+    me = f"steadyhand {command}, pid {os.getpid()} on {socket.gethostname()}"
     holding = _Holding(dsn=dsn, me=me, lost=lost, wait=wait, check=check, retry=retry)
     holding.connection = await _take(dsn, me, wait)
     watcher = asyncio.create_task(holding.keep())

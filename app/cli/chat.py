@@ -1,0 +1,184 @@
+"""`steadyhand chat`: talk to an agent in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shlex
+import sys
+from contextlib import AsyncExitStack, aclosing
+from io import TextIOWrapper
+from typing import Protocol
+
+import msgspec
+
+from app.cli.chat_input import Interrupted, Typed, signals
+from app.cli.chat_screen import TICK, Screen
+from app.cli.chat_service import ChatService, own_service, running_service
+from app.cli.commands import DONE, FAILED
+from app.domain.errors import RequestError, SteadyhandError
+from app.runs.ids import new_id
+from app.telemetry.logs import configure_logging
+from app.workspace.load import SHIPPED, load_workspace
+
+HELP = """\
+/reset    forget what was said in this session
+/help     these lines
+/quit     end; so does Ctrl-D, and Ctrl-C where nothing is being answered
+Ctrl-C    while an answer is coming: stop waiting for it"""
+
+
+class Input(Protocol):
+    """Where messages come from."""
+
+    pressed: asyncio.Event
+
+    async def line(self) -> str | None: ...
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Talk until the person ends it: 0. From a pipe 1 where a message had no answer."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    configure_logging(level="warning", format="pretty")
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    screen = Screen(out=sys.stdout, errors=sys.stderr, environ=os.environ)
+    typed = Typed(prompt=_prompt(screen), interactive=interactive)
+    session_id = options.session or new_id("ses")
+    me = asyncio.current_task()
+    assert me is not None
+    with signals(typed.pressed.set, me.cancel):
+        async with AsyncExitStack() as stack:
+            service: ChatService
+            if options.url is not None:
+                service = await stack.enter_async_context(running_service(options))
+            else:
+                screen.wait("starting")
+                screen.tick()
+                workspace = load_workspace(options.workspace, os.environ)
+                os.environ.update(workspace.settings.dotenv)
+                service = await stack.enter_async_context(own_service(workspace))
+                for text in (*workspace.settings.warnings, *workspace.settings.advice):
+                    screen.notice(text)
+            chat = Chat(service=service, screen=screen, typed=typed, agent=options.agent, session_id=session_id)
+            answered = await chat.run(known=options.session is not None)
+            screen.notice(f"session {session_id}; go on with: {_again(options, session_id)}")
+    return DONE if answered or interactive else FAILED
+
+
+def _prompt(screen: Screen) -> str:
+    """Marks what takes no room on the screen, as readline wants it."""
+    painted = screen.painted("> ", "1;36")
+    return painted.replace("\x1b[1;36m", "\x01\x1b[1;36m\x02").replace("\x1b[0m", "\x01\x1b[0m\x02")
+
+
+def _again(options: argparse.Namespace, session_id: str) -> str:
+    words = ["steadyhand", "chat", *([options.agent] if options.agent else [])]
+    if options.url is not None:
+        words += ["--url", options.url]
+    elif options.workspace != SHIPPED:
+        words += ["--workspace", str(options.workspace)]
+    return shlex.join([*words, "--session", session_id])
+
+
+class Chat:
+    """One conversation: lines in, answers out, one after another."""
+
+    def __init__(
+        self, *, service: ChatService, screen: Screen, typed: Input, agent: str | None, session_id: str
+    ) -> None:
+        self._service = service
+        self._screen = screen
+        self._typed = typed
+        self._agent = agent
+        self._session_id = session_id
+        self._run_id: str | None = None
+        self._failed = False
+
+    async def run(self, *, known: bool) -> bool:
+        """Talk until the input ends. Whether every message was answered. Raises where there is nobody to talk to."""
+        who = await self._service.check(self._agent)
+        self._screen.line(f"Talking to {who}. /help shows the commands.")
+        count = await self._service.messages(self._session_id) if known else 0
+        self._screen.notice(f"session {self._session_id}{f', {count} messages so far' if count else ''}")
+        while True:
+            self._screen.line()
+            try:
+                line = await self._next_line()
+            except Interrupted:
+                line = None
+            if line is None:
+                self._screen.line()
+                return not self._failed
+            text = line.strip()
+            if text in ("/quit", "/exit"):
+                return not self._failed
+            if text:
+                await self._handle(text)
+
+    async def _next_line(self) -> str | None:
+        reading = asyncio.create_task(self._typed.line())
+        try:
+            await asyncio.wait([reading, self._service.lost], return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                self._screen.line()
+                self._service.lost.result()
+            return await reading
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+
+    async def _handle(self, text: str) -> None:
+        try:
+            if text == "/help":
+                self._screen.line(HELP)
+            elif text == "/reset":
+                await self._reset()
+            elif text.startswith("/") and text[1:].isalpha():
+                self._screen.error(f"there is no command {text}; /help shows those there are")
+            else:
+                await self._answer(text)
+        except SteadyhandError as error:
+            self._failed = True
+            self._screen.error(str(error))
+
+    async def _reset(self) -> None:
+        try:
+            await self._service.reset(self._session_id)
+        except RequestError as error:
+            if error.code != "not_found":
+                raise
+        self._screen.notice("this session begins anew")
+
+    async def _answer(self, text: str) -> None:
+        """Show the answer as it comes, or stop waiting for it at Ctrl-C. Raises what the service raises."""
+        self._run_id = None
+        self._typed.pressed.clear()
+        self._screen.begin()
+        pressed = asyncio.create_task(self._typed.pressed.wait())
+        showing = asyncio.create_task(self._show(text))
+        try:
+            while not (pressed.done() or showing.done()):
+                self._screen.tick()
+                await asyncio.wait([pressed, showing], timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            given_up = not showing.done()
+            for task in (pressed, showing):
+                task.cancel()
+            await asyncio.wait([pressed, showing])
+            self._screen.quiet()
+        if given_up:
+            self._screen.notice(await self._service.leave(self._run_id))
+        else:
+            await showing
+
+    async def _show(self, text: str) -> None:
+        async with aclosing(self._service.ask(self._agent, self._session_id, text)) as items:
+            async for item in items:
+                if item.name == "run.created":
+                    self._run_id = msgspec.json.decode(item.payload)["run_id"]
+                elif item.name == "run.finished":
+                    self._failed |= msgspec.json.decode(item.payload)["status"] != "succeeded"
+                self._screen.show(item)

@@ -1,0 +1,163 @@
+"""Every rule of the loop: what was said, and what follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.agent.decide import MAX_REPAIRS, CallModel, CallTools, Decision, Finish, decide
+from app.agent.endings import FAULT, ending, stopped
+from app.domain import events as ev
+from app.domain.errors import ProviderError, ProvidersUnavailable, RunStopped
+from app.domain.messages import ToolCall
+from app.domain.runs import TERMINAL
+from tests.agent.states import SCHEMA, agent, asked, rejected, result, said, state, user
+
+A, B = ToolCall("a", "echo", "{}"), ToolCall("b", "echo", "not json")
+UNKNOWN, RISKY = ToolCall("u", "nobody", "{}"), ToolCall("r", "risky", "{}")
+
+
+@pytest.mark.parametrize(
+    ("events", "decision"),
+    [
+        ([user()], CallModel()),
+        ([user(), said("m1", "hi")], Finish(output="hi")),
+        ([user(), said("m1", "")], Finish(output="")),
+        ([user(), said("m1", "cut", stop="length")], Finish(output="cut")),
+        ([user(), said("m1", "of the future", stop="unheard_of")], Finish(output="of the future")),
+        ([user(), asked("m1", A, B)], CallTools((A, B))),
+        ([user(), asked("m1", A, B), result(B)], CallTools((A,))),
+        ([user(), asked("m1", A, B), result(B), result(A)], CallModel()),
+        ([user(), asked("m1", A), result(A), said("m2", "4")], Finish(output="4")),
+        ([user(), asked("m1", UNKNOWN)], CallTools((UNKNOWN,))),
+        ([user(), said("m1", "wait", stop="pause")], CallModel()),
+        ([user(), said("m1", "I see", A, stop="pause")], CallTools((A,))),
+        ([user(), said("m1", "I will not", stop="refusal")], Finish(stop_reason="refused", output="I will not")),
+        ([user(), said("m1", "half", stop="content_filter")], Finish(stop_reason="refused", output="half")),
+        ([user(), said("m1", "half", A, stop="content_filter")], Finish(stop_reason="refused", output="half")),
+    ],
+)
+def test_what_follows(events: list[ev.Event], decision: Decision) -> None:
+    assert decide(state(*events)) == decision
+
+
+@pytest.mark.parametrize(
+    ("events", "decision"),
+    [
+        ([user()], CallModel()),
+        ([user(), asked("m1", A), result(A)], CallModel(tools="none")),
+        ([user(), said("m1", "wait", stop="pause")], CallModel(tools="none")),
+        ([user(), said("m1", "hi")], Finish(output="hi")),
+        (
+            [user(), asked("m1", A), result(A), said("m2", "so far")],
+            Finish(stop_reason="max_iterations", output="so far"),
+        ),
+        (
+            [user(), asked("m1", A), result(A), said("m2", "so far", stop="pause")],
+            Finish(stop_reason="max_iterations", output="so far"),
+        ),
+        (
+            [user(), asked("m1", A), result(A), said("m2", "no", stop="refusal")],
+            Finish(stop_reason="refused", output="no"),
+        ),
+    ],
+)
+def test_after_the_last_iteration_comes_one_call_without_tools(events: list[ev.Event], decision: Decision) -> None:
+    assert decide(state(*events, of=agent(iterations=1))) == decision
+
+
+@pytest.mark.parametrize(("limit", "denied"), [("low", True), ("medium", True), ("high", False), ("critical", False)])
+def test_a_tool_above_auto_approve_is_denied_beside_the_others(limit: str, denied: bool) -> None:
+    decision = decide(state(user(), asked("m1", RISKY, A), of=agent(auto_approve=limit)))
+    assert isinstance(decision, CallTools)
+    assert decision.calls == ((A,) if denied else (RISKY, A))
+    assert [call for call, _ in decision.denied] == ([RISKY] if denied else [])
+    assert all("risky was not run: its risk is high" in why and limit in why for _, why in decision.denied)
+
+
+DRAFTS: list[ev.Event] = [said("m1", "no"), rejected("m1"), said("m2", "{}"), rejected("m2"), said("m3", '{"n": "1"}')]
+
+
+@pytest.mark.parametrize(
+    ("events", "decision"),
+    [
+        ([said("m1", '{"n": 1}')], Finish(output={"n": 1})),
+        ([said("m1", '```json\n{"n": 1}\n```')], Finish(output={"n": 1})),
+        (DRAFTS[:1], CallModel(rejects="m1")),
+        (DRAFTS[:2], CallModel()),
+        (DRAFTS[:3], CallModel(rejects="m2")),
+        ([*DRAFTS[:2], said("m2", '{"n": 2}')], Finish(output={"n": 2})),
+        ([*DRAFTS[:2], asked("m2", A), result(A)], CallModel()),
+        ([said("m1", "no", stop="refusal")], Finish(stop_reason="refused", output="no")),
+    ],
+)
+def test_a_structured_answer_is_repaired(events: list[ev.Event], decision: Decision) -> None:
+    assert decide(state(user(), *events, of=agent(output_schema=SCHEMA))) == decision
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, SCHEMA | {"additionalProperties": False}], ids=["open", "closed"])
+def test_repairs_end(schema: dict[str, Any]) -> None:
+    assert len([event for event in DRAFTS if isinstance(event, ev.MessageReset)]) == MAX_REPAIRS
+    decision = decide(state(user(), *DRAFTS, of=agent(output_schema=schema)))
+    assert isinstance(decision, Finish)
+    assert (decision.status, decision.stop_reason, decision.output) == ("failed", "invalid_output", None)
+    assert decision.error is not None
+    assert decision.error.code == "invalid_output"
+    assert "'1' is not of type 'integer'" in decision.error.detail
+
+
+@pytest.mark.parametrize(
+    ("events", "decision"),
+    [
+        ([said("m2", '{"n": 1}')], Finish(stop_reason="max_iterations", output={"n": 1})),
+        ([said("m2", "no")], CallModel(tools="none", rejects="m2")),
+        ([said("m2", "no"), rejected("m2")], CallModel(tools="none")),
+        (
+            [said("m2", "no"), rejected("m2"), said("m3", '{"n": 1}')],
+            Finish(stop_reason="max_iterations", output={"n": 1}),
+        ),
+    ],
+)
+def test_a_closing_answer_is_repaired_without_tools(events: list[ev.Event], decision: Decision) -> None:
+    run = state(user(), asked("m1", A), result(A), *events, of=agent(iterations=1, output_schema=SCHEMA))
+    assert decide(run) == decision
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason", "code"),
+    [
+        (RunStopped("timeout"), "failed", "timeout", "timeout"),
+        (RunStopped("reset"), "cancelled", "cancelled", "run_cancelled"),
+        (RunStopped("interrupted"), "failed", "error", "interrupted"),
+        (ProviderError("bad_request", "too long", status=400), "failed", "error", "provider_error"),
+        (ProviderError("rate_limited", "slow", status=429), "failed", "providers_unavailable", "providers_unavailable"),
+        (
+            ProvidersUnavailable("r", [ProviderError("connect", "no"), ProviderError("stream_broken", "cut")]),
+            "failed",
+            "providers_unavailable",
+            "providers_unavailable",
+        ),
+        (
+            ProvidersUnavailable("r", [ProviderError("connect", "no"), ProviderError("bad_request", "no")]),
+            "failed",
+            "error",
+            "provider_error",
+        ),
+    ],
+)
+def test_how_a_run_ends_that_did_not_come_to_its_own_end(
+    error: RunStopped | ProviderError, status: str, reason: str, code: str
+) -> None:
+    end = ending(error)
+    assert end.error is not None
+    assert (end.status, end.stop_reason, end.error.code, end.output) == (status, reason, code, None)
+    assert len(end.error.detail) > 20
+    if isinstance(error, RunStopped):
+        assert end == stopped(error.cause)
+
+
+def test_a_fault_of_ours_says_where_to_look_and_nothing_else() -> None:
+    assert FAULT.status in TERMINAL
+    assert FAULT.error is not None
+    assert (FAULT.stop_reason, FAULT.error.code) == ("error", "internal")
