@@ -40,7 +40,7 @@ VENDORS: dict[str, set[str]] = {
     "msgspec": {"*"},
     "openai": {"llm/openai*.py"},
     "anthropic": {"llm/anthropic*.py"},
-    "httpx2": {"llm/*", "tools/http_fetch.py", "wiring.py"},
+    "httpx2": {"llm/*", "tools/http_fetch.py", "cli/chat*.py", "wiring.py"},
     "httpcore2": {"tools/http_fetch.py"},
     "aiohttp": {"llm/openai*.py", "llm/anthropic*.py"},
     "jsonschema": {"agent/structured.py", "tools/*", "workspace/*"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -71,3 +72,21 @@ class _Served(ASGIStreamingResponse):
         finally:
             self._left()
             await self._content.aclose()
+
+    async def send_body(self, send: Send, receive: Receive) -> None:
+        """Send until the stream ends or the client is gone, and wait for nothing more: a server may never say that one left who had all."""
+        gone = asyncio.create_task(_disconnected(receive))
+        sending = asyncio.create_task(self._stream(send))
+        try:
+            await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (gone, sending):
+                task.cancel()
+            await asyncio.wait([gone, sending])
+        if not sending.cancelled():
+            sending.result()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

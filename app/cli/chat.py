@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import shlex
 import sys
 from contextlib import AsyncExitStack, aclosing
 from io import TextIOWrapper
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from app.cli.chat_input import Interrupted, Typed, signals
 from app.cli.chat_screen import TICK, Screen
-from app.cli.chat_service import ChatService, own_service, running_service
+from app.cli.chat_service import ChatService, running_service
 from app.cli.commands import DONE, FAILED
 from app.domain.errors import RequestError, SteadyhandError
 from app.runs.ids import new_id
@@ -43,29 +44,56 @@ async def run(options: argparse.Namespace) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     configure_logging(level="warning", format="pretty")
+    logging.getLogger("app.telemetry.runs").addFilter(_not_on_screen)
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     screen = Screen(out=sys.stdout, errors=sys.stderr, environ=os.environ)
     typed = Typed(prompt=_prompt(screen), interactive=interactive)
-    session_id = options.session or new_id("ses")
     me = asyncio.current_task()
     assert me is not None
-    with signals(typed.pressed.set, me.cancel):
-        async with AsyncExitStack() as stack:
-            service: ChatService
-            if options.url is not None:
-                service = await stack.enter_async_context(running_service(options))
-            else:
-                screen.wait("starting")
-                screen.tick()
-                workspace = load_workspace(options.workspace, os.environ)
-                os.environ.update(workspace.settings.dotenv)
-                service = await stack.enter_async_context(own_service(workspace))
-                for text in (*workspace.settings.warnings, *workspace.settings.advice):
-                    screen.notice(text)
-            chat = Chat(service=service, screen=screen, typed=typed, agent=options.agent, session_id=session_id)
-            answered = await chat.run(known=options.session is not None)
-            screen.notice(f"session {session_id}; go on with: {_again(options, session_id)}")
+    terminated = asyncio.Event()
+
+    def terminate() -> None:
+        terminated.set()
+        me.cancel()
+
+    with signals(typed.pressed.set, terminate):
+        try:
+            answered = await _talk(options, screen, typed)
+        except asyncio.CancelledError:
+            if not terminated.is_set():
+                raise
+            me.uncancel()
+            return DONE
+        finally:
+            screen.quiet()
     return DONE if answered or interactive else FAILED
+
+
+async def _talk(options: argparse.Namespace, screen: Screen, typed: Typed) -> bool:
+    session_id = options.session or new_id("ses")
+    async with AsyncExitStack() as stack:
+        service: ChatService
+        if options.url is not None:
+            service = await stack.enter_async_context(running_service(options.url))
+        else:
+            screen.wait("starting")
+            screen.tick()
+            from app.cli.chat_own import own_service  # imports all of the service
+
+            workspace = load_workspace(options.workspace, os.environ)
+            os.environ.update(workspace.settings.dotenv)
+            service = await stack.enter_async_context(own_service(workspace))
+            for text in (*workspace.settings.warnings, *workspace.settings.advice):
+                screen.notice(text)
+        chat = Chat(service=service, screen=screen, typed=typed, agent=options.agent, session_id=session_id)
+        answered = await chat.run(known=options.session is not None)
+        screen.notice(f"session {session_id}; go on with: {_again(options, session_id)}")
+    return answered
+
+
+def _not_on_screen(record: logging.LogRecord) -> bool:
+    """That a run failed, or took long, the person sees; why a fault of ours happened only the log knows."""
+    return record.exc_info is not None or record.msg not in ("agent_failed", "slow_response")
 
 
 def _prompt(screen: Screen) -> str:
@@ -104,7 +132,8 @@ class Chat:
         count = await self._service.messages(self._session_id) if known else 0
         self._screen.notice(f"session {self._session_id}{f', {count} messages so far' if count else ''}")
         while True:
-            self._screen.line()
+            if self._screen.live:
+                self._screen.line()
             try:
                 line = await self._next_line()
             except Interrupted:
@@ -113,6 +142,8 @@ class Chat:
                 self._screen.line()
                 return not self._failed
             text = line.strip()
+            if text and not self._screen.live:
+                self._screen.line()
             if text in ("/quit", "/exit"):
                 return not self._failed
             if text:
@@ -121,7 +152,8 @@ class Chat:
     async def _next_line(self) -> str | None:
         reading = asyncio.create_task(self._typed.line())
         try:
-            await asyncio.wait([reading, self._service.lost], return_when=asyncio.FIRST_COMPLETED)
+            waited: list[asyncio.Future[Any]] = [reading, self._service.lost]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if not reading.done():
                 self._screen.line()
                 self._service.lost.result()
@@ -170,6 +202,7 @@ class Chat:
             await asyncio.wait([pressed, showing])
             self._screen.quiet()
         if given_up:
+            self._screen.end_line()
             self._screen.notice(await self._service.leave(self._run_id))
         else:
             await showing

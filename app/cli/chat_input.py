@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 
 class Interrupted(Exception):
@@ -53,7 +54,8 @@ class Typed:
             threading.Thread(target=work, name="input", daemon=True).start()
             interrupted = asyncio.create_task(self.pressed.wait())
             try:
-                await asyncio.wait([read, interrupted], return_when=asyncio.FIRST_COMPLETED)
+                waited: list[asyncio.Future[Any]] = [read, interrupted]
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 interrupted.cancel()
                 if not read.done():
@@ -101,7 +103,7 @@ def _terminal_restored(interactive: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def signals(interrupted: Callable[[], None], terminated: Callable[[], None]) -> Iterator[None]:
+def signals(interrupted: Callable[[], None], terminated: Callable[[], object]) -> Iterator[None]:
     """Ctrl-C and SIGTERM call these, on the loop, for the time of the block."""
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:

@@ -62,7 +62,7 @@ class Screen:
 
     def line(self, text: str = "", code: str = "") -> None:
         """One line of its own."""
-        self._end_line()
+        self.end_line()
         self._write(f"{self.painted(text, code) if code else text}\n")
 
     def notice(self, text: str) -> None:
@@ -71,7 +71,7 @@ class Screen:
 
     def error(self, text: str) -> None:
         """What went wrong, as one line, on `errors`."""
-        self._end_line()
+        self.end_line()
         told = f"error: {' '.join(harmless(text).split())}"
         self._errors.write(f"{self.painted(told, '31')}\n")
         self._errors.flush()
@@ -115,7 +115,7 @@ class Screen:
         if isinstance(event, ev.MessageDelta):
             self._delta(event)
         elif isinstance(event, ev.MessageCompleted):
-            self._end_line()
+            self.end_line()
             self._run.last = event.message.content
             self.wait("thinking")
         elif isinstance(event, ev.MessageReset):
@@ -133,7 +133,7 @@ class Screen:
     def _delta(self, event: ev.MessageDelta) -> None:
         run = self._run
         if event.message_id != run.message_id:
-            self._end_line()
+            self.end_line()
             run.message_id, run.length = event.message_id, 0
         text = event.text[max(run.length - event.offset, 0) :]
         run.length = max(run.length, event.offset + len(event.text))
@@ -153,7 +153,7 @@ class Screen:
         self.wait(waiting[:SHOWN] or "thinking")
 
     def _finished(self, event: ev.RunFinished) -> None:
-        self._end_line()
+        self.end_line()
         if event.status != "succeeded":
             why = event.error.detail if event.error is not None else f"the run {event.status}"
             self.error(f"{why} ({event.error.code if event.error is not None else event.stop_reason})")
@@ -170,7 +170,8 @@ class Screen:
         self._out.flush()
         self._line_open = not text.endswith("\n")
 
-    def _end_line(self) -> None:
+    def end_line(self) -> None:
+        """What comes next begins a line of its own."""
         self.quiet()
         if self._line_open:
             self._write("\n")

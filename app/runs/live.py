@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import Container, Sequence
 
-from app.domain.errors import RequestError
 from app.domain.events import RunFinished, StoredEvent
 
 KEPT_EVENTS = 64
@@ -32,7 +31,7 @@ class Feed:
         self.caught_up = 0
         self.readers = 0
         self.held = False
-        self.ended: asyncio.Future[RunFinished] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[RunFinished | None] = asyncio.get_running_loop().create_future()
         self._waiting: list[asyncio.Future[bool]] = []
 
     @property
@@ -74,11 +73,9 @@ class Feed:
         self._wake()
 
     def forsake(self) -> None:
-        """This process ends before the run does: who waits for it here is told so."""
+        """This process ends before the run does; who waits for it here goes away with None."""
         if not self.ended.done():
-            detail = f"The service is shutting down; run {self.run_id} is kept. Ask for its outcome in a moment."
-            self.ended.set_exception(RequestError("not_ready", detail))
-            self.ended.exception()  # seen, also where nobody waits
+            self.ended.set_result(None)
         self._wake()
 
     def since(self, chunk: int, limit: int) -> tuple[int, str]:

@@ -238,7 +238,7 @@ class _Execution:
             while running:
                 async with self._stop:
                     done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
+                for task in [task for task in running if task in done]:
                     del running[task]
                     self._add(record.tool_finished(task.result(), time.monotonic() - began))
                 await self._flush()

@@ -140,15 +140,13 @@ class RunService:
                     epoch=accepted.epoch,
                     attempt=1,
                     last_seq=accepted.last_seq,
-                    traceparent=None,
+                    traceparent=run.traceparent,
                     remaining=wanted.timeout,
                     queued=0.0,
                 )
                 self._worker.begin(Job(owned=owned, agent=agent, system=system, created=created))
-            elif self._worker.draining:
-                feed.forsake()
             else:
-                self._worker.queued()
+                self._worker.queued(run.id)
         except DatabaseUnavailable:
             self._worker.outage()
             raise
@@ -170,13 +168,17 @@ class RunService:
         Raises `RequestError` not_ready where this process ends before the run.
         """
         ended = started.feed.ended
-        if started.timeout is None:
-            return await asyncio.shield(ended)
         done, _ = await asyncio.wait([ended], timeout=started.timeout)
         if not done:
             await self._expire(started.run_id)
             done, _ = await asyncio.wait([ended], timeout=ANSWER_GRACE)
-        return ended.result() if done else _unfinished(stopped("timeout"))
+        if not done:
+            return _unfinished(stopped("timeout"))
+        end = ended.result()
+        if end is None:
+            detail = f"The service is shutting down; run {started.run_id} is kept. Ask for its outcome in a moment."
+            raise RequestError("not_ready", detail)
+        return end
 
     async def _expire(self, run_id: str) -> None:
         if not self._worker.stop(run_id, "timeout"):

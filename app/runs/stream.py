@@ -65,6 +65,8 @@ class Reader:
         self._message_id: str | None = None
         self._chunk = 0
         self._reasoned = 0
+        # Reasoning has no ids: one who comes back does not get again what was said before.
+        self._had = (feed.message_id, feed.reasoned) if cursor.seq else (None, 0)
 
     async def batches(self) -> AsyncGenerator[list[Item], None]:
         """Frames in order, those that are there at once together, `run.finished` last. An empty list: nothing for `keep_alive` seconds.
@@ -120,7 +122,7 @@ class Reader:
             if self._message_id is not None:
                 self._offset = 0
             self._message_id = feed.message_id
-            self._reasoned = 0
+            self._reasoned = self._had[1] if feed.message_id == self._had[0] else 0
             self._chunk, rest = feed.chunk_at(self._offset)
         else:
             rest = ""

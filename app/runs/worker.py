@@ -78,8 +78,10 @@ class Worker:
         """Give a reserved slot back."""
         self._reserved -= 1
 
-    def queued(self) -> None:
-        """A run was queued: look at the queue now, and whenever a run ends."""
+    def queued(self, run_id: str) -> None:
+        """A run was queued: look at the queue now, and whenever a run ends. Nobody waits for it in a process that ends."""
+        if self.draining:
+            self._feeds.open(run_id).forsake()
         self._may_have_queued = True
         self._wake.set()
 

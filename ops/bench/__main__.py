@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--services", choices=("both", "ours", "peer"), default="both")
     parser.add_argument("--streams", default="100,1000", help="numbers of open streams (default 100,1000)")
     parser.add_argument(
-        "--token-rate", type=float, default=500, help="tokens per second of all streams together (default 500)"
+        "--token-rate", type=float, default=20, help="tokens per second of each stream, as a model writes (default 20)"
     )
     parser.add_argument("--no-telemetry", action="store_true", help="without the OTLP export of our service")
     parser.add_argument(
@@ -51,7 +51,7 @@ def planned(options: argparse.Namespace) -> Plan:
         history_sessions=10 if quick else 40,
         latency_turns=2 if quick else 5,
         streams=tuple(int(count) for count in options.streams.split(",")),
-        stream_seconds=4 if quick else 10,
+        stream_tokens=4_000 if quick else 20_000,
         token_rate=options.token_rate,
     )
 

@@ -21,7 +21,7 @@ STATISTICS_DELAY = 12.0  # seconds after which idle PostgreSQL backends have rep
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what. `parts`: turn, history, latency, stream. `token_rate`: tokens per second of all streams together."""
+    """How much of what. `parts`: turn, history, latency, stream. `token_rate`: tokens per second of each stream; `stream_tokens`: of all together."""
 
     rounds: int
     parts: frozenset[str]
@@ -29,7 +29,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     history_sessions: int
     latency_turns: int
     streams: tuple[int, ...]
-    stream_seconds: float
+    stream_tokens: int
     token_rate: float
 
 
@@ -149,15 +149,14 @@ class Bench:
             await connection.close()
 
     async def _streams(self, service: Service, count: int) -> None:
-        """`count` answers at once, all together at the plan's rate."""
-        pace = self._plan.token_rate / count
+        """`count` answers at once, each at the plan's rate."""
         job = Streams(
             port=service.port,
             pid=service.pid,
             mock_port=self._stack.mock_port,
             streams=count,
-            tokens=max(1, round(pace * self._plan.stream_seconds)),
-            per_second=pace,
+            tokens=max(1, self._plan.stream_tokens // count),
+            per_second=self._plan.token_rate,
             session=self._fresh(1)[0],
         )
         seen = msgspec.json.decode(await self._load(job), type=StreamsResult)

@@ -76,7 +76,7 @@ def table(samples: Samples, plan: Plan) -> str:
     lines += [
         "",
         f"Medians (lowest to highest) of {plan.rounds} rounds; the server processes' CPU only, one core; ratios of medians.",
-        f"Streams: {plan.token_rate:g} tokens/s of all streams together, {plan.stream_seconds:g} s.",
+        f"Streams: {plan.token_rate:g} tokens/s each, {plan.stream_tokens} tokens in all; a service that cannot keep up takes longer.",
     ]
     for goal in goals(samples):
         verdict = "not measured" if goal.met is None else "met" if goal.met else "MISSED"

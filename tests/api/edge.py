@@ -21,6 +21,7 @@ from app.api.targets import Targets
 from app.domain.agents import Agent
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS
+from app.domain.stores import RunStore
 from app.main import create_app
 from app.prompts.render import render
 from app.runs.agents import Agents
@@ -77,12 +78,13 @@ async def open_edge(
     max_body: int = 100_000,
     max_streams: int = 100,
     routes: Mapping[str, tuple[str, ...]] | None = None,
+    through: Callable[[RunStore], RunStore] = lambda store: store,
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default."""
     notes, toolbox, feeds, gate = Notes(), ScriptedToolbox(), Feeds(), Gate(None)
     tracing = open_tracing({}, "test")
     async with open_pool(dsn) as database:
-        store = PostgresRunStore(database=database)
+        store = through(PostgresRunStore(database=database))
         known = {agent.name: agent for agent in agents or (react(),)}
         registry = Agents(current=known, default=next(iter(known)), store=store)
         await registry.save(ANONYMOUS.tenant)
@@ -190,5 +192,5 @@ def text_of(events: list[Frame], message_id: str | None = None) -> str:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Returns once it holds; the test's own timeout is the limit."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - waits for whatever the test waits for
         await asyncio.sleep(0.001)

@@ -10,7 +10,7 @@ import pytest
 
 from app.domain.agents import Variable
 from app.domain.models import ReasoningDelta
-from tests.api.edge import frames
+from tests.api.edge import frames, until
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
 
@@ -168,8 +168,7 @@ async def test_history_and_reset(edge: Any) -> None:
         assert (messages[2]["call_id"], messages[2]["name"]) == ("c1", "echo")
         assert {m["run_id"] for m in messages} == {first["run_id"]}
         live = asyncio.create_task(e.client.post("/chat", json={"message": "go on", "session_id": "s"}))
-        while len(provider.requests) < 3:
-            await asyncio.sleep(0)
+        await until(lambda: len(provider.requests) == 3)
         reset = await e.client.post("/reset", json={"session_id": "s"})
         assert (reset.status_code, reset.content) == (204, b"")
         cancelled = await live

@@ -6,6 +6,7 @@ Prints the DSN once it has one, `interrupted` for every SIGINT, and ends when it
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -16,9 +17,8 @@ FAST = {"fsync": "off", "shared_buffers": "16MB"}
 
 
 def say(text: str) -> None:
-    """One line to whoever started us."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """One line to whoever started us; a signal's handler may say one in the middle of another."""
+    os.write(sys.stdout.fileno(), f"{text}\n".encode())
 
 
 async def hold(folder: Path, *, exclusive: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from uuid import uuid4
@@ -104,7 +104,7 @@ async def house(
         async with stand_in() as opened:
             services.workspace(folder, files(opened.url))
             environ = {"DATABASE_URL": sibling(postgres, name), "STAND_IN_KEY": KEY}
-            async with services.serve(folder, **environ) as service:
+            async with services.serve(folder, environ=environ) as service:
                 yield service, opened
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
@@ -139,12 +139,14 @@ Serve = Callable[..., AbstractAsyncContextManager[Service]]
 
 @pytest.fixture
 def serve(tmp_path: Path, database: str, own_provider: StandIn) -> Serve:
-    """Opens a service of the test's own, on a database of its own: `async with serve("--port", …, SOME_VARIABLE="…")`."""
+    """Opens a service of the test's own, on a database of its own: `async with serve(environ={…})`."""
 
-    def opened(*arguments: str, port: int = 0, **environ: str) -> AbstractAsyncContextManager[Service]:
+    def opened(
+        *arguments: str, port: int = 0, environ: Mapping[str, str] | None = None
+    ) -> AbstractAsyncContextManager[Service]:
         services.workspace(tmp_path, files(own_provider.url))
-        environ = {"DATABASE_URL": database, "STAND_IN_KEY": KEY} | environ
-        return services.serve(tmp_path, *arguments, port=port, **environ)
+        own = {"DATABASE_URL": database, "STAND_IN_KEY": KEY} | dict(environ or {})
+        return services.serve(tmp_path, *arguments, port=port, environ=own)
 
     return opened
 

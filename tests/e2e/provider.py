@@ -135,8 +135,8 @@ class StandIn:
             api = PATHS[line.split(" ")[1].partition("?")[0]]
             call = Call(api=api, headers=headers, body=msgspec.json.decode(body))
             answer = (await self._reply(call))(api)
-            gone = asyncio.create_task(_gone(reader, call))
             sending = asyncio.create_task(_send(writer, answer))
+            gone = asyncio.create_task(_gone(reader, call, sending))
             try:
                 await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -154,10 +154,11 @@ def _matches(asked: str, question: str) -> bool:
     return asked == question or asked.endswith(f"\n{question}")
 
 
-async def _gone(reader: asyncio.StreamReader, call: Call) -> None:
+async def _gone(reader: asyncio.StreamReader, call: Call, sending: asyncio.Task[None]) -> None:
     with contextlib.suppress(ConnectionError):
         await reader.read(1)
-    call.left.set()
+    if not sending.done():
+        call.left.set()
 
 
 async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import httpx2
 import msgspec
 
+Environ = Mapping[str, str]
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(sys.executable).with_name("steadyhand")
 MODULE = (sys.executable, "-m", "app")
@@ -186,7 +187,11 @@ class Frames:
 
 
 async def launch(
-    folder: Path, *arguments: str, command: tuple[str, ...] = MODULE, cwd: Path | None = None, **environ: str
+    folder: Path,
+    *arguments: str,
+    command: tuple[str, ...] = MODULE,
+    cwd: Path | None = None,
+    environ: Environ | None = None,
 ) -> Service:
     """A process that was started and may not have said anything yet. `folder/workspace` is its workspace, where there is one."""
     log = folder / f"stderr-{time.monotonic_ns()}.log"
@@ -201,7 +206,7 @@ async def launch(
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
             cwd=cwd or folder,
-            env=environment(folder, environ),
+            env=environment(folder, environ or {}),
             start_new_session=True,
         )
     return Service(process=process, log=log, folder=folder)
@@ -214,10 +219,10 @@ async def serve(
     port: int = 0,
     command: tuple[str, ...] = MODULE,
     cwd: Path | None = None,
-    **environ: str,
+    environ: Environ | None = None,
 ) -> AsyncIterator[Service]:
     """A service that listens; gone at the end, with its PostgreSQL."""
-    service = await launch(folder, "serve", "--port", str(port), *arguments, command=command, cwd=cwd, **environ)
+    service = await launch(folder, "serve", "--port", str(port), *arguments, command=command, cwd=cwd, environ=environ)
     try:
         await service.started()
         yield service
@@ -228,9 +233,9 @@ async def serve(
         await service.aclose()
 
 
-async def run(folder: Path, *arguments: str, **environ: str) -> tuple[int, str, str]:
+async def run(folder: Path, *arguments: str, environ: Environ | None = None) -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of a command that ends by itself."""
-    service = await launch(folder, *arguments, **environ)
+    service = await launch(folder, *arguments, environ=environ)
     try:
         async with asyncio.timeout(STARTED_WITHIN):
             out, _ = await service.process.communicate()

@@ -20,19 +20,24 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded Po
 
 
 async def test_with_no_configuration_it_calculates_and_shares_its_folder(tmp_path: Path) -> None:
-    """Also: what else may be done with the folder meanwhile. Takes 10 s: that long a second `serve` waits for the first."""
+    """Also: what else may be done with the folder meanwhile. Takes 10 s: that long a second `serve` waits for the first, on its folder as on its database."""
     async with serve(tmp_path) as service:
+        dsn = msgspec.json.decode((tmp_path / "data" / "owner.json").read_bytes())["dsn"]
         second = await launch(tmp_path, "serve", "--port", "0")
+        third = await launch(tmp_path, "serve", "--port", "0", environ={"DATABASE_URL": dsn})
         try:
             await asyncio.gather(_arithmetic(service), _streamed(service), _port_taken(service, tmp_path))
             await _commands_beside(tmp_path)
             assert await second.exit() == 1
             assert f"is in use by process {service.pid} (" in second.stderr
             assert "serve --port 0" in second.stderr
-            assert "Traceback" not in second.stderr
+            assert await third.exit() == 1
+            assert f"already served by steadyhand serve, pid {service.pid} on " in third.stderr
+            assert "Traceback" not in second.stderr + third.stderr
         finally:
-            await second.client.aclose()
-            await second.kill()
+            for other in (second, third):
+                await other.client.aclose()
+                await other.kill()
         assert (await service.get("/readiness")).status_code == 200
         service.signal(signal.SIGTERM)
         assert await service.exit() == 0
@@ -72,7 +77,9 @@ async def _streamed(service: Service) -> None:
 
 
 async def _port_taken(service: Service, folder: Path) -> None:
-    code, out, said = await run(folder, "serve", "--port", str(service.port), STEADYHAND_DATA_DIR=str(folder / "other"))
+    code, out, said = await run(
+        folder, "serve", "--port", str(service.port), environ={"STEADYHAND_DATA_DIR": str(folder / "other")}
+    )
     assert (code, out) == (1, "")
     assert said.startswith(f"steadyhand: cannot listen on 127.0.0.1:{service.port}: ")
     assert f"by process {service.pid} (" in said
@@ -109,7 +116,7 @@ async def test_what_it_refuses_to_start_with(tmp_path: Path) -> None:
             )
         if name == "keyless":
             workspace(folder, {"steadyhand.toml": '[models.default]\nchain = ["openai/gpt-5"]\n'})
-        found = await run(folder, *arguments, **environ)
+        found = await run(folder, *arguments, environ=environ)
         assert "Traceback" not in found[2], found
         assert not (folder / "data").exists(), name
         return found
@@ -148,7 +155,7 @@ async def test_what_it_refuses_to_start_with(tmp_path: Path) -> None:
 
 
 async def test_insecure_is_said_loudly(tmp_path: Path, database: str) -> None:
-    async with serve(tmp_path, "--host", "0.0.0.0", "--insecure", DATABASE_URL=database) as service:
+    async with serve(tmp_path, "--host", "0.0.0.0", "--insecure", environ={"DATABASE_URL": database}) as service:
         assert "INSECURE" in service.banner
         service.client.base_url = f"http://127.0.0.1:{service.port}"
         await service.ready()
@@ -176,7 +183,9 @@ async def test_a_folder_with_an_app_and_tools_of_its_own(
             ".env": "OWN=from-dotenv\n",
         },
     )
-    async with serve(tmp_path, command=installed, cwd=folder, DATABASE_URL=database, PYTHONPATH="") as service:
+    async with serve(
+        tmp_path, command=installed, cwd=folder, environ={"DATABASE_URL": database, "PYTHONPATH": ""}
+    ) as service:
         (listed,) = await service.json("/agents")
         assert (listed["name"], listed["tools"]) == ("counter", ["count_letters", "calculator"])
         own_provider.script("count", says(calls=[("c", "count_letters", '{"text": "seven!!"}')]), says("done"))
@@ -194,7 +203,7 @@ def installed() -> tuple[str, ...]:
 
 
 async def test_it_is_not_ready_until_somebody_migrates(tmp_path: Path, empty_database: str) -> None:
-    async with serve(tmp_path, DATABASE_URL=empty_database) as service:
+    async with serve(tmp_path, environ={"DATABASE_URL": empty_database}) as service:
         assert "MIGRATIONS PENDING" in service.banner
         response = await service.get("/readiness")
         body: dict[str, Any] = response.json()
@@ -209,10 +218,13 @@ async def test_it_is_not_ready_until_somebody_migrates(tmp_path: Path, empty_dat
         assert "steadyhand migrate" in refused.json()["detail"]
         assert (await service.get("/healthz")).status_code == 200
 
-        checked, done = await run(tmp_path, "migrate", "--check", "--json", DATABASE_URL=empty_database), None
+        checked, done = (
+            await run(tmp_path, "migrate", "--check", "--json", environ={"DATABASE_URL": empty_database}),
+            None,
+        )
         assert checked[0] == 1, checked
         assert msgspec.json.decode(checked[1])["pending"]
-        done = await run(tmp_path, "migrate", DATABASE_URL=empty_database)
+        done = await run(tmp_path, "migrate", environ={"DATABASE_URL": empty_database})
         assert done[0] == 0, done
         assert (await service.ready())["status"] == "ready"
 

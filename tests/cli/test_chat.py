@@ -1,0 +1,234 @@
+"""Conversations in the terminal: with a service of our own, over HTTP, through breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.cli.chat import Chat
+from app.cli.chat_input import Interrupted
+from app.cli.chat_own import own_service
+from app.cli.chat_service import RunningService, running_service
+from app.domain.errors import RequestError, SteadyhandError
+from app.domain.models import TextDelta
+from app.domain.principals import ANONYMOUS
+from app.domain.stores import RunFilter
+from app.runs.stream import Cursor
+from app.storage.postgres.owner import owned_database
+from app.workspace.load import SHIPPED, load_workspace
+from tests.api.edge import listening, open_edge
+from tests.cli.chatting import Lines, cutting, delta, finished, own, plain_screen, talk
+from tests.scripted import Say, ScriptedProvider, says
+
+
+async def test_a_conversation_with_tools_empty_lines_and_commands(database: str) -> None:
+    provider = ScriptedProvider(says("", ("c1", "echo", '{"a":1}')), says("It is\ndone.", pieces=4), says("Bye."))
+    async with open_edge(database, provider) as edge:
+        answered, out, errors = await talk(
+            own(edge), "go", "", "  ", "/help", "/nonsense", "/etc/passwd?", "/quit", "no"
+        )
+        assert answered
+        assert '✓ echo(a=1) → {"a":1}\nIt is\ndone.\n' in out
+        assert "session s1" in out
+        assert "/reset" in out
+        assert errors == "error: there is no command /nonsense; /help shows those there are\n"
+        assert [request.messages[-1].content for request in provider.requests][-1] == "/etc/passwd?"
+        assert len(provider.requests) == 3
+
+
+async def test_reset_begins_anew(database: str) -> None:
+    provider = ScriptedProvider(says("one"), says("two"))
+    async with open_edge(database, provider) as edge:
+        await talk(own(edge), "/reset", "first", "/reset", "second")
+        assert [m.content for m in provider.requests[1].messages] == ["second"]
+
+
+async def test_ctrl_c_in_process_stops_the_run_and_the_chat_goes_on(database: str) -> None:
+    provider = ScriptedProvider(says("", ("c1", "slow", "{}")), says("later"))
+    async with open_edge(database, provider) as edge:
+        screen, out, _ = plain_screen()
+        lines = Lines("work", "again", Interrupted())
+        chat = Chat(service=own(edge), screen=screen, typed=lines, agent=None, session_id="s1")
+        talking = asyncio.create_task(chat.run(known=False))
+        await edge.toolbox.started.wait()
+        lines.pressed.set()
+        await talking
+        runs = await edge.service.runs(ANONYMOUS, RunFilter())
+        assert [(run.status, run.error.code if run.error else None) for run in runs] == [
+            ("succeeded", None), ("failed", "interrupted"),
+        ]  # fmt: skip
+        assert "stopped\n\nlater\n" in out.getvalue()
+
+
+async def test_an_unknown_agent_ends_it_and_a_bad_session_does_not(database: str) -> None:
+    async with open_edge(database, ScriptedProvider()) as edge:
+        with pytest.raises(RequestError, match="There is no agent 'nobody'"):
+            await talk(own(edge), agent="nobody")
+        async with listening(edge.app) as port, running_service(f"127.0.0.1:{port}/") as service:
+            with pytest.raises(SteadyhandError, match=r"there is no agent 'no/body' at http.*; there are: helper"):
+                await talk(service, agent="no/body")
+            screen, _, errors = plain_screen()
+            chat = Chat(service=service, screen=screen, typed=Lines("hi"), agent=None, session_id="bad id")
+            assert not await chat.run(known=True)
+            assert errors.getvalue().startswith("error: ")
+            assert errors.getvalue().count("\n") == 1
+
+
+async def test_over_http_it_is_the_same_conversation(database: str) -> None:
+    provider = ScriptedProvider(says("", ("c1", "echo", '{"a":1}')), says("Done."), says("Two."))
+    async with (
+        open_edge(database, provider) as edge,
+        listening(edge.app) as port,
+        running_service(f"http://127.0.0.1:{port}") as service,
+    ):
+        answered, out, errors = await talk(service, "go", "/reset", "again")
+        assert (answered, errors) == (True, "")
+        assert '✓ echo(a=1) → {"a":1}\nDone.\n' in out
+        assert out.rstrip().endswith("Two.")
+        assert [m.content for m in provider.requests[-1].messages] == ["again"]
+        assert await service.messages("s1") == 2
+        assert await service.messages("nobody-knows") == 0
+
+
+async def test_ctrl_c_over_http_lets_the_run_go_on(database: str) -> None:
+    provider = ScriptedProvider(says("", ("c1", "slow", "{}")), says("after all"))
+    async with open_edge(database, provider) as edge, listening(edge.app) as port:
+        async with running_service(f"http://127.0.0.1:{port}") as service:
+            screen, out, _ = plain_screen()
+            lines = Lines("work")
+            chat = Chat(service=service, screen=screen, typed=lines, agent=None, session_id="s1")
+            talking = asyncio.create_task(chat.run(known=False))
+            await edge.toolbox.started.wait()
+            lines.pressed.set()
+            await talking
+        (run,) = await edge.service.runs(ANONYMOUS, RunFilter())
+        assert run.status == "running"
+        assert f"the run goes on at the service: {run.id}" in out.getvalue()
+        edge.toolbox.gate.set()
+        events = await edge.service.events(ANONYMOUS, run.id, Cursor())
+        names = [one.name async for batch in events for one in batch]
+        assert names[-1] == "run.finished"
+
+
+async def test_a_connection_that_breaks_in_the_middle_loses_and_repeats_nothing(database: str) -> None:
+    gates = [asyncio.Event() for _ in range(3)]
+    whole = says("eins zwei – drei 🙂 vier")
+    script: Say = [
+        gates[0],
+        TextDelta("eins "),
+        gates[1],
+        TextDelta("zwei – "),
+        gates[2],
+        TextDelta("drei 🙂 vier"),
+        whole[-1],
+    ]
+    async with open_edge(database, ScriptedProvider(script)) as edge, listening(edge.app) as port:
+        marks = [(b"eins ", gates[1]), ("zwei – ".encode(), gates[2])]
+        async with (
+            cutting(port, marks, gates[0]) as (proxy, through),
+            running_service(f"http://127.0.0.1:{through}") as service,
+        ):
+            answered, out, errors = await talk(service, "count")
+    assert (answered, errors) == (True, "")
+    assert "eins zwei – drei 🙂 vier\n" in out
+    assert out.count("eins") == out.count("drei") == 1
+    assert proxy.last_ids == ["", "2.5", "2.12"]
+
+
+async def test_a_service_that_stays_away_is_given_up_with_the_runs_id() -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/agents":
+            return httpx2.Response(200, json=[])
+        if request.url.path == "/chat/stream":
+            return httpx2.Response(200, content=b'id: 1\nevent: start\ndata: {"run_id":"run_9"}\n\n')
+        raise httpx2.ConnectError("gone")
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
+        service = RunningService(http=http, url="http://there", give_up=0.05)
+        answered, _, errors = await talk(service, "hello")
+    assert not answered
+    assert errors == "error: lost http://there (gone); the answer belongs to run run_9\n"
+
+
+async def test_an_id_that_the_service_does_not_know_any_more_falls_back_to_the_last_event() -> None:
+    asked: list[str | None] = []
+    rest = finished(output="Hello")
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/chat/stream":
+            return httpx2.Response(200, content=b'id: 1\nevent: start\ndata: {"run_id":"run_9"}\n\n')
+        if request.url.path != "/v1/runs/run_9/events":
+            return httpx2.Response(200, json=[])
+        asked.append(request.headers.get("last-event-id"))
+        if asked[-1] is None:
+            text = delta("m", 0, "Hel").payload
+            return httpx2.Response(200, content=b"id: 2.3\nevent: message.delta\ndata: %b\n\n" % text)
+        if asked[-1] == "2.3":
+            return httpx2.Response(400, json={"code": "invalid_cursor", "detail": "no"})
+        text = delta("m", 0, "Hello").payload
+        frames = b"id: 2.5\r\nevent: message.delta\r\ndata: %b\r\n\r\n" % text
+        return httpx2.Response(200, content=frames + b"id: 9\nevent: run.finished\ndata: %b\n\n" % rest.payload)
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
+        answered, out, errors = await talk(RunningService(http=http, url="there"), "hello")
+    assert (answered, errors) == (True, "")
+    assert asked == [None, "2.3", "2"]
+    assert "\nHello\n" in out
+    assert "HelHello" not in out
+
+
+@pytest.mark.parametrize(
+    ("response", "told"),
+    [
+        (httpx2.Response(502, text="<html>bad gateway</html>"), "HTTP 502"),
+        (httpx2.Response(200, text="<html>hello</html>"), "does not answer like"),
+        (httpx2.Response(200, json={"agents": []}), "does not answer like"),
+        (httpx2.ConnectError("refused"), "cannot reach http://there: refused"),
+    ],
+)
+async def test_what_is_no_service_is_said_in_one_line(response: Any, told: str) -> None:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        if isinstance(response, Exception):
+            raise response
+        return httpx2.Response(response.status_code, content=response.content)
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
+        with pytest.raises(SteadyhandError, match=told):
+            await talk(RunningService(http=http, url="there"))
+
+
+async def test_in_process_beside_a_serve_it_refuses_and_says_what_to_do(database: str) -> None:
+    workspace = load_workspace(SHIPPED, {"DATABASE_URL": database})
+    async with owned_database(database, lost=lambda _: None):
+        with pytest.raises(
+            SteadyhandError, match=r"already served by .*talk to it instead: steadyhand chat --url http"
+        ):
+            async with own_service(workspace):
+                pass
+    async with own_service(workspace) as service:
+        answered, out, _ = await talk(service, "What is 12 * 7?")
+        assert answered
+        assert '✓ calculator(expression="12 * 7") → 84\n12 * 7 = 84\n' in out
+
+
+async def test_a_service_of_our_own_that_loses_its_database_ends_the_chat(database: str) -> None:
+    async with open_edge(database, ScriptedProvider()) as edge:
+        service = own(edge)
+        waiting = asyncio.Event()
+
+        class Silent(Lines):
+            async def line(self) -> str | None:
+                waiting.set()
+                await asyncio.Event().wait()
+                return None
+
+        screen, _, _ = plain_screen()
+        chat = Chat(service=service, screen=screen, typed=Silent(), agent=None, session_id="s1")
+        talking = asyncio.create_task(chat.run(known=False))
+        await waiting.wait()
+        service.lost.set_exception(SteadyhandError("taken"))
+        with pytest.raises(SteadyhandError, match="taken"):
+            await talking
