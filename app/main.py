@@ -13,6 +13,7 @@ from litestar.di import NamedDependency, Provide
 from app.api import docs, health, quick, runs, sessions
 from app.api.decoding import StrictRequest
 from app.api.docs import openapi_config
+from app.api.document import published
 from app.api.guards import Gate, no_nul_in_path, when_serving
 from app.api.health import Readings
 from app.api.problems import HANDLERS
@@ -61,7 +62,7 @@ def create_app(
 def describe() -> dict[str, Any]:
     """The OpenAPI document; needs no running service."""
     names = ("service", "readings", "targets", "metrics", "streams", "principal")
-    return _litestar(dict.fromkeys(names), Gate(None), 1).openapi_schema.to_schema()
+    return published(_litestar(dict.fromkeys(names), Gate(None), 1).openapi_schema.to_schema())
 
 
 def _litestar(dependencies: Mapping[str, Any], gate: Gate, max_body: int) -> Litestar:

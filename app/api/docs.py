@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
-from litestar import MediaType, Response, get
+import msgspec
+from litestar import MediaType, Request, Response, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import License, Server, Tag
+
+from app.api.document import published
 
 DESCRIPTION = (
     "Serves LLM agents over JSON and server-sent events. Every response carries `X-Request-Id`; everything that goes wrong "
@@ -33,6 +37,14 @@ async def page() -> Response[bytes]:
     return Response(content, media_type=MediaType.HTML, headers=PAGE_HEADERS)
 
 
+class Document(JsonRenderPlugin):
+    """The document."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The document as it is published."""
+        return msgspec.json.encode(published(request.app.openapi_schema.to_schema()))
+
+
 def openapi_config(version: str) -> OpenAPIConfig:
     """OpenAPI 3.1 at /openapi.json, the page at /docs."""
     return OpenAPIConfig(
@@ -51,7 +63,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
         use_handler_docstrings=True,
         operation_id_creator=lambda handler, method, path: str(handler.handler_name),
         path="/openapi.json",  # not "/": litestar answers what it does not know below this path, and in HTML
-        render_plugins=[JsonRenderPlugin(path="/")],
+        render_plugins=[Document(path="/")],
     )
 
 

@@ -111,6 +111,8 @@ def request_id(request: Request[Any, Any, Any]) -> str:
 
 def _respond(told: Problem) -> Response[bytes]:
     headers = {"Retry-After": RETRY_AFTER} if told.status in (429, 503) else {}
+    if told.status == 413:
+        headers["Connection"] = "close"  # the rest of the body is never read, so no other request can follow it
     return Response(msgspec.json.encode(told), status_code=told.status, media_type=MEDIA_TYPE, headers=headers)
 
 

@@ -54,19 +54,22 @@ STREAM_ERRORS = (*BODY_ERRORS, "queue_full")
 def event_stream(description: str, example: str = STREAM_EXAMPLE) -> dict[int, ResponseSpec]:
     """The description of a response that streams."""
     shown = Example(id="stream", summary="A turn with a tool", value=example)
-    spec = ResponseSpec(
-        str, generate_examples=False, description=description, media_type=MEDIA_TYPE, examples=[shown]
-    )
+    spec = ResponseSpec(str, generate_examples=False, description=description, media_type=MEDIA_TYPE, examples=[shown])
     return {200: spec}
 
 
-@get("/agents", tags=["agents"], summary="List the agents", responses=responses("internal"))
+@get("/agents", tags=["agents"], summary="List the agents", responses=responses("internal", "not_ready"))
 async def list_agents(service: NamedDependency[RunService], targets: NamedDependency[Targets]) -> list[AgentView]:
     """Every agent that can be asked, by name."""
     return [_agent_view(agent, targets) for _, agent in sorted(service.agents.current.items())]
 
 
-@get("/agents/{name:str}", tags=["agents"], summary="One agent", responses=responses("not_found", "internal"))
+@get(
+    "/agents/{name:str}",
+    tags=["agents"],
+    summary="One agent",
+    responses=responses("not_found", "internal", "not_ready"),
+)
 async def get_agent(
     name: FromPath[str], service: NamedDependency[RunService], targets: NamedDependency[Targets]
 ) -> AgentView:

@@ -25,6 +25,7 @@ from app.domain.stores import RunFilter
 from app.runs.service import RunService
 from app.runs.stream import Cursor, parse_cursor
 
+TIME = {"format": "date-time"}
 LOG_EXAMPLE = (
     'retry: 1000\n\nid: 1\nevent: run.created\ndata: {"run_id":"run_1","session_id":"ses_1","agent":"assistant"}\n\n'
     'id: 2.5\nevent: message.delta\ndata: {"message_id":"msg_1","offset":0,"text":"Hello"}\n\n'
@@ -45,8 +46,10 @@ async def list_runs(
     run_status: Annotated[RunStatus | None, QueryParameter(name="status", description="Only in this state.")] = None,
     session_id: Annotated[str | None, QueryParameter(description="Only of this session.")] = None,
     user_id: Annotated[str | None, QueryParameter(description="Only of this user.")] = None,
-    since: Annotated[datetime | None, QueryParameter(name="from", description="Created at or after.")] = None,
-    until: Annotated[datetime | None, QueryParameter(name="to", description="Created before.")] = None,
+    since: Annotated[
+        str | None, QueryParameter(name="from", description="Created at or after.", schema_extra=TIME)
+    ] = None,
+    until: Annotated[str | None, QueryParameter(name="to", description="Created before.", schema_extra=TIME)] = None,
     page_cursor: PageCursor = None,
     limit: Limit = 50,
 ) -> RunPage:
@@ -56,8 +59,8 @@ async def list_runs(
         status=run_status,
         session_id=session_id,
         user_id=user_id,
-        since=_utc("from", since),
-        until=_utc("to", until),
+        since=_time("from", since),
+        until=_time("to", until),
         before=position(page_cursor),
         limit=limit,
     )
@@ -68,14 +71,16 @@ async def list_runs(
     return RunPage(data=found, next_cursor=more)
 
 
-def _utc(name: str, at: datetime | None) -> datetime | None:
-    if at is None:
+def _time(name: str, given: str | None) -> datetime | None:
+    """A time as RFC 3339 writes it, in UTC; that of one who names no zone is taken for UTC."""
+    if given is None:
         return None
     try:
+        at = msgspec.convert(given, datetime)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except OverflowError:
-        wrong = FieldError(name, "is no time that exists in UTC")
-        raise RequestError("validation_error", f"`{name}`: {wrong.message}.", [wrong]) from None
+    except (msgspec.ValidationError, OverflowError):
+        wrong = FieldError(name, "must be a time such as 2026-11-21T12:00:00Z")
+        raise RequestError("validation_error", f"`{name}` {wrong.message}.", [wrong]) from None
 
 
 @get(

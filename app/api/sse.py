@@ -15,6 +15,8 @@ from app.runs.stream import Item
 
 OPENING = b"retry: 1000\n\n"
 ALIVE = b": keep-alive\n\n"
+LARGE = 65_536
+"""A frame of more bytes than that is sent before the next one is made."""
 GOODBYE = b": this process is closing, reconnect with Last-Event-ID\n\n"
 
 _encode = msgspec.json.Encoder().encode
@@ -106,8 +108,13 @@ async def encode(batches: Batches, frames: Callable[[Item], Awaitable[bytes]]) -
                 yield ALIVE
                 continue
             ended = batch[-1].name == "run.finished"
-            data = b"".join([await frames(item) for item in batch])
-            if data:
+            waiting: list[bytes] = []
+            for item in batch:
+                waiting.append(await frames(item))
+                if len(waiting[-1]) > LARGE:
+                    yield b"".join(waiting)
+                    waiting.clear()
+            if data := b"".join(waiting):
                 yield data
         if not ended:
             yield GOODBYE

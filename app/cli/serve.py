@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 SPARE_CONNECTIONS = 1024
 """How many connections there may be beside the open streams."""
+LINGER = 5.0
+"""Seconds that connections have to end once nothing is done for them any more: one that never reads would keep us for ever."""
 MIGRATIONS_POLL = 1.0
 GC_THRESHOLDS = (10_000, 20, 20)
 """A turn makes some thousand objects that reference counts free; Python's default looks for cycles after every 700."""
@@ -138,6 +140,10 @@ async def _serve(
         for task in (begun, working):
             task.cancel()
         server.stop()  # type: ignore[no-untyped-call]  # granian has no annotation there
+        done, _ = await asyncio.wait([listening], timeout=1.0 if stopping.at_once.is_set() else LINGER)
+        if not done:
+            log.warning("cut connections that did not end by themselves")
+            listening.cancel()
         await asyncio.wait([listening, working, begun])
     for task in (listening, working):
         if not task.cancelled() and (error := task.exception()) is not None:

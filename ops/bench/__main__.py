@@ -25,7 +25,14 @@ PARTS = ("turn", "history", "latency", "stream")
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m ops.bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds; the table shows medians (default 5)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        choices=range(1, 50),
+        metavar="N",
+        default=5,
+        help="interleaved rounds; the table shows medians (default 5)",
+    )
     parser.add_argument("--quick", action="store_true", help="one round, small: shows that it works, not how fast")
     parser.add_argument(
         "--only", choices=PARTS, action="append", help="measure this part; may be given several times (default: all)"

@@ -48,10 +48,14 @@ class Streams(msgspec.Struct, tag="streams", kw_only=True):
 
 
 class TurnsResult(msgspec.Struct, kw_only=True):
-    """`milliseconds`: of each turn, sorted. `messages`: the most that a model call was given. `failures`: the first few, in words."""
+    """`cpu`: seconds, less what the server does anyway (`idle`: CPU seconds per second, before the job).
+
+    `milliseconds`: of each turn, sorted. `messages`: the most that a model call was given. `failures`: the first ones, in words.
+    """
 
     seconds: float
     cpu: float
+    idle: float
     milliseconds: list[float]
     messages: int
     failed: int
@@ -137,7 +141,11 @@ async def turns(job: Turns) -> TurnsResult:
                 most = max(most, int(found[2]))
         await client.close()
 
-    await asyncio.sleep(SETTLE)  # the work that earlier jobs left behind is not this one's, but what this one leaves is
+    # What earlier jobs left behind is not this one's; what this one leaves is; what the server does anyway is nobody's.
+    await asyncio.sleep(SETTLE)
+    idle = -cpu_seconds(job.pid)
+    await asyncio.sleep(SETTLE)
+    idle += cpu_seconds(job.pid)
     cpu, begin = cpu_seconds(job.pid), time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(job.users):
@@ -146,7 +154,8 @@ async def turns(job: Turns) -> TurnsResult:
     await asyncio.sleep(SETTLE)
     return TurnsResult(
         seconds=seconds,
-        cpu=cpu_seconds(job.pid) - cpu,
+        cpu=cpu_seconds(job.pid) - cpu - idle,
+        idle=idle / SETTLE,
         milliseconds=sorted(milliseconds),
         messages=most,
         failed=len(failures),

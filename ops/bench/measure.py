@@ -57,6 +57,8 @@ class Bench:
         self._plan = plan
         self.samples = Samples()
         self._numbers = 0
+        # Each round adds a turn to the long histories: in the middle round they have 100 messages.
+        self._turns_before = HISTORY_TURNS - plan.rounds // 2
 
     async def run(self) -> Samples:
         """All parts of the plan were measured in all rounds."""
@@ -65,13 +67,9 @@ class Bench:
             await self._turns(service, "warm-up", 4, self._fresh(40))
             self.samples.add(service, rss_idle_mib=rss_mib(service.pid))
             if "history" in parts:
-                said(f"{service.name}: writing {self._plan.history_sessions} histories of {HISTORY_TURNS * 4} messages")
-                await self._turns(
-                    service,
-                    "history",
-                    8,
-                    [f"history-{n}" for _ in range(HISTORY_TURNS) for n in range(self._plan.history_sessions)],
-                )
+                sessions = self._histories()
+                said(f"{service.name}: writing {len(sessions)} histories of 100 messages")
+                await self._turns(service, "histories", 4, sessions * self._turns_before)
         if "turn" in parts:
             await self._commits()
         for number in range(self._plan.rounds):
@@ -92,14 +90,20 @@ class Bench:
     async def _turn(self, service: Service) -> None:
         seen = await self._turns(service, "turn", 16, self._fresh(self._plan.turns))
         done = len(seen.milliseconds)
-        self.samples.add(service, turns_per_s=done / seen.seconds, cpu_ms_per_turn=seen.cpu * 1000 / done)
+        self.samples.add(
+            service,
+            turns_per_s=done / seen.seconds,
+            cpu_ms_per_turn=seen.cpu * 1000 / done,
+            idle_ms_per_s=seen.idle * 1000,
+        )
 
     async def _history(self, service: Service) -> None:
-        """One turn on each long session and one on as many new ones; the long ones grow by one turn a round."""
-        count = self._plan.history_sessions
+        """One turn on each long session and one on as many new ones."""
+        sessions = self._histories()
+        count = len(sessions)
         fresh = await self._turns(service, "empty history", 4, self._fresh(count))
-        long = await self._turns(service, "long history", 4, [f"history-{n}" for n in range(count)])
-        if not long.failed and long.messages < HISTORY_TURNS * 4:
+        long = await self._turns(service, "long history", 4, sessions)
+        if not long.failed and long.messages < self._turns_before * 4:
             self.samples.failed(service, "long history", 1, [f"the model was given {long.messages} messages only"])
         self.samples.add(
             service,
@@ -187,6 +191,10 @@ class Bench:
             cwd=ROOT,
             cores=self._stack.spare,
         )
+
+    def _histories(self) -> list[str]:
+        """Names of the sessions with a long history."""
+        return [f"history-{n}" for n in range(self._plan.history_sessions)]
 
     def _fresh(self, count: int) -> list[str]:
         """Names of sessions that nobody used."""

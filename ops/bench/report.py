@@ -20,6 +20,7 @@ METRICS = {
     "latency_1_p50": "added latency ms, 1 user, p50",
     "latency_32_p50": "added latency ms, 32 users, p50",
     "latency_32_p99": "added latency ms, 32 users, p99",
+    "idle_ms_per_s": "CPU ms per second, idle",
     "rss_idle_mib": "RSS MiB, idle",
 }
 STREAM_METRICS = {

@@ -28,8 +28,11 @@ def served(edge: Any) -> Any:
 
     @asynccontextmanager
     async def start(*arguments: Any, **more: Any) -> AsyncIterator[tuple[Edge, httpx2.AsyncClient]]:
-        async with edge(*arguments, **more) as e, listening(e.app) as port:
-            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                yield e, client
+        async with (
+            edge(*arguments, **more) as e,
+            listening(e.app) as port,
+            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+        ):
+            yield e, client
 
     return start

@@ -118,7 +118,7 @@ async def open_edge(
         )
         serving = asyncio.create_task(worker.serve())
         client = httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(app=app, raise_app_exceptions=True),  # type: ignore[arg-type]  # its own ASGI types
+            transport=httpx2.ASGITransport(app=app, raise_app_exceptions=True),
             base_url="http://steadyhand",
             timeout=30,
         )

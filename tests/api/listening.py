@@ -24,6 +24,7 @@ class Listener:
         self.status = 0
         self.content = bytearray()
         self.offered = 0
+        self.offering = asyncio.Event()
         self.ended = False
         self._more = asyncio.Event()
 
@@ -36,6 +37,7 @@ class Listener:
             self.status = message["status"]
         else:
             self.offered += len(message["body"])
+            self.offering.set()
             await self.reading.wait()
             self.content += message["body"]
             self.ended = not message["more_body"]

@@ -146,14 +146,17 @@ async def test_a_fault_before_there_is_a_run(edge: Any) -> None:
             assert "run_id" not in problem
 
 
-async def test_two_turns_posted_to_one_session_at_once(edge: Any) -> None:
-    async with edge(ScriptedProvider(*[says(f"answer {n}", pieces=3) for n in range(6)]), concurrency=3) as e:
-        answers = await asyncio.gather(*(e.ask(f"question {n}", session_id="s") for n in range(6)))
-        contents = [m["content"] for m in (await e.client.get("/history/s")).json()["messages"]]
-        assert contents[1::2] == [f"answer {n}" for n in range(6)]
-        said = {answer["run_id"]: answer["response"] for answer in answers}
-        for message in (await e.client.get("/history/s")).json()["messages"][1::2]:
-            assert said[message["run_id"]] == message["content"]
+async def test_turns_posted_to_one_session_at_once_run_in_the_order_of_its_history(edge: Any) -> None:
+    async with edge(ScriptedProvider(*[says(f"answer {n}", pieces=3) for n in range(80)]), concurrency=3) as e:
+        for number in range(10):
+            answers = await asyncio.gather(*(e.ask(f"question {n}", session_id=f"s{number}") for n in range(8)))
+            messages = (await e.client.get(f"/history/s{number}")).json()["messages"]
+            assert [m["role"] for m in messages] == ["user", "assistant"] * 8
+            assert [m["content"] for m in messages[1::2]] == [f"answer {8 * number + n}" for n in range(8)]
+            said = {answer["run_id"]: answer["response"] for answer in answers}
+            assert said == {m["run_id"]: m["content"] for m in messages[1::2]}
+            for turn in range(8):
+                assert len(e.provider.requests[8 * number + turn].messages) == 2 * turn + 1
 
 
 def test_every_code_of_a_refusal_has_a_status() -> None:

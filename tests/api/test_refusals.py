@@ -19,7 +19,8 @@ WRONG = {
         "/v1/runs?limit=0", "/v1/runs?limit=201", "/v1/runs?limit=x", "/v1/runs?limit=", "/v1/runs?limit=1.5",
         "/v1/runs?status=done", "/v1/runs?from=yesterday", "/v1/runs?to=2026-13-01",
         "/v1/runs?from=99999-01-01T00:00:00Z", "/v1/runs?from=0001-01-01T00:00:00%2B14:00",
-        "/v1/runs?to=9999-12-31T23:59:59-14:00", "/v1/sessions?limit=0", "/v1/sessions/s/messages?limit=-1",
+        "/v1/runs?to=9999-12-31T23:59:59-14:00", "/v1/runs?to=0.5", "/v1/runs?from=2026", "/v1/runs?from=",
+        "/v1/sessions?limit=0", "/v1/sessions/s/messages?limit=-1",
         "/v1/runs/RUN/events?limit=0", "/v1/runs/RUN/events?limit=1001", "/v1/runs/RUN/events?view=fast",
     ],
     "invalid_cursor": [

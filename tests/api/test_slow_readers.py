@@ -20,6 +20,14 @@ BUFFERS = 8_000_000
 """More than the kernel keeps for a connection on this machine."""
 
 
+class Turn(asyncio.Event):
+    """Lets others run, and goes on."""
+
+    async def wait(self) -> Any:
+        await asyncio.sleep(0)
+        return True
+
+
 def long_text(pieces: int) -> Any:
     """A model that writes so many kilobytes and lets others run in between."""
 
@@ -30,8 +38,7 @@ def long_text(pieces: int) -> Any:
                 yield turn
         yield Completed(content=SAID * pieces, tool_calls=(), stop="stop")
 
-    turn = asyncio.Event()
-    turn.set()
+    turn = Turn()
     return script
 
 

@@ -179,7 +179,7 @@ async def test_reasoning_is_live_only(edge: Any) -> None:
 async def test_several_readers_of_one_run_and_one_of_a_run_that_waits(served: Any) -> None:
     gates: list[asyncio.Event] = []
     provider = ScriptedProvider(*script(gates), says("second"))
-    async with served(provider) as (e, client):
+    async with served(provider) as (_, client):
         first = asyncio.create_task(client.post("/chat", json={"message": "a", "session_id": "s"}))
         await until(lambda: len(provider.requests) == 2)
         second = asyncio.create_task(client.post("/chat", json={"message": "b", "session_id": "s"}))
@@ -206,7 +206,7 @@ async def test_several_readers_of_one_run_and_one_of_a_run_that_waits(served: An
 
 async def test_a_client_that_hangs_up_does_not_stop_the_run(served: Any) -> None:
     gates: list[asyncio.Event] = []
-    async with served(ScriptedProvider(*script(gates)), max_streams=1) as (e, client):
+    async with served(ScriptedProvider(*script(gates)), max_streams=1) as (_, client):
         async with streaming(client, "POST", "/chat/stream", {"message": "x", "session_id": "s"}) as stream:
             async for frame in stream:
                 assert frame is not None
@@ -234,8 +234,10 @@ async def test_no_more_streams_than_allowed(edge: Any) -> None:
         for response in refused:
             check(response, 429, "queue_full")
             assert response.headers["retry-after"] == "1"
-        assert len((await e.client.get("/v1/runs")).json()["data"]) == 3
-        run_id = (await e.client.get("/v1/runs")).json()["data"][0]["id"]
+        while len(runs := (await e.client.get("/v1/runs")).json()["data"]) < 3:
+            pass
+        assert len(runs) == 3
+        run_id = runs[0]["id"]
         check(await e.client.get(f"/v1/runs/{run_id}/events"), 429, "queue_full")
         assert (await e.client.get(f"/v1/runs/{run_id}/events", headers=JSON_ONLY)).status_code == 200
         gate.set()
@@ -245,6 +247,21 @@ async def test_no_more_streams_than_allowed(edge: Any) -> None:
             for _ in range(4):
                 await e.client.get(f"/v1/runs/{bad}/events?after=99")
         assert len(await e.frames("GET", f"/v1/runs/{run_id}/events")) > 3
+
+
+async def test_a_client_that_is_gone_at_once_leaves_its_place(edge: Any) -> None:
+    async with edge(ScriptedProvider(*[says("ok")] * 20), max_streams=1) as e:
+        for _ in range(10):
+            async with listener(e.app, "POST", "/chat/stream", {"message": "x"}) as client:
+                client.gone.set()
+            assert client.status == 200
+        for _ in range(10):
+            async with listener(e.app, "POST", "/chat/stream", {"message": "x"}, reading=False) as stuck:
+                await stuck.offering.wait()
+            assert stuck.content == b""
+        assert (await e.frames("GET", f"/v1/runs/{(await e.client.get('/v1/runs')).json()['data'][0]['id']}/events"))[
+            -1
+        ]
 
 
 async def test_a_silent_stream_says_that_it_lives(edge: Any) -> None:

@@ -49,12 +49,13 @@ def agent(model: str, *, iterations: int = 10) -> str:
     )
 
 
-SHORT = "timeout = 1.2\nfirst_token_timeout = 0.4\nidle_timeout = 0.5"
+IMPATIENT = "timeout = 20\nfirst_token_timeout = 1.5\nidle_timeout = 1.5"
+HURRIED = "timeout = 1\nfirst_token_timeout = 0.6\nidle_timeout = 0.9"
 
 
 def files(url: str) -> dict[str, str]:
-    """A workspace with, for each API of the stand-in, an agent, one that may ask twice, and one that is impatient; and an
-    impatient one, `all`, that asks them in a row."""
+    """A workspace with, for each API of the stand-in, an agent, one that may ask twice, and one that is impatient; and two that
+    ask them in a row: `all`, impatient, and `hurried`, whose whole call may take a second."""
     toml = f"""
 default_agent = "responses"
 [providers.responses]
@@ -71,17 +72,18 @@ api_key_env = "STAND_IN_KEY"
 base_url = "{url}"
 api_key_env = "STAND_IN_KEY"
 """
-    found = {"tools/waiting.py": TOOLS, "agents/all.yaml": agent("all")}
+    found = {"tools/waiting.py": TOOLS, "agents/all.yaml": agent("all"), "agents/hurried.yaml": agent("hurried")}
     for name in APIS:
         toml += f'[models.{name}]\nchain = ["{name}/model-1"]\n'
-        toml += f'[models.short-{name}]\nchain = ["{name}/model-1"]\n{SHORT}\n'
+        toml += f'[models.short-{name}]\nchain = ["{name}/model-1"]\n{IMPATIENT}\n'
         found[f"agents/{name}.yaml"] = agent(name)
         found[f"agents/twice-{name}.yaml"] = agent(name, iterations=2)
         found[f"agents/short-{name}.yaml"] = agent(f"short-{name}")
     toml += f'[providers.away]\nkind = "openai"\nbase_url = "{unused()}"\napi_key_env = ""\n'
     toml += '[models.away]\nchain = ["away/model-1", "chat/model-1"]\n'
     found["agents/away.yaml"] = agent("away")
-    toml += f'[models.all]\nchain = ["responses/model-1", "chat/model-2", "anthropic/model-3"]\n{SHORT}\n'
+    for chain, times in (("all", IMPATIENT), ("hurried", HURRIED)):
+        toml += f'[models.{chain}]\nchain = ["responses/model-1", "chat/model-2", "anthropic/model-3"]\n{times}\n'
     return found | {"steadyhand.toml": toml}
 
 

@@ -19,9 +19,10 @@ from typing import Any
 import httpx2
 import msgspec
 
+from app.cli.embedded.ownership import read_record
+
 Environ = Mapping[str, str]
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = Path(sys.executable).with_name("steadyhand")
 MODULE = (sys.executable, "-m", "app")
 STARTED_WITHIN = 60.0
 
@@ -140,6 +141,11 @@ class Service:
         await self.client.aclose()
         await self.kill()
         await until_gone(self.folder)
+        record = read_record(
+            self.folder / "data"
+        )  # what a killed owner leaves is the next one's to clear, and there is none
+        if record is not None and record.sockets is not None:
+            await asyncio.to_thread(shutil.rmtree, record.sockets, ignore_errors=True)
 
 
 class Frames:
@@ -300,9 +306,3 @@ async def until_gone(folder: Path, *, within: float = 20.0) -> None:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         raise AssertionError(f"left behind: {left}") from None
-
-
-def copy_script(folder: Path) -> tuple[str, ...]:
-    """The installed `steadyhand` command, where it is installed; else the same by `python -P -m app`."""
-    found = shutil.which("steadyhand", path=str(SCRIPT.parent))
-    return (found,) if found else (sys.executable, "-P", "-m", "app")

@@ -153,11 +153,17 @@ async def test_what_does_not_end_within_the_drain_is_interrupted_and_a_second_ct
         answer = asyncio.create_task(second.post("/chat", {"message": "stuck again", "session_id": "d"}))
         (call,) = await own_provider.wait("stuck again")
         assert call.texts("user")[0].startswith("stuck")
+        _, never_sent = await asyncio.open_connection("127.0.0.1", second.port)
+        never_sent.write(
+            b"POST /chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        )
+        await never_sent.drain()
         second.signal(signal.SIGINT)
         await second.ready(503)
         assert second.process.returncode is None
         second.signal(signal.SIGINT)
-        assert await second.exit(within=5) == 0
+        assert await second.exit(within=10) == 0, "a connection that does not end keeps nobody"
+        never_sent.close()
         assert (await answer).status_code == 500
 
 
@@ -210,11 +216,13 @@ async def test_a_database_that_is_away_for_a_while(tmp_path: Path, own_provider:
     gate = asyncio.Event()
     own_provider.script("hold on", says(calls=[("c", "calculator", '{"expression": "6*7"}')], head=gate), says("42"))
     own_provider.script("back", says("yes"))
+    own_provider.script("too late", hangs("Hmm"))
     home = tmp_path / "home"
     workspace(home, files(own_provider.url))
     async with _movable(tmp_path) as (dsn, stop, start):
         await migrate(dsn, read_migrations())
-        async with services.serve(home, environ={"DATABASE_URL": dsn, "STAND_IN_KEY": KEY}) as service:
+        environ = {"DATABASE_URL": dsn, "STAND_IN_KEY": KEY, "STEADYHAND__WORKER__DRAIN": "2"}
+        async with services.serve(home, environ=environ) as service:
             answer = asyncio.create_task(service.chat("hold on", session_id="h"))
             await own_provider.wait("hold on")
             await stop()
@@ -239,5 +247,10 @@ async def test_a_database_that_is_away_for_a_while(tmp_path: Path, own_provider:
             await service.ready()
             assert (await service.chat("back", session_id="h"))["response"] == "yes"
             assert own_provider.asked("back")[0].results == {"c": "42"}
+
+            late = asyncio.create_task(service.post("/chat", {"message": "too late"}))
+            await own_provider.wait("too late")
+            await stop()
             service.signal(signal.SIGTERM)
             assert await service.exit() == 0
+            assert ((await late).status_code, (await late).json()["code"]) == (503, "not_ready")

@@ -113,6 +113,14 @@ async def test_two_turns_of_one_session_run_one_after_the_other(service: Service
 
     await until(queued)
     assert not provider.asked("second")
+    late = await service.post("/chat", {"message": "too late", "session_id": "line", "timeout": 0.2})
+    assert (late.status_code, late.json()["code"]) == (504, "timeout")
+    async with service.stream(
+        "POST", "/chat/stream", {"message": "late", "session_id": "line", "timeout": 0.2}
+    ) as frames:
+        events = await frames.rest()
+    assert [name for _, name, _ in events] == ["start", "error"]
+    assert events[-1][2]["problem"]["code"] == "timeout"
     gate.set()
     assert ((await first)["response"], (await second)["response"]) == ("one", "two")
     (call,) = provider.asked("second")
@@ -181,24 +189,29 @@ async def test_an_answer_in_one_json_document(service: Service, provider: StandI
 
 async def test_a_requests_timeout_ends_the_run_and_the_providers_socket(service: Service, provider: StandIn) -> None:
     for api in APIS:
-        provider.script(f"{api} mute", hangs(headers=False), hangs("Well, "))
-    by_json = [service.post("/chat", {"message": f"{api} mute", "agent": api, "timeout": 0.5}) for api in APIS]
-    for response in await asyncio.gather(*by_json):
-        assert response.status_code == 504
+        provider.script(f"{api} mute", hangs(headers=False))
+        provider.script(f"{api} talks", hangs("Well, "))
+
+    async def by_json(api: ApiName) -> None:
+        response = await service.post("/chat", {"message": f"{api} mute", "agent": api, "timeout": 1})
         problem = response.json()
-        assert problem["code"] == "timeout"
+        assert (response.status_code, problem["code"]) == (504, "timeout")
         assert response.headers["content-type"] == "application/problem+json"
         run = await service.json(f"/v1/runs/{problem['run_id']}")
         assert (run["status"], run["stop_reason"], run["error"]["code"]) == ("failed", "timeout", "timeout")
         assert (await service.events(run["id"]))[-1]["event"] == "run.finished"
-    for api in APIS:
-        body = {"message": f"{api} mute", "agent": api, "timeout": 0.5}
+
+    async def by_stream(api: ApiName) -> None:
+        body = {"message": f"{api} talks", "agent": api, "timeout": 1}
         async with service.stream("POST", "/chat/stream", body) as frames:
             events = await frames.rest()
         assert [name for _, name, _ in events] == ["start", "chunk", "error"]
-        assert events[-1][2]["problem"]["status"] == 504
-        async with asyncio.timeout(5):
-            for call in provider.asked(f"{api} mute"):
+        assert (events[-1][2]["problem"]["status"], events[-1][2]["problem"]["code"]) == (504, "timeout")
+
+    await asyncio.gather(*map(by_json, APIS), *map(by_stream, APIS))
+    async with asyncio.timeout(5):
+        for api in APIS:
+            for call in (*provider.asked(f"{api} mute"), *provider.asked(f"{api} talks")):
                 await call.left.wait()
 
 
@@ -215,7 +228,12 @@ async def test_a_reset_ends_the_run_and_the_providers_socket(service: Service, p
         return len((await service.json("/v1/runs?session_id=r&status=queued"))["data"]) == 1
 
     await until(queued)
-    assert (await service.post("/reset", {"session_id": "r"})).status_code == 204
+    body = {"message": "nor asked", "session_id": "r"}
+    async with service.stream("POST", "/chat/stream", body) as frames:
+        assert (await service.post("/reset", {"session_id": "r"})).status_code == 204
+        events = await frames.rest()
+    assert [name for _, name, _ in events] == ["start", "error"]
+    assert (events[-1][2]["problem"]["status"], events[-1][2]["problem"]["code"]) == (409, "run_cancelled")
     for response in await asyncio.gather(stuck, waiting):
         assert (response.status_code, response.json()["code"]) == (409, "run_cancelled")
         run = await service.json(f"/v1/runs/{response.json()['run_id']}")

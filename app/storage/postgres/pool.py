@@ -34,7 +34,8 @@ _REFUSED = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
 )
-_CLOSED = re.compile(r"connection is closed|released back to the pool|pool is clos")
+_CLOSED = re.compile(r"connection is closed|released back to the pool|pool is clos|cannot switch to state")
+"""The last: the server ended an idle connection a moment ago; asyncpg finds out with the next statement, before it sends it."""
 _NAME = re.compile(r"-- name: *(\w*) *")
 
 
@@ -45,7 +46,7 @@ def availability() -> Iterator[None]:
         yield
     except _GONE as error:
         raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {_said(error)}") from error
-    except asyncpg.InterfaceError as error:
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         if not _CLOSED.search(str(error)):
             raise
         raise DatabaseUnavailable(f"PostgreSQL went away: {error}") from error

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from app.domain.errors import ConfigError, DatabaseUnavailable
-from app.storage.postgres.pool import Database, connect, open_pool, queries
+from app.storage.postgres.pool import Database, availability, connect, open_pool, queries
 
 
 async def test_json_columns_keep_their_bytes(database: str) -> None:
@@ -73,6 +73,14 @@ async def _cut_and_go_on(db: Database) -> None:
     async with db.transaction() as connection:
         await db.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
         await connection.fetchval("SELECT 1")
+
+
+def test_asyncpgs_word_for_an_idle_connection_that_was_cut_is_unavailable() -> None:
+    """Raised where the server's last message came and the end of the connection did not yet: a matter of microseconds."""
+    with pytest.raises(DatabaseUnavailable), availability():
+        raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+    with pytest.raises(asyncpg.InternalClientError), availability():
+        raise asyncpg.InternalClientError("a fault of its own")
 
 
 async def test_a_transaction_whose_connection_was_cut_is_unavailable(database: str) -> None:

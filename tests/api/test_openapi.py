@@ -1,0 +1,168 @@
+"""The published description is valid, whole, and true: what it says is what the service does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from app.api.decoding import decode_body
+from app.api.document import ANSWERS, REQUESTS
+from app.api.problems import STATUS
+from app.api.schemas import ChatRequest
+from app.domain.errors import RequestError
+from app.main import describe
+from tests.scripted import ScriptedProvider, says
+
+DOCUMENT = describe()
+WITHOUT_OWN_ERRORS = {"health", "healthz", "readiness", "metrics_page"}
+BODY_STATUSES = {"400", "404", "413", "415", "422", "500", "503"}
+RUN_STATUSES = BODY_STATUSES | {"409", "502", "504"}
+STATUSES = {
+    "list_agents": {"500", "503"},
+    "get_agent": {"404", "500", "503"},
+    "run_agent": RUN_STATUSES,
+    "chat": RUN_STATUSES,
+    "question": RUN_STATUSES,
+    "stream_agent": BODY_STATUSES | {"429"},
+    "stream_chat": BODY_STATUSES | {"429"},
+    "history": {"404", "500", "503"},
+    "reset": BODY_STATUSES,
+    "list_runs": {"400", "422", "500", "503"},
+    "get_run": {"404", "500", "503"},
+    "get_steps": {"404", "500", "503"},
+    "get_events": {"400", "404", "422", "429", "500", "503"},
+    "list_sessions": {"400", "422", "500", "503"},
+    "get_session": {"404", "500", "503"},
+    "list_messages": {"400", "404", "422", "500", "503"},
+    "health": set(),
+    "healthz": set(),
+    "readiness": {"503"},
+    "metrics_page": set(),
+}
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in DOCUMENT["paths"].items():
+        for method, operation in item.items():
+            yield method, path, operation
+
+
+def matches(example: Any, schema: dict[str, Any]) -> None:
+    whole = {"$ref": "#/wanted", "wanted": schema, "components": DOCUMENT["components"]}
+    jsonschema.Draft202012Validator(whole).validate(example)
+
+
+def test_the_document_is_valid_openapi() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(json.loads(json.dumps(DOCUMENT))).validate()
+    assert DOCUMENT["info"]["description"]
+    assert DOCUMENT["security"] == []
+
+
+def test_every_operation_says_what_it_is() -> None:
+    tags = {tag["name"] for tag in DOCUMENT["tags"] if tag["description"]}
+    ids = []
+    for _, _, operation in operations():
+        ids.append(operation["operationId"])
+        assert operation["summary"]
+        assert operation["description"]
+        assert set(operation["tags"]) <= tags
+        for parameter in operation.get("parameters", ()):
+            assert parameter["in"] == "path" or parameter["description"], (ids[-1], parameter["name"])
+    assert len(ids) == len(set(ids))
+    assert set(ids) == set(STATUSES)
+
+
+def test_every_status_that_occurs_is_there_with_its_problems() -> None:
+    for _, _, operation in operations():
+        name, responses = operation["operationId"], operation["responses"]
+        assert set(responses) - {"200", "204"} == STATUSES[name], name
+        for status in STATUSES[name] - ({"503"} if name == "readiness" else set()):
+            content = responses[status]["content"]
+            assert set(content) == {"application/problem+json"}
+            told = content["application/problem+json"]
+            assert told["schema"] == {"$ref": "#/components/schemas/Problem"}
+            assert told["examples"]
+            for code, example in told["examples"].items():
+                assert STATUS[code] == example["value"]["status"] == int(status)
+                assert example["summary"]
+                matches(example["value"], told["schema"])
+
+
+def test_everything_has_an_example_that_is_true() -> None:
+    for _, _, operation in operations():
+        name = operation["operationId"]
+        if body := operation.get("requestBody"):
+            described = body["content"]["application/json"]
+            assert described["example"] == REQUESTS[name]
+            matches(described["example"], described["schema"])
+        content = operation["responses"].get("200", {}).get("content", {})
+        assert content or name == "reset"
+        for media_type, described in content.items():
+            if media_type == "text/event-stream":
+                for example in described["examples"].values():
+                    assert example["value"].startswith("retry: 1000\n\nid: 1\nevent: ")
+                    assert example["value"].endswith("\n\n")
+            else:
+                matches(described["example"], described["schema"])
+    streams = {"stream_chat", "stream_agent"}
+    assert set(ANSWERS) == set(STATUSES) - streams - {"reset"}
+
+
+def test_the_schemas_of_bodies_are_those_that_are_enforced() -> None:
+    schema = DOCUMENT["components"]["schemas"]["ChatRequest"]
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["message"]
+    for body in (
+        {"message": ""},
+        {"message": "a", "timeout": 0},
+        {"message": "a", "x": 1},
+        {"message": "a", "tags": {"a": 1}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            matches(body, schema)
+        with pytest.raises(RequestError):
+            decode_body(json.dumps(body).encode(), ChatRequest)
+
+
+async def test_real_answers_are_as_described(edge: Any) -> None:
+    by_id = {operation["operationId"]: operation for _, _, operation in operations()}
+    turn = (says("", ("c", "echo", '{"a":1}')), says("ok"))
+    async with edge(ScriptedProvider(*turn * 3)) as e:
+        answer = await e.ask(session_id="s", include_steps=True)
+        run = answer["run_id"]
+        answers = {
+            "list_agents": await e.client.get("/agents"),
+            "get_agent": await e.client.get("/agents/helper"),
+            "run_agent": await e.client.post("/agents/helper", json=REQUESTS["run_agent"]),
+            "question": await e.client.post("/agent", json=REQUESTS["question"]),
+            "history": await e.client.get("/history/s"),
+            "list_runs": await e.client.get("/v1/runs"),
+            "get_run": await e.client.get(f"/v1/runs/{run}"),
+            "get_steps": await e.client.get(f"/v1/runs/{run}/steps"),
+            "get_events": await e.client.get(f"/v1/runs/{run}/events", headers={"Accept": "application/json"}),
+            "list_sessions": await e.client.get("/v1/sessions"),
+            "get_session": await e.client.get("/v1/sessions/s"),
+            "list_messages": await e.client.get("/v1/sessions/s/messages"),
+            "health": await e.client.get("/health"),
+            "healthz": await e.client.get("/healthz"),
+            "readiness": await e.client.get("/readiness"),
+        }
+        for name, response in answers.items():
+            assert response.status_code == 200, response.text
+            matches(response.json(), by_id[name]["responses"]["200"]["content"]["application/json"]["schema"])
+        matches(answer, by_id["chat"]["responses"]["200"]["content"]["application/json"]["schema"])
+        problem = await e.client.post("/chat", json={"message": 1})
+        matches(problem.json(), {"$ref": "#/components/schemas/Problem"})
+        served = await e.client.get("/openapi.json")
+        assert served.json() == json.loads(json.dumps(DOCUMENT))
+        page = await e.client.get("/docs")
+        assert page.headers["content-type"].startswith("text/html")
+        for outside in ("https://", "//cdn", "@import"):
+            assert f'src="{outside}' not in page.text
+            assert f'href="{outside}' not in page.text
