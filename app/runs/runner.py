@@ -21,14 +21,15 @@ from app.agent.decide import CallModel, CallTools, Finish, decide
 from app.agent.endings import FAULT, ending
 from app.domain import events as ev
 from app.domain.agents import Agent
-from app.domain.errors import DatabaseUnavailable, Fenced, ProviderError, RunStopped
-from app.domain.fold import RunState, conversation
+from app.domain.errors import Fenced, ProviderError, RunStopped
+from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
 from app.domain.models import Completed, Provider, Recorder, TextDelta
 from app.domain.observers import RunInfo, RunObserver, RunTimes
 from app.domain.stores import Owned, RunStore
 from app.domain.tools import Toolbox, ToolContext, ToolResult
 from app.runs import record
+from app.runs.histories import Histories
 from app.runs.ids import new_id
 from app.runs.journal import Entry, Journal
 from app.runs.live import Feed, Feeds
@@ -38,7 +39,6 @@ log = logging.getLogger(__name__)
 
 TOOL_GRACE = 5.0
 """Seconds that a stopped tool has to end before its outcome is written without it."""
-HISTORY_PAUSE = 0.25
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runner:
-    """Executes runs. Stateless between them, safe for any number at once."""
+    """Executes runs, any number at once."""
 
     def __init__(
         self, *, store: RunStore, provider: Provider, toolbox: Toolbox, observer: RunObserver, feeds: Feeds
@@ -61,6 +61,7 @@ class Runner:
         self._toolbox = toolbox
         self._observer = observer
         self._feeds = feeds
+        self._histories = Histories(store=store)
 
     async def execute(self, job: Job, stop: Stop) -> None:
         """Bring the run to its end. Returns when its terminal event is stored, or when it turned out not to be ours."""
@@ -92,7 +93,7 @@ class Runner:
             )
             try:
                 try:
-                    await execution.run(await self._history(owned))
+                    await execution.run(await self._histories.before(owned))
                 except Fenced:
                     raise
                 except Exception as error:  # noqa: BLE001  # the run must end, whatever the fault
@@ -107,18 +108,8 @@ class Runner:
                 self._observer.stopped(time.monotonic() - stop.called_at)
             times = RunTimes(total=time.monotonic() - began, effects=stop.effects)
             watch.finished(execution.finished, execution.finished.model, times)
+        self._histories.keep(owned, execution.state)
         self._feeds.end(owned.run_id, execution.finished)
-
-    async def _history(self, owned: Owned) -> tuple[Message, ...]:
-        if owned.turn == 1:
-            return ()
-        while True:
-            try:
-                runs = await self._store.history(owned.tenant, owned.session_id, owned.session_epoch, owned.turn)
-            except DatabaseUnavailable:
-                await asyncio.sleep(HISTORY_PAUSE)
-            else:
-                return conversation(runs)
 
 
 class _Execution:
@@ -142,12 +133,12 @@ class _Execution:
         self._provider = provider
         self._toolbox = toolbox
         self._began = began
-        self._state = RunState(agent=job.agent, system=job.system, history=())
+        self.state = RunState(agent=job.agent, system=job.system, history=())
         self._pending: list[Entry] = []
         self.finished: ev.RunFinished | None = None
 
     async def run(self, history: tuple[Message, ...]) -> None:
-        self._state = state = RunState(agent=self._job.agent, system=self._job.system, history=history)
+        self.state = state = RunState(agent=self._job.agent, system=self._job.system, history=history)
         state.apply(self._job.created)
         while True:
             decision = decide(state)
@@ -165,7 +156,7 @@ class _Execution:
 
     async def finish(self, end: Finish) -> None:
         """Write the run's end, and with it whatever was not written yet."""
-        state = self._state
+        state = self.state
         finished = ev.RunFinished(
             status=end.status,
             stop_reason=end.stop_reason,
@@ -184,7 +175,7 @@ class _Execution:
 
     def _add(self, event: ev.Event, private: bytes | None = None) -> None:
         """Take an event into the state; it is written with the next flush."""
-        self._state.apply(event, private)
+        self.state.apply(event, private)
         self._pending.append(Entry(event, private))
 
     async def _flush(self) -> None:
@@ -195,7 +186,7 @@ class _Execution:
     async def _call_model(self, decision: CallModel) -> None:
         if decision.rejects is not None:
             self._add(ev.MessageReset(message_id=decision.rejects))
-        request = context.build(self._state, decision.tools)
+        request = context.build(self.state, decision.tools)
         await self._flush()
         message_id = new_id("msg")
         feed = self._feed
@@ -214,7 +205,7 @@ class _Execution:
             assert completed is not None, "a provider ended without Completed"
             message = record.message(message_id, completed, may_call=decision.tools == "auto")
             private = msgspec.json.encode(message.native) if message.native is not None else None
-            self._state.add(message)
+            self.state.add(message)
             self._pending.append(Entry(ev.MessageCompleted(message=ev.visible(message)), private))
         finally:
             for attempt in recorder.attempts:

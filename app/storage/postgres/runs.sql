@@ -10,6 +10,8 @@ SELECT definition FROM agent_versions WHERE tenant = $1 AND name = $2 AND versio
 -- Accept a run: session (created if missing), its next turn, the run and its first events.
 -- $1 tenant  $2 principal's user  $3 session  $4 owner  $5 run  $6 agent  $7 agent_version  $8 tags
 -- $9 slot  $10 seconds to answer  $11 traceparent  $12 event id  $13 run.created  $14 event id  $15 run.started
+-- A statement that waited for the session's row does not see the turn before it among the runs, but sees by the session's
+-- count of turns that there was one: such a run is queued, or it would overtake.
 -- No row: the session is another user's. A unique violation on runs_one_running: somebody else of the session
 -- began at the same moment; say it again.
 WITH session AS (
@@ -29,7 +31,9 @@ WITH session AS (
         born.running::integer, born.running::integer, 1 + born.running::integer,
         CASE WHEN born.running THEN clock_timestamp() END
     FROM session, LATERAL (
-        SELECT $9 AND (session.turns = 1 OR NOT EXISTS (
+        SELECT $9 AND (session.turns = 1 OR EXISTS (
+            SELECT FROM sessions s WHERE s.tenant = $1 AND s.id = $3 AND s.turns = session.turns - 1
+        ) AND NOT EXISTS (
             SELECT FROM runs r
             WHERE r.tenant = $1 AND r.session_id = $3 AND r.status IN ('queued', 'running', 'waiting')
         )) AS running

@@ -1,0 +1,80 @@
+"""The messages that a session's next turn begins with.
+
+What earlier turns said never changes, so the end of one turn is kept in memory for the next: only a turn that follows one
+of another process, or of long ago, is read from the journal and folded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+import msgspec
+
+from app.domain.errors import DatabaseUnavailable
+from app.domain.fold import RunState, conversation
+from app.domain.messages import Message
+from app.domain.stores import Owned, RunStore
+
+MOST_CHARACTERS = 20_000_000
+"""How much is kept, of the sessions used last."""
+PER_MESSAGE = 500
+"""What a message weighs beside its text."""
+PAUSE = 0.25
+"""Seconds between attempts while the database is away."""
+
+Key = tuple[str, str, int]
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """The settled messages up to the end of a turn."""
+
+    turn: int
+    messages: tuple[Message, ...]
+    size: int
+
+
+class Histories:
+    """Histories by session; what is kept is bounded and can always be read again."""
+
+    def __init__(self, *, store: RunStore, most: int = MOST_CHARACTERS) -> None:
+        self._store = store
+        self._most = most
+        self._kept: OrderedDict[Key, Kept] = OrderedDict()
+        self._size = 0
+
+    async def before(self, run: Owned) -> tuple[Message, ...]:
+        """The settled messages of the turns before that run, since the session's last reset. Waits while the database is away."""
+        if run.turn == 1:
+            return ()
+        kept = self._take(_key(run))
+        if kept is not None and kept.turn == run.turn - 1:
+            return kept.messages
+        while True:
+            try:
+                runs = await self._store.history(run.tenant, run.session_id, run.session_epoch, run.turn)
+            except DatabaseUnavailable:
+                await asyncio.sleep(PAUSE)
+            else:
+                return conversation(runs)
+
+    def keep(self, run: Owned, state: RunState) -> None:
+        """That run has ended, and its end is stored: the next turn of its session begins with this."""
+        messages = (*state.history, *state.settled())
+        kept = Kept(run.turn, messages, sum(len(message.content) + PER_MESSAGE for message in messages))
+        self._take(_key(run))
+        self._kept[_key(run)] = kept
+        self._size += kept.size
+        while self._size > self._most:
+            _, dropped = self._kept.popitem(last=False)
+            self._size -= dropped.size
+
+    def _take(self, key: Key) -> Kept | None:
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self._size -= kept.size
+        return kept
+
+
+def _key(run: Owned) -> Key:
+    return run.tenant, run.session_id, run.session_epoch
