@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 
@@ -119,9 +119,14 @@ async def _read(response: httpx2.Response, reading: Reading, answer: Answer) -> 
 
 
 async def _bytes(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-    """The decoded body. A connection that breaks is a ProviderError, whatever the transport calls it."""
+    """The decoded body. A connection that breaks is a ProviderError, whatever the transport calls it.
+
+    A body that needs no decoding is read where it arrives: each layer above it costs every token.
+    """
+    coded = "content-encoding" in response.headers
+    source = response.aiter_bytes() if coded else cast("AsyncIterator[bytes]", response.stream)
     try:
-        async for piece in response.aiter_bytes():
+        async for piece in source:
             yield piece
     except Exception as error:
         raise ProviderError("stream_broken", f"the connection broke: {type(error).__name__}", status=200) from error
