@@ -136,7 +136,9 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     """What litestar itself refuses: unknown paths and methods, large bodies, parameters of a wrong type."""
     code = _BY_STATUS.get(error.status_code)
     if error.status_code == 400 and isinstance(error.extra, list):
-        errors = tuple(FieldError(_public(request, str(e.get("key", ""))), str(e.get("message", ""))) for e in error.extra)
+        errors = tuple(
+            FieldError(_public(request, str(e.get("key", ""))), str(e.get("message", ""))) for e in error.extra
+        )
         named = "; ".join(f"`{e.path}`: {e.message}" for e in errors) or error.detail
         return _respond(problem(request_id(request), "validation_error", named, errors=errors))
     if code is None:

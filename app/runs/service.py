@@ -120,12 +120,14 @@ class RunService:
             traceparent=self._observer.traceparent(),
         )
         slot = self._worker.reserve()
+        # Before the run is stored: a worker may claim it, and even end it, before this call hears that it was.
+        feed = self._feeds.hold(run.id)
         try:
             accepted = await self._store.start(principal, run, slot=slot)
             if accepted is None:
                 raise RequestError("not_found", f"There is no session {session_id!r}.")
-            feed = self._feeds.hold(run.id)
-            feed.publish([ev.StoredEvent(seq=1, name="run.created", payload=run.created)])
+            if feed.first_seq is None:
+                feed.publish([ev.StoredEvent(seq=1, name="run.created", payload=run.created)])
             if accepted.status == "running":
                 feed.publish([ev.StoredEvent(seq=2, name="run.started", payload=_FIRST_ATTEMPT)])
                 owned = Owned(
@@ -147,8 +149,12 @@ class RunService:
                 self._worker.begin(Job(owned=owned, agent=agent, system=system, created=created))
             else:
                 self._worker.queued(run.id)
-        except DatabaseUnavailable:
-            self._worker.outage()
+        except BaseException as error:
+            if feed.first_seq is None:
+                feed.held = False
+                self._feeds.leave(feed)
+            if isinstance(error, DatabaseUnavailable):
+                self._worker.outage()
             raise
         finally:
             if slot:

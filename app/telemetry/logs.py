@@ -49,9 +49,11 @@ def configure_logging(*, level: str = "info", format: Format = "auto", stream: T
             logger.disabled = False
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # It writes a traceback for each attempt while the database is away, and raises the same error to us.
+    logging.getLogger("asyncpg.pool").setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
     # Documented in Python's logging HOWTO: no formatter of ours shows where a line was written, so nobody looks it up.
-    logging._srcfile = None  # type: ignore[attr-defined]
+    logging._srcfile = None
 
 
 class JsonFormatter(logging.Formatter):

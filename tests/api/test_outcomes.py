@@ -161,3 +161,25 @@ async def test_turns_posted_to_one_session_at_once_run_in_the_order_of_its_histo
 
 def test_every_code_of_a_refusal_has_a_status() -> None:
     assert set(get_args(RequestCode)) <= set(STATUS) == set(TITLES)
+
+
+async def test_a_run_that_ends_before_its_caller_hears_that_it_began(edge: Any) -> None:
+    class Late:
+        """Answers `start` when the run is over."""
+
+        def __init__(self, store: Any) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def start(self, principal: Any, run: Any, *, slot: bool) -> Any:
+            accepted = await self._store.start(principal, run, slot=False)
+            while (await self._store.run(principal, run.id)).finished_at is None:
+                pass
+            return accepted
+
+    async with edge(ScriptedProvider(*[says("ok")] * 2), through=Late) as e:
+        response, events = await both(e)
+        assert response.json()["response"] == "ok"
+        assert [name for _, name, _ in events] == ["start", "chunk", "done"]
