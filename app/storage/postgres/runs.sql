@@ -23,15 +23,15 @@ WITH session AS (
 ), run AS (
     INSERT INTO runs (
         id, tenant, owner, session_id, session_epoch, turn, agent, agent_version, tags, traceparent,
-        answer_by, status, lease_epoch, attempt, last_seq, started_at
+        created_at, answer_by, status, lease_epoch, attempt, last_seq, started_at
     )
     SELECT $5, $1, session.owner, $3, session.epoch, session.turns, $6, $7, $8, $11,
-        clock_timestamp() + make_interval(secs => $10),
+        born.at, born.at + make_interval(secs => $10),
         CASE WHEN born.running THEN 'running' ELSE 'queued' END,
         born.running::integer, born.running::integer, 1 + born.running::integer,
-        CASE WHEN born.running THEN clock_timestamp() END
+        CASE WHEN born.running THEN born.at END
     FROM session, LATERAL (
-        SELECT $9 AND (session.turns = 1 OR EXISTS (
+        SELECT clock_timestamp() AS at, $9 AND (session.turns = 1 OR EXISTS (
             SELECT FROM sessions s WHERE s.tenant = $1 AND s.id = $3 AND s.turns = session.turns - 1
         ) AND NOT EXISTS (
             SELECT FROM runs r
