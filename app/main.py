@@ -32,7 +32,7 @@ VERSION = installed_version("steadyhand")
 async def metrics_page(metrics: NamedDependency[Metrics]) -> Response[bytes]:
     """What this process counted, in Prometheus' text format."""
     text, media_type = metrics.render()
-    return Response(text, media_type=media_type)
+    return Response(text, media_type=media_type.partition("; charset")[0])  # litestar adds it
 
 
 def create_app(

@@ -22,6 +22,7 @@ from app.main import VERSION, create_app
 from app.prompts.render import render
 from app.runs.agents import Agents
 from app.runs.live import Feeds
+from app.runs.recovery import Recovery
 from app.runs.runner import Runner
 from app.runs.service import RunService
 from app.runs.worker import Worker
@@ -54,6 +55,7 @@ class Services:
         service: RunService,
         agents: Agents,
         worker: Worker,
+        recovery: Recovery,
         feeds: Feeds,
         database: Database,
         gate: Gate,
@@ -64,6 +66,7 @@ class Services:
         self.providers = providers
         self._agents = agents
         self._worker = worker
+        self._recovery = recovery
         self._feeds = feeds
         self._database = database
         self._gate = gate
@@ -78,7 +81,7 @@ class Services:
         Only the owner of the database may, once its migrations are complete.
         """
         await self._agents.save(DEFAULT_TENANT)
-        recovered = await self._worker.recover()
+        recovered = await self._recovery.recover([])
         self._gate.closed = None
         return recovered
 
@@ -92,6 +95,7 @@ class Services:
         self._worker.draining = True
         self._feeds.close()
         await self._worker.drain(seconds)
+        await self.service.aclose()
 
     def hurry(self) -> None:
         """Interrupt what a drain still waits for."""
@@ -140,9 +144,11 @@ async def open_services(
             observer=observer,
             feeds=feeds,
         )
+        recovery = Recovery(store=store, feeds=feeds, agents=agents, observer=observer)
         worker = Worker(
             store=store,
             runner=runner,
+            recovery=recovery,
             feeds=feeds,
             agents=agents,
             render=render,
@@ -172,6 +178,7 @@ async def open_services(
             service=service,
             agents=agents,
             worker=worker,
+            recovery=recovery,
             feeds=feeds,
             database=database,
             gate=gate,
@@ -195,6 +202,7 @@ def _providers(settings: Settings, http_client: httpx2.AsyncClient | None) -> di
             api=provider.api,
             api_key=provider.api_key,
             base_url=provider.base_url,
+            own_host=provider.own_host,
             http_client=http_client,
         )
         for name, provider in settings.providers.items()

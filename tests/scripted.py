@@ -13,7 +13,7 @@ from app.domain.errors import ProviderError
 from app.domain.events import RunFinished
 from app.domain.messages import ModelStop, Native, ToolCall, Usage
 from app.domain.models import Completed, ModelChunk, ModelRequest, ReasoningDelta, Recorder, TextDelta
-from app.domain.observers import RunInfo, RunTimes
+from app.domain.observers import EndedRun, RunInfo, RunTimes
 from app.domain.tools import ToolContext, ToolResult, ToolSpec
 
 Say = Sequence[ModelChunk | Exception | asyncio.Event]
@@ -108,6 +108,7 @@ class Notes:
         self.faults: list[BaseException] = []
         self.never_began: list[tuple[str, RunFinished]] = []
         self.refused_writes = 0
+        self.denials: list[str] = []
         self.stops: list[float] = []
 
     def traceparent(self) -> str | None:
@@ -125,8 +126,11 @@ class Notes:
     def failed(self, error: BaseException) -> None:
         self.faults.append(error)
 
-    def unstarted(self, agent: str, event: RunFinished) -> None:
-        self.never_began.append((agent, event))
+    def unstarted(self, run: EndedRun, event: RunFinished) -> None:
+        self.never_began.append((run.agent, event))
+
+    def denied(self, tool: str) -> None:
+        self.denials.append(tool)
 
     def fenced(self) -> None:
         self.refused_writes += 1

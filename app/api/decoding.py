@@ -9,12 +9,15 @@ from typing import Any
 import msgspec
 from litestar import Request
 from litestar.enums import RequestEncodingType
+from litestar.exceptions import InternalServerException
 from litestar.types import Empty
 
 from app.domain.errors import FieldError, RequestError
 
 _AT = re.compile(r"(?P<message>.*?)(?: - at `(?P<path>key in )?\$?\.?(?P<at>[^`]*)`)?", re.DOTALL)
 _NUL = re.compile(rb"\x00|\\u0000")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_FIELD = re.compile(r"Object (?P<what>contains unknown|missing required) field `(?P<name>[^`]*)`")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 MAX_DEPTH = 100
 """How deep arrays and objects may stand in each other: far below what any layer of ours can take."""
@@ -25,7 +28,10 @@ class StrictRequest(Request[Any, Any, Any]):
 
     async def body(self) -> bytes:
         """The body. Raises `RequestError` malformed_json where there is none, litestar's 413 where it is too large."""
-        body = await super().body()
+        try:
+            body = await super().body()
+        except InternalServerException:  # what litestar says of a client that left, or broke the framing, half way
+            raise RequestError("malformed_json", "The body was not sent whole.") from None
         if not body:
             raise RequestError("malformed_json", "The body is empty: send a JSON object.")
         return body
@@ -48,7 +54,8 @@ def decode_body(body: bytes, wanted: Any) -> Any:
     except msgspec.ValidationError as error:
         raise _invalid(error) from None
     except msgspec.DecodeError as error:
-        raise RequestError("malformed_json", f"The body is not JSON: {error}.") from None
+        surrogate = " A lone surrogate (\\ud800 to \\udfff) is no character." if _SURROGATE.search(body) else ""
+        raise RequestError("malformed_json", f"The body is not JSON: {error}.{surrogate}") from None
     except UnicodeDecodeError:
         raise RequestError("invalid_encoding", "The body is not UTF-8.") from None
     except RecursionError:
@@ -68,7 +75,12 @@ def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
 def _invalid(error: msgspec.ValidationError) -> RequestError:
     match = _AT.fullmatch(str(error))
     assert match is not None
-    return _wrong(match["at"] or "", match["message"])
+    at, message = match["at"] or "", match["message"]
+    field = _FIELD.fullmatch(message)
+    if field is not None:
+        at = f"{at}.{field['name']}" if at else field["name"]
+        message = "unknown field" if field["what"] == "contains unknown" else "missing"
+    return _wrong(at, message)
 
 
 def _wrong(path: str, message: str) -> RequestError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from litestar.openapi import ResponseSpec
 
 from app.api.schemas import Alive, Check, CheckStatus, Health, Readiness
 from app.domain.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
 
 Checker = Callable[[], Awaitable[tuple[CheckStatus, str | None]]]
 """Asks one dependency: its status, and what to do where that is not `ok`."""
@@ -47,17 +50,28 @@ class LoopWatch:
 
 
 class Readings:
-    """All checks. `vital` ones make the process not ready; the others only degrade it."""
+    """All checks. `vital` ones make the process not ready; the others only degrade it.
 
-    def __init__(self, *, version: str, vital: Mapping[str, Checker], others: Mapping[str, Checker]) -> None:
+    A check is asked once at a time: who comes while it is being asked gets the same answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        vital: Mapping[str, Checker],
+        others: Mapping[str, Checker],
+        timeout: float = CHECK_TIMEOUT,
+    ) -> None:
         self.version = version
-        self._vital = dict(vital)
-        self._others = dict(others)
+        self._vital = frozenset(vital)
+        self._checkers = {**vital, **others}
+        self._timeout = timeout
+        self._asked: dict[str, asyncio.Task[Check]] = {}
 
     async def take(self) -> Readiness:
-        """Ask every dependency at once, none for longer than `CHECK_TIMEOUT` seconds."""
-        checkers = self._vital | self._others
-        found = dict(zip(checkers, await asyncio.gather(*map(_ask, checkers.values())), strict=True))
+        """Ask every dependency at once; one that has not answered after `timeout` seconds has failed."""
+        found = dict(zip(self._checkers, await asyncio.gather(*map(self._check, self._checkers)), strict=True))
         status: Literal["ready", "degraded", "not_ready"] = "ready"
         if any(check.status != "ok" for check in found.values()):
             status = "degraded"
@@ -65,17 +79,50 @@ class Readings:
             status = "not_ready"
         return Readiness(status=status, checks=found, timestamp=datetime.now(UTC))
 
+    async def aclose(self) -> None:
+        """Nothing is being asked any more."""
+        for asked in self._asked.values():
+            _give_up(asked)
+        if self._asked:
+            await asyncio.wait(self._asked.values())
+
+    async def _check(self, name: str) -> Check:
+        before = time.monotonic()
+        given_up = self._asked.get(name)
+        if given_up is not None and given_up.cancelling():
+            # The client of a frozen database may take long to end, and nothing is asked beside it.
+            await asyncio.wait([given_up], timeout=self._timeout)
+        asked = self._asked.get(name)
+        if asked is None or asked.done():
+            asked = self._asked[name] = asyncio.create_task(_ask(self._checkers[name]))
+        await asyncio.wait([asked], timeout=max(0.0, before + self._timeout - time.monotonic()))
+        if asked.done() and not asked.cancelled():
+            return asked.result()
+        _give_up(asked)
+        return Check(status="failed", latency_ms=_since(before), detail=f"no answer within {self._timeout:g} s")
+
+
+def _give_up(asked: asyncio.Task[Check]) -> None:
+    """It ends in its own time: cancelled twice, it would leave what it cleans up."""
+    if not asked.cancelling():
+        asked.cancel()
+
 
 async def _ask(checker: Checker) -> Check:
     before = time.monotonic()
     try:
-        async with asyncio.timeout(CHECK_TIMEOUT):
-            status, detail = await checker()
-    except TimeoutError:
-        status, detail = "failed", f"no answer within {CHECK_TIMEOUT:g} s"
+        status, detail = await checker()
     except DatabaseUnavailable as error:
         status, detail = "failed", str(error)
-    return Check(status=status, latency_ms=round((time.monotonic() - before) * 1000, 3), detail=detail)
+    except Exception as error:  # whatever it is, the dependency is not ready
+        log.warning("a readiness check failed", exc_info=error)
+        status, detail = "failed", type(error).__name__
+    return Check(status=status, latency_ms=_since(before), detail=detail)
+
+
+def _since(before: float) -> float:
+    """Milliseconds."""
+    return round((time.monotonic() - before) * 1000, 3)
 
 
 @get("/health", tags=["health"], summary="Status and version", opt={"always": True})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from app.api.problems import request_id, responses
 from app.api.quick import event_stream
 from app.api.schemas import EventPage, EventView, Run, RunPage, StepList
 from app.api.sessions import Limit, PageCursor
-from app.api.streams import Content, OpenStreams
+from app.api.streams import MEDIA_TYPE, Content, OpenStreams
 from app.domain.errors import FieldError, RequestError
 from app.domain.principals import Principal
 from app.domain.runs import RunStatus
@@ -25,7 +26,9 @@ from app.domain.stores import RunFilter
 from app.runs.service import RunService
 from app.runs.stream import Cursor, parse_cursor
 
+PAGE = 500
 TIME = {"format": "date-time"}
+_QUALITY = re.compile(r"0(\.\d*)?|1(\.0*)?", re.ASCII)
 LOG_EXAMPLE = (
     'retry: 1000\n\nid: 1\nevent: run.created\ndata: {"run_id":"run_1","session_id":"ses_1","agent":"assistant"}\n\n'
     'id: 2.5\nevent: message.delta\ndata: {"message_id":"msg_1","offset":0,"text":"Hello"}\n\n'
@@ -79,8 +82,7 @@ def _time(name: str, given: str | None) -> datetime | None:
         at = msgspec.convert(given, datetime)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (msgspec.ValidationError, OverflowError):
-        wrong = FieldError(name, "must be a time such as 2026-11-21T12:00:00Z")
-        raise RequestError("validation_error", f"`{name}` {wrong.message}.", [wrong]) from None
+        raise _refused(name, "must be a time such as 2026-11-21T12:00:00Z") from None
 
 
 @get(
@@ -124,15 +126,21 @@ async def get_events(
     last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID", description="The last id seen.")] = None,
     after: Annotated[str | None, QueryParameter(description="The same as `Last-Event-ID`, which wins.")] = None,
     view: Annotated[Literal["log", "quick"], QueryParameter(description="quick: the names of /chat/stream.")] = "log",
-    limit: Annotated[int, QueryParameter(ge=1, le=1000, description="Events of a JSON page at most.")] = 500,
+    limit: Annotated[
+        int | None, QueryParameter(ge=1, le=1000, description=f"Events of a JSON page at most; {PAGE} by default.")
+    ] = None,
 ) -> Stream | Response[bytes]:
     """Streams the run's log as server-sent events: first what there is, then what happens, to `run.finished`.
 
-    With `Accept: application/json` a page of stored events, without the growing text.
+    With an `Accept` that prefers `application/json` a page of stored events, without the growing text.
     """
     cursor = parse_cursor(last_event_id if last_event_id is not None else after)
-    if "application/json" in request.headers.get("accept", ""):
-        return await _page(service, principal, run_id, cursor, limit)
+    if _prefers_json(request.headers.get("accept", "")):
+        if view == "quick":
+            raise _refused("view", "is for the stream: a page has the log's own names")
+        return await _page(service, principal, run_id, cursor, PAGE if limit is None else limit)
+    if limit is not None:
+        raise _refused("limit", "is for a page (`Accept: application/json`): a stream goes on to the run's end")
 
     async def begin() -> Content:
         frames = sse.log_frames
@@ -144,6 +152,29 @@ async def get_events(
         return sse.encode(await service.events(principal, run_id, cursor), frames)
 
     return await streams.open(begin)
+
+
+def _prefers_json(accept: str) -> bool:
+    """Whether an `Accept` header asks for JSON before server-sent events; `*/*` and no header at all do not."""
+    ours = _rank(accept, "application/json")
+    return ours[0] > 0 and ours > _rank(accept, MEDIA_TYPE)
+
+
+def _rank(accept: str, media_type: str) -> tuple[float, int, int]:
+    """What the most specific range says that fits the type: its quality, how specific it is, how early it stands."""
+    ranges = ("*/*", media_type.partition("/")[0] + "/*", media_type)
+    found = [(0, 0, 0.0)]
+    for place, part in enumerate(accept.lower().split(",")):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if name in ranges:
+            quality = next((given[2:] for given in parameters if given.startswith("q=")), "1")
+            found.append((ranges.index(name) + 1, -place, float(quality) if _QUALITY.fullmatch(quality) else 1.0))
+    specific, early, best = max(found)
+    return best, specific, early
+
+
+def _refused(name: str, message: str) -> RequestError:
+    return RequestError("validation_error", f"`{name}` {message}.", [FieldError(name, message)])
 
 
 async def _page(service: RunService, principal: Principal, run_id: str, cursor: Cursor, limit: int) -> Response[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from app.api.problems import run_problem
 from app.api.schemas import Metadata, run_status_error
 from app.domain.events import MessageDelta, RunFinished
 from app.runs.steps import Step
-from app.runs.stream import Item
+from app.runs.stream import KEEP_ALIVE, Item
 
 OPENING = b"retry: 1000\n\n"
 ALIVE = b": keep-alive\n\n"
@@ -98,14 +99,26 @@ async def log_frames(item: Item) -> bytes:
     return frame(item.id, item.name, item.payload)
 
 
-async def encode(batches: Batches, frames: Callable[[Item], Awaitable[bytes]]) -> AsyncGenerator[bytes, None]:
-    """The bytes of a stream; what is there at once is sent at once. Closes `batches`."""
+async def encode(
+    batches: Batches,
+    frames: Callable[[Item], Awaitable[bytes]],
+    *,
+    keep_alive: float = KEEP_ALIVE,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncGenerator[bytes, None]:
+    """The bytes of a stream; what is there at once is sent at once. Closes `batches`.
+
+    A batch without a byte is a comment where the last bytes are `keep_alive` seconds old: `batches` is not silent
+    while the stream is.
+    """
     ended = False
+    sent = clock()
     try:
         yield OPENING
         async for batch in batches:
             if not batch:
                 yield ALIVE
+                sent = clock()
                 continue
             ended = batch[-1].name == "run.finished"
             waiting: list[bytes] = []
@@ -114,8 +127,11 @@ async def encode(batches: Batches, frames: Callable[[Item], Awaitable[bytes]]) -
                 if len(waiting[-1]) > LARGE:
                     yield b"".join(waiting)
                     waiting.clear()
-            if data := b"".join(waiting):
-                yield data
+                    sent = clock()
+            data = b"".join(waiting)
+            if data or clock() - sent >= keep_alive:
+                yield data or ALIVE
+                sent = clock()
         if not ended:
             yield GOODBYE
     finally:

@@ -55,7 +55,7 @@ class OwnService:
         if self._starting is None:
             return "stopped"
         started = await self._starting
-        await self._service.interrupt(started.run_id)
+        await self._service.interrupt(ANONYMOUS, started.run_id)
         done, _ = await asyncio.wait([asyncio.shield(started.feed.ended)], timeout=STOP_GRACE)
         return "stopped" if done else f"run {started.run_id} is being stopped"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,18 +30,25 @@ def run(arguments: Sequence[str]) -> int:
     command: Command = module.run
     try:
         return _loop_run(command(options))
-    except ConfigError as error:
-        for problem in error.problems:
-            print(f"steadyhand: {problem}", file=sys.stderr)
-        return FAILED
     except SteadyhandError as error:
-        print(f"steadyhand: {error}", file=sys.stderr)
+        for problem in error.problems if isinstance(error, ConfigError) else [error]:
+            print(f"steadyhand: {problem}", file=sys.stderr)
+        _tell(options, str(error))
         return FAILED
     except KeyboardInterrupt:
         return FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except Exception as error:
+        _tell(options, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _tell(options: argparse.Namespace, error: str) -> None:
+    """With --json the failure too is one JSON document."""
+    if getattr(options, "json", False):
+        print(json.dumps({"error": error}))
 
 
 def _loop_run(command: Awaitable[int]) -> int:
@@ -67,9 +75,20 @@ def _parser() -> argparse.ArgumentParser:
     migrate.add_argument("--check", action="store_true", help="change nothing; exit 1 where migrations are pending")
     _command(commands, "doctor", "check settings, database and model providers", json=True)
     _command(commands, "validate", "read the workspace as `serve` would, and say what is wrong", json=True)
-    init = _command(commands, "init", "write a new workspace", workspace=False)
+    init = _command(
+        commands,
+        "init",
+        "write a new workspace",
+        workspace="one to copy, which must load: its settings, agents, prompts, tools, evals, and nothing secret "
+        "(default: the one shipped with the product, with an example tool)",
+    )
     init.add_argument("folder", metavar="DIR", type=Path, help="where; existing files are never overwritten")
-    _command(commands, "openapi", "print the OpenAPI document", workspace=False)
+    _command(
+        commands,
+        "openapi",
+        "print the OpenAPI document",
+        workspace="must load where it is given; the document is the same for every workspace",
+    )
     return parser
 
 
@@ -78,18 +97,18 @@ def _command(
     name: str,
     text: str,
     *,
-    workspace: bool = True,
+    workspace: str | None = None,
     json: bool = False,
 ) -> argparse.ArgumentParser:
+    """`workspace` says what --workspace means where it is not what the command works on; it has no default there."""
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.add_argument(
         "--workspace",
         metavar="DIR",
         type=Path,
-        default=SHIPPED,
-        help="folder with steadyhand.toml, agents/, prompts/, tools/ (default: the one shipped with the product)"
-        if workspace
-        else argparse.SUPPRESS,
+        default=SHIPPED if workspace is None else None,
+        help=workspace
+        or "folder with steadyhand.toml, agents/, prompts/, tools/ (default: the one shipped with the product)",
     )
     if json:
         parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -99,9 +118,16 @@ def _command(
 def _serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     serve = _command(commands, "serve", "run the HTTP service")
     serve.add_argument("--host", help="address to listen on (default: server.host, 127.0.0.1)")
-    serve.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default: server.port, 8000)")
+    serve.add_argument("--port", type=_port, help="port to listen on, 0 for a free one (default: server.port, 8000)")
     serve.add_argument("--insecure", action="store_true", help="listen beyond this machine without authentication")
     serve.add_argument("--role", choices=["all"], default="all", help="all: serve and execute runs")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"{port} is not a port: 0 to 65535")
+    return port
 
 
 def _chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

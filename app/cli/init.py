@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 
 from app.cli.commands import DONE
+from app.domain.errors import ConfigError, ConfigProblem
+from app.workspace.load import load_workspace
 from app.workspace.scaffold import scaffold
+
+PARTS = ("steadyhand*.toml", "agents/*.yaml", "prompts/*.yaml", "tools/**/*.py", "evals/*.yaml")
+"""The files of a workspace that may be copied: `.env` is not among them."""
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Writes the files and says which."""
-    for path in scaffold(options.folder):
+    """Writes the files and says which. Raises ConfigError before the first one where that cannot be."""
+    folder, template = options.folder, options.workspace
+    for path in scaffold(folder) if template is None else _copy(template, folder):
         print(f"wrote {path}")
-    print(f"\nNext: steadyhand serve --workspace {options.folder}")
+    print(f"\nNext: steadyhand serve --workspace {folder}")
     return DONE
+
+
+def _copy(template: Path, folder: Path) -> list[Path]:
+    """Write the files of a workspace that loads into another folder; the files written, in order. Overwrites nothing."""
+    load_workspace(template, os.environ)
+    contents = {
+        folder / path.relative_to(template): path.read_bytes()
+        for part in PARTS
+        for path in sorted(template.glob(part))
+        if path.is_file()
+    }
+    if taken := [path for path in contents if path.exists() or path.is_symlink()]:
+        raise ConfigError([ConfigProblem(str(path), "is already there", "init overwrites nothing") for path in taken])
+    for path, data in contents.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                file.write(data)
+        except OSError as error:
+            raise ConfigError([ConfigProblem(str(path), "cannot be written", error.strerror or str(error))]) from error
+    return list(contents)

@@ -29,20 +29,32 @@ def is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
-def free_port(address: str, port: int) -> int:
-    """`port` (0: any free one), after it was bound once by nobody else: two embedded servers would share it without a word.
+def check_free(address: str, port: int) -> None:
+    """Nobody listens there now; who listens there later is `listen`'s to find. Raises `PortTaken`."""
+    _socket(address, port, None).close()
+
+
+def listen(address: str, port: int, backlog: int) -> socket.socket:
+    """A socket that listens on `port` (0: on any free one), and shares it with nobody for as long as it is open.
 
     Raises `PortTaken`.
     """
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        if os.name == "posix":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            raise PortTaken(f"cannot listen on {address}:{port}: {error.strerror}{_by_whom(port)}") from error
-        return int(probe.getsockname()[1])
+    return _socket(address, port, backlog)
+
+
+def _socket(address: str, port: int, backlog: int | None) -> socket.socket:
+    opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    if os.name == "posix":
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((address, port))
+        if backlog is not None:
+            opened.listen(backlog)
+            opened.setblocking(False)
+    except OSError as error:
+        opened.close()
+        raise PortTaken(f"cannot listen on {address}:{port}: {error.strerror}{_by_whom(port)}") from error
+    return opened
 
 
 def _by_whom(port: int) -> str:

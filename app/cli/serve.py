@@ -9,19 +9,24 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
+from granian.net import SocketHolder  # type: ignore[attr-defined]  # without an `as` in granian
 from granian.server.embed import Server
 
 from app.cli.commands import DONE, FAILED
 from app.cli.database import Reached, reach_database
-from app.cli.port import free_port, is_loopback, resolve
+from app.cli.port import check_free, is_loopback, listen, resolve
 from app.domain.errors import DatabaseUnavailable, SteadyhandError
 from app.main import VERSION
 from app.settings import Settings
 from app.storage.migrate import migrate, read_migrations
 from app.storage.postgres.owner import DatabaseOwned, owned_database
+from app.telemetry.http import AsgiApp
 from app.telemetry.logs import configure_logging
 from app.wiring import Services, open_services
 from app.workspace.load import Workspace, load_workspace
@@ -51,19 +56,32 @@ async def run(options: argparse.Namespace) -> int:
             f"{address} can be reached from other machines and this version has no authentication: anybody could use it. "
             "Put it behind something that authenticates and say --insecure, or listen on 127.0.0.1."
         )
-    port = free_port(address, settings.server.port if options.port is None else options.port)
+    port = settings.server.port if options.port is None else options.port
+    check_free(address, port)
     for warning in settings.warnings:
         log.warning(warning)
     stopping = Stopping()
     with stopping.on_signals():
-        async with contextlib.AsyncExitStack() as stack:
-            database = await stack.enter_async_context(reach_database(settings, exclusive=True))
-            if database.embedded:
-                await migrate(database.direct, read_migrations())
-            await stack.enter_async_context(owned_database(database.direct, lost=stopping.lost))
-            services = await stack.enter_async_context(open_services(workspace, database.dsn, environ=os.environ))
-            await _warm(services)
-            return await _serve(services, workspace, database, address, port, stopping)
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                with stopping.cancels():
+                    database = await stack.enter_async_context(reach_database(settings, exclusive=True))
+                    if database.embedded:
+                        await migrate(database.direct, read_migrations())
+                    await stack.enter_async_context(owned_database(database.direct, lost=stopping.lost))
+                    services = await stack.enter_async_context(
+                        open_services(workspace, database.dsn, environ=os.environ)
+                    )
+                    await _warm(services)
+                    pending = bool((await services.schema()).pending)
+                    if not pending:
+                        await _activate(services)
+                await _serve(services, workspace, database, listen(address, port, BACKLOG), stopping, pending=pending)
+        except asyncio.CancelledError:
+            if not stopping.cancelled():
+                raise
+            log.info("stopped before the start was complete")
+    return FAILED if stopping.failed else DONE
 
 
 class Stopping:
@@ -73,11 +91,29 @@ class Stopping:
         self.begun = asyncio.Event()
         self.at_once = asyncio.Event()
         self.failed = False
+        self._starting: asyncio.Task[object] | None = None
+        self._cancelled: asyncio.Task[object] | None = None
+
+    @contextlib.contextmanager
+    def cancels(self) -> Iterator[None]:
+        """A stop that begins within the block cancels the task that is in it."""
+        self._starting = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._starting = None
+
+    def cancelled(self) -> bool:
+        """Whether a stop has cancelled this task, which is then over."""
+        if self._cancelled is None:
+            return False
+        self._cancelled.uncancel()
+        return True
 
     def on_signals(self) -> contextlib.ExitStack:
         """SIGTERM and SIGINT begin the stop for the time of the block. A second SIGTERM changes nothing."""
         handlers: dict[signal.Signals, Callable[[], None]] = {
-            signal.SIGTERM: self.begun.set,
+            signal.SIGTERM: self._begin,
             signal.SIGINT: self._interrupted,
         }
         loop = asyncio.get_running_loop()
@@ -91,16 +127,22 @@ class Stopping:
                 stack.callback(signal.signal, number, before)
         return stack
 
+    def _begin(self) -> None:
+        self.begun.set()
+        if self._starting is not None:
+            self._cancelled, self._starting = self._starting, None
+            self._cancelled.cancel()
+
     def _interrupted(self) -> None:
         if self.begun.is_set():
             self.at_once.set()
-        self.begun.set()
+        self._begin()
 
     def lost(self, error: DatabaseOwned) -> None:
         """Another process serves the database now: this one has nothing to do any more."""
         log.error("lost the database: %s", error)
         self.failed = True
-        self.begun.set()
+        self._begin()
         self.at_once.set()
 
 
@@ -109,23 +151,46 @@ async def _warm(services: Services) -> None:
     await asyncio.gather(*(provider.warm() for provider in services.providers.values()))
 
 
+class HeldServer(Server):
+    """A server on a socket that listens already, and is the server's once that serves.
+
+    By itself it binds with SO_REUSEPORT: two of them share a port, and its connections, without a word.
+    """
+
+    _shd: Any
+
+    def __init__(self, app: AsgiApp, held: socket.socket, *, backpressure: int) -> None:
+        address, port = held.getsockname()[:2]
+        super().__init__(
+            app,
+            address=address,
+            port=port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.auto,
+            backlog=BACKLOG,
+            backpressure=backpressure,
+            log_enabled=False,
+        )
+        self._held = held
+
+    def _init_shared_socket(self) -> None:
+        posix = () if sys.platform == "win32" else (False, BACKLOG)  # not a Unix socket
+        self._shd = SocketHolder(self._held.detach(), *posix)  # type: ignore[call-arg]  # granian's stub has no arguments
+
+
 async def _serve(
-    services: Services, workspace: Workspace, database: Reached, address: str, port: int, stopping: Stopping
-) -> int:
+    services: Services,
+    workspace: Workspace,
+    database: Reached,
+    held: socket.socket,
+    stopping: Stopping,
+    *,
+    pending: bool,
+) -> None:
+    """Serve until told to stop, then drain. Closes the socket."""
     settings = workspace.settings
-    pending = bool((await services.schema()).pending)
-    if not pending:
-        await _activate(services)
-    server = Server(
-        services.app,
-        address=address,
-        port=port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.auto,
-        backlog=BACKLOG,
-        backpressure=settings.server.max_streams + SPARE_CONNECTIONS,
-        log_enabled=False,
-    )
+    address, port = held.getsockname()[:2]
+    server = HeldServer(services.app, held, backpressure=settings.server.max_streams + SPARE_CONNECTIONS)
     working = asyncio.create_task(_work(services, pending))
     listening = asyncio.create_task(server.serve())
     begun = asyncio.create_task(stopping.begun.wait())
@@ -145,10 +210,10 @@ async def _serve(
             log.warning("cut connections that did not end by themselves")
             listening.cancel()
         await asyncio.wait([listening, working, begun])
+        held.close()
     for task in (listening, working):
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
-    return FAILED if stopping.failed else DONE
 
 
 def _settle_memory() -> None:
@@ -177,16 +242,25 @@ async def _work(services: Services, pending: bool) -> None:
 
 
 async def _answers(address: str, port: int, listening: asyncio.Task[None]) -> None:
-    """Returns when the port takes connections. Raises what ended the server instead."""
-    while not listening.done():
-        try:
-            _, writer = await asyncio.open_connection(REACHED_BY.get(address, address), port)
-        except OSError:
-            await asyncio.sleep(0.005)
-        else:
-            writer.close()
-            return
-    await listening
+    """Returns when a request was answered. Raises what ended the server instead."""
+    asking = asyncio.create_task(_ask(REACHED_BY.get(address, address), port))
+    try:
+        await asyncio.wait([asking, listening], return_when=asyncio.FIRST_COMPLETED)
+        await (listening if listening.done() else asking)
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])
+
+
+async def _ask(host: str, port: int) -> None:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+    finally:
+        writer.close()
+    if not answer.startswith(b"HTTP/1.1 200 "):
+        raise SteadyhandError(f"the server on {host}:{port} does not answer: {answer[:80]!r}")
 
 
 async def _drain(services: Services, settings: Settings, stopping: Stopping) -> None:

@@ -14,7 +14,7 @@ from app.domain.tools import RISKS, Risk, ToolSpec
 Kind = Literal["chat", "react"]
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one run. `timeout` is seconds of execution, not of queueing."""
 
     iterations: int = 10

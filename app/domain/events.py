@@ -179,9 +179,10 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
 _DECODERS = {name: msgspec.json.Decoder(struct) for name, struct in EVENTS.items()}
 
 
-def decode(stored: StoredEvent) -> Event:
-    """The Struct of a stored event. Raises KeyError for a name from the future."""
-    return _DECODERS[stored.name].decode(stored.payload)
+def decode(stored: StoredEvent) -> Event | None:
+    """The Struct of a stored event; None for a name that only a later release knows."""
+    decoder = _DECODERS.get(stored.name)
+    return None if decoder is None else decoder.decode(stored.payload)
 
 
 def visible(message: Message) -> VisibleMessage:

@@ -26,8 +26,8 @@ class Conversation:
         self.open_calls: dict[str, ToolCall] = {}
         self.rejected: set[str] = set()
 
-    def apply(self, event: ev.Event, private: bytes | None = None) -> None:
-        """Take one event in. `private` is what the journal keeps beside it."""
+    def apply(self, event: ev.Event | None, private: bytes | None = None) -> None:
+        """Take one event in; None is one that this release does not know. `private` is what the journal keeps beside it."""
         if isinstance(event, ev.MessageCompleted):
             self.add(_message(event.message, private))
         elif isinstance(event, ev.ToolFinished):
@@ -61,10 +61,11 @@ class RunState(Conversation):
         self.history = history
         self.iterations = 0
         self.closed = False
+        self.call_ids: set[str] = set()
         self.usage: Usage | None = None
         self.model: str | None = None
 
-    def apply(self, event: ev.Event, private: bytes | None = None) -> None:
+    def apply(self, event: ev.Event | None, private: bytes | None = None) -> None:
         """Take one event in."""
         super().apply(event, private)
         if isinstance(event, ev.UsageRecorded):
@@ -77,6 +78,7 @@ class RunState(Conversation):
         """
         repairs = bool(self.messages) and self.messages[-1].id in self.rejected
         super().add(message)
+        self.call_ids.update(self.open_calls)
         if repairs:
             return
         if self.iterations >= self.agent.limits.iterations:

@@ -91,9 +91,10 @@ class Recorder:
 
 
 class Target(Protocol):
-    """One model of one provider."""
+    """One model of one provider. `provider` is its name in the settings, `system` what it speaks: openai, anthropic, offline."""
 
     provider: str
+    system: str
     model: str
 
     def stream(self, request: ModelRequest, attempt: Attempt) -> AsyncGenerator[ModelChunk, None]:

@@ -25,6 +25,14 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     queued: float
 
 
+class EndedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that ended without being executed."""
+
+    run_id: str
+    session_id: str
+    agent: str
+
+
 class RunTimes(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds: the whole execution, and how much of it a model call or a tool was under way (overlaps counted once)."""
 
@@ -55,8 +63,12 @@ class RunObserver(Protocol):
         """Entered when an execution begins, left when it ends; what runs inside belongs to its trace."""
         ...
 
-    def unstarted(self, agent: str, event: RunFinished) -> None:
-        """A run ended that never began."""
+    def unstarted(self, run: EndedRun, event: RunFinished) -> None:
+        """A run ended without being executed here: it never began, or the process that executed it is dead."""
+        ...
+
+    def denied(self, tool: str) -> None:
+        """A call of that tool was refused to the model."""
         ...
 
     def fenced(self) -> None:
@@ -64,7 +76,7 @@ class RunObserver(Protocol):
         ...
 
     def stopped(self, seconds: float) -> None:
-        """A stop took that long from the call to the end of the run's effects."""
+        """A stop took that long from the call until the run's end was stored."""
         ...
 
     def queue(self, depth: int, oldest_age: float) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from app.domain.agents import Agent
 from app.domain.events import RunFinished, StoredEvent
 from app.domain.messages import JsonObject
+from app.domain.observers import EndedRun
 from app.domain.principals import Principal
 from app.domain.runs import Run, RunStatus
 
@@ -121,8 +122,8 @@ class RunStore(Protocol):
         """
         ...
 
-    async def claim(self) -> Owned | None:
-        """Take over the oldest queued run that is at the head of its session."""
+    async def claim(self) -> tuple[Owned, bytes] | None:
+        """Take over the oldest queued run that is at the head of its session; with it the payload of its `run.created`."""
         ...
 
     async def take_over_running(self, spared: Sequence[str], age: float) -> list[Owned]:
@@ -137,8 +138,8 @@ class RunStore(Protocol):
         """Store the last events and the terminal status in one transaction. Raises `Fenced`."""
         ...
 
-    async def finish_queued(self, run_id: str, event: NewEvent, finished: RunFinished) -> tuple[int, str] | None:
-        """End a run that nobody owns; its event gets the next seq, which is returned with the run's agent.
+    async def finish_queued(self, run_id: str, payload: bytes, finished: RunFinished) -> tuple[int, EndedRun] | None:
+        """End a run that nobody owns; its event gets the next seq, which is returned with what the run was.
 
         None: it is not queued any more.
         """
@@ -171,7 +172,7 @@ class RunStore(Protocol):
     ) -> list[Session]: ...
 
     async def reset(self, principal: Principal, session_id: str) -> list[str] | None:
-        """Begin the session's next epoch. The ids of its live runs, or None: no such session."""
+        """Begin the session's next epoch. The ids of the live runs of the one before, or None: no such session."""
         ...
 
     async def queue(self) -> tuple[int, float]:

@@ -47,6 +47,11 @@ def result_text(result: msgspec.Raw) -> str:
     return msgspec.json.decode(data, type=str) if data.startswith(b'"') else data.decode()
 
 
+def unseen(effect: Effect | None) -> ToolStatus:
+    """What became of a call whose end nobody saw: a write (or a tool that is not known any more) may have taken effect."""
+    return "cancelled" if effect in ("read", "idempotent") else "outcome_unknown"
+
+
 class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a tool may know of the run that calls it. A tool asks for it by a parameter of this type.
 

@@ -13,6 +13,9 @@ from app.domain.messages import Api, ModelStop, Native, ToolCall
 from app.domain.models import Attempt, Completed, ReasoningDelta, TextDelta
 from app.domain.text import clean
 
+MAX_ANSWER = 16 * 1024 * 1024
+"""Characters of one streamed answer: text, reasoning, and what is kept besides them, such as the arguments of calls."""
+
 T = TypeVar("T")
 _ANY = msgspec.json.Decoder()
 
@@ -63,26 +66,33 @@ def arguments_text(call: ToolCall) -> str:
 
 
 class Answer:
-    """One answer as it grows. Text that arrives between two `take` calls becomes one delta; the deltas spell `content`."""
+    """One answer as it grows. Text that arrives between two `take` calls becomes one delta; the deltas spell `content`.
+
+    Raises ProviderError (`stream_broken`) as soon as it is larger than MAX_ANSWER.
+    """
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
         self._pending: list[tuple[Literal["text", "reasoning"], str]] = []
         self._content: list[str] = []
         self._progress = False
+        self._size = 0
 
     def text(self, piece: str | None) -> None:
         """More of the answer."""
         if piece:
+            self._grow(len(piece))
             self._pending.append(("text", piece))
 
     def reasoning(self, piece: str | None) -> None:
         """More of the readable reasoning."""
         if piece:
+            self._grow(len(piece))
             self._pending.append(("reasoning", piece))
 
-    def progress(self) -> None:
-        """The model wrote something that is not shown, such as the arguments of a call."""
+    def progress(self, size: int = 0) -> None:
+        """The model wrote something that is not shown, such as the arguments of a call; `size` characters of it are kept."""
+        self._grow(size)
         self._progress = True
 
     def take(self) -> list[TextDelta | ReasoningDelta]:
@@ -104,6 +114,11 @@ class Answer:
         chunks.append(self._delta(kind, pieces))
         self._pending.clear()
         return chunks
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > MAX_ANSWER:
+            raise ProviderError("stream_broken", f"the answer is larger than {MAX_ANSWER} characters", status=200)
 
     def _delta(self, kind: Literal["text", "reasoning"], pieces: list[str]) -> TextDelta | ReasoningDelta:
         text = clean("".join(pieces))

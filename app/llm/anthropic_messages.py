@@ -219,10 +219,10 @@ class Reading:
     def frame(self, frame: Frame) -> bool:
         kind = event_type(frame.data, frame.event)
         if kind == "content_block_delta":
-            self._delta(decode(_BLOCK_DELTA, frame.data))
+            self._delta(decode(_BLOCK_DELTA, frame.data), len(frame.data))
         elif kind == "content_block_start":
             start = decode(_BLOCK_START, frame.data)
-            self._start(start.index, start.content_block)
+            self._start(start.index, start.content_block, len(frame.data))
         elif kind == "message_start":
             self._message(decode(_START, frame.data).message)
         elif kind == "message_delta":
@@ -261,18 +261,18 @@ class Reading:
         self._count(message.usage)
         self._stop = message.stop_reason
         for index, block in enumerate(message.content):
-            self._start(index, block)
+            self._start(index, block, 0)
 
-    def _start(self, index: int, block: dict[str, Any]) -> None:
+    def _start(self, index: int, block: dict[str, Any], size: int) -> None:
         self._blocks[index] = _Block(block)
         if block.get("type") == "text":
             self._answer.text(block.get("text"))
         elif block.get("type") == "thinking":
             self._answer.reasoning(block.get("thinking"))
         else:
-            self._answer.progress()
+            self._answer.progress(size)
 
-    def _delta(self, event: _BlockDelta) -> None:
+    def _delta(self, event: _BlockDelta, size: int) -> None:
         block = self._blocks.get(event.index)
         if block is None:
             raise ProviderError("stream_broken", "the stream goes on with a block that it never began", status=200)
@@ -285,7 +285,7 @@ class Reading:
             block.add("thinking", delta.thinking)
             self._answer.reasoning(delta.thinking)
             return
-        self._answer.progress()
+        self._answer.progress(size)
         if delta.type == "input_json_delta":
             block.add("input", delta.partial_json)
         elif delta.type == "signature_delta":

@@ -8,11 +8,13 @@ URL and headers; see ops/decisions/0003.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from app.domain.errors import ProviderError
 from app.llm.failures import connection_failure, http_failure, unusable_client
 
 if TYPE_CHECKING:
@@ -27,9 +29,11 @@ MAX_CONNECTIONS = 10_000
 KEEP_ALIVE = 15.0
 """Seconds an idle connection is kept: long enough for the tools of a turn, shorter than the vendors' own limit."""
 
+DRAIN_TIME = 0.25
+"""Seconds that the end of a whole answer's body is waited for, so that its connection can serve another call."""
 
-PER_REQUEST = frozenset({b"content-length", b"idempotency-key", b"x-stainless-retry-count"})
-"""Headers of one request that the next one has anew."""
+PER_REQUEST = frozenset({b"content-length", b"cookie", b"idempotency-key", b"x-stainless-retry-count"})
+"""Headers that belong to one request and are not kept for the next."""
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error answer that are looked at."""
@@ -68,6 +72,7 @@ class SdkClient:
         self._sdk: Sdk | None = None
         self._loading = asyncio.Lock()
         self._prepared: dict[tuple[str, ...], Prepared] = {}
+        self._draining: set[asyncio.Task[None]] = set()
 
     async def warm(self) -> None:
         """The SDK is loaded, in a thread. Raises ProviderError (`auth`) where it has no credentials."""
@@ -118,8 +123,20 @@ class SdkClient:
         finally:
             await response.aclose()
 
+    def release(self, response: httpx2.Response, rest: AsyncGenerator[bytes, None]) -> None:
+        """Take over a response whose answer is whole: `rest`, its body, is read to the end, and both are closed.
+
+        That is a task of the client's, so neither the time it takes nor its end, nor a stop of the call, meets the answer.
+        It takes DRAIN_TIME at most, and `aclose` awaits it.
+        """
+        task = asyncio.create_task(_drain(response, rest))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
     async def aclose(self) -> None:
         """Its connections are closed, those of a client that was passed in too; what was never used has none."""
+        if self._draining:
+            await asyncio.wait(self._draining)
         if self._sdk is not None:
             await self._sdk.client.close()
 
@@ -127,6 +144,18 @@ class SdkClient:
 def _prepared(request: httpx2.Request) -> Prepared:
     headers = [(name, value) for name, value in request.headers.raw if name.lower() not in PER_REQUEST]
     return Prepared(request.url, headers, dict(request.extensions))
+
+
+async def _drain(response: httpx2.Response, rest: AsyncGenerator[bytes, None]) -> None:
+    """The end of the body was read, or was not worth waiting for; nothing after a whole answer can make it worse."""
+    try:
+        async with asyncio.timeout(DRAIN_TIME), aclosing(rest):
+            async for _ in rest:
+                pass
+    except (TimeoutError, ProviderError):
+        return
+    finally:
+        await response.aclose()
 
 
 async def _error_body(response: httpx2.Response) -> object:

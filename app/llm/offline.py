@@ -76,6 +76,7 @@ class OfflineTarget:
 
     def __init__(self, *, provider: str = "offline", model: str = "offline-1") -> None:
         self.provider = provider
+        self.system = "offline"
         self.model = model
 
     async def stream(self, request: ModelRequest, attempt: Attempt) -> AsyncGenerator[ModelChunk, None]:

@@ -230,7 +230,7 @@ class Reading:
 
     def _call(self, piece: _Call, function: _Function) -> None:
         """Pieces belong together by index; a new id begins a new call, also where a server counts no indexes or always 0."""
-        self._answer.progress()
+        self._answer.progress(len(piece.id or "") + len(function.name or "") + len(function.arguments or ""))
         index = (
             piece.index if piece.index is not None else (len(self._calls) if piece.id else max(0, len(self._calls) - 1))
         )

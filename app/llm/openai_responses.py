@@ -172,7 +172,7 @@ class Reading:
         elif kind == "response.output_item.done":
             done = decode(_ITEM_DONE, frame.data)
             self._items[done.output_index] = done.item
-            self._answer.progress()
+            self._answer.progress(len(frame.data))
         elif kind in _TERMINAL:
             self._end(decode(_LIFECYCLE, frame.data).response)
             return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 from app.llm import anthropic, anthropic_messages, openai_chat, openai_client, openai_responses
 from app.llm.client import SdkClient
@@ -22,15 +21,16 @@ ANTHROPIC_URL = "https://api.anthropic.com"
 class ModelProvider:
     """One account at one vendor. Its client connects on first use; `aclose` ends its connections."""
 
-    def __init__(self, *, name: str, client: SdkClient, api: Api, base_url: str) -> None:
+    def __init__(self, *, name: str, kind: ProviderKind, client: SdkClient, api: Api, base_url: str) -> None:
         self.name = name
+        self.kind = kind
         self.base_url = base_url
         self._client = client
         self._api = api
 
     def target(self, model: str) -> ModelTarget:
         """One model of it."""
-        return ModelTarget(provider=self.name, model=model, client=self._client, api=self._api)
+        return ModelTarget(provider=self.name, system=self.kind, model=model, client=self._client, api=self._api)
 
     async def warm(self) -> None:
         """The SDK is imported (in a thread) and the client built, so that the first call is not the one that waits."""
@@ -41,12 +41,6 @@ class ModelProvider:
         await self._client.aclose()
 
 
-def is_openai_host(base_url: str) -> bool:
-    """Whether OpenAI itself answers there, regional hosts included."""
-    host = urlsplit(base_url).hostname or ""
-    return host == "api.openai.com" or host.endswith(".api.openai.com")
-
-
 def open_provider(
     *,
     name: str,
@@ -54,19 +48,20 @@ def open_provider(
     api: OpenAIApi | None = None,
     api_key: str | None,
     base_url: str | None,
+    own_host: bool = True,
     http_client: httpx2.AsyncClient | None = None,
 ) -> ModelProvider:
     """A provider as the settings name it; nothing is imported or connected yet.
 
-    `base_url` None: the vendor's own. `api_key` None: none is sent. `api` None: Responses at OpenAI's own host, Chat Completions anywhere else. `http_client` replaces the SDK's and is
-    closed with the provider once it was used.
+    `base_url` None: the vendor's own. `own_host`: the vendor itself answers there, as the settings have judged. `api_key`
+    None: none is sent. `api` None: Responses at OpenAI's own host, Chat Completions anywhere else. `http_client` replaces
+    the SDK's and is closed with the provider once it was used.
     """
     url = base_url or (ANTHROPIC_URL if kind == "anthropic" else OPENAI_URL)
     if kind == "anthropic":
         load, spoken = anthropic.load, anthropic_messages.API
     else:
-        own_host = is_openai_host(url)
         responses = api == "responses" or (api is None and own_host)
         load, spoken = openai_client.load, openai_responses.API if responses else openai_chat.api(own_host=own_host)
     client = SdkClient(load=lambda: load(api_key, url, http_client))
-    return ModelProvider(name=name, client=client, api=spoken, base_url=url)
+    return ModelProvider(name=name, kind=kind, client=client, api=spoken, base_url=url)

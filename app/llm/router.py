@@ -65,7 +65,10 @@ class Router:
 async def _attempt(
     route: Route, target: Target, request: ModelRequest, attempt: Attempt, watch: Stopwatch, deadline: float
 ) -> AsyncGenerator[ModelChunk, None]:
-    """One target's answer within its times; `attempt` says afterwards how it ended. Chunks that show nothing stay here."""
+    """One target's answer within its times; `attempt` says afterwards how it ended.
+
+    Chunks that show nothing stay here: they are a sign of life for the timeouts, but not the attempt's first token.
+    """
     patience = route.first_token_timeout
     kind: FailureKind = "first_token_timeout"
     try:
@@ -80,16 +83,17 @@ async def _attempt(
                     raise ProviderError(
                         "stream_broken", "the answer never ended", provider=target.provider, model=target.model
                     )
+                patience, kind = route.idle_timeout, "idle_timeout"
+                if type(chunk) is ReasoningDelta and not chunk.text:
+                    continue
                 if attempt.first_token is None:
                     attempt.first_token = time.monotonic()
-                    patience, kind = route.idle_timeout, "idle_timeout"
                 if type(chunk) is Completed:
                     attempt.outcome = "ok"
                     attempt.ended = time.monotonic()
                     yield chunk
                     return
-                if type(chunk) is not ReasoningDelta or chunk.text:
-                    yield chunk
+                yield chunk
     except ProviderError as failure:
         attempt.outcome = failure.kind
         raise

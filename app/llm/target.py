@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol, cast
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 MAX_BODY = 32 * 1024 * 1024
 """Bytes of an answer that comes as one JSON document."""
 
-DRAIN_TIME = 0.25
-"""Seconds that a finished answer waits for the end of its body, so that the connection can serve the next call."""
-
 STREAM_TYPES = ("", "text/event-stream", "text/plain", "application/octet-stream")
 """Content types that are read as a stream: compatible servers send more than the right one."""
 
@@ -32,6 +28,10 @@ class Client(Protocol):
 
     async def post(self, path: str, content: bytes, headers: Mapping[str, str]) -> httpx2.Response:
         """The answer as soon as its headers are there. Raises ProviderError."""
+        ...
+
+    def release(self, response: httpx2.Response, rest: AsyncGenerator[bytes, None]) -> None:
+        """Take over a response whose answer is whole, with what is left of its body: both are closed later, nobody waits."""
         ...
 
 
@@ -62,8 +62,9 @@ class Api(msgspec.Struct, frozen=True):
 class ModelTarget:
     """One model of one provider."""
 
-    def __init__(self, *, provider: str, model: str, client: Client, api: Api) -> None:
+    def __init__(self, *, provider: str, system: str, model: str, client: Client, api: Api) -> None:
         self.provider = provider
+        self.system = system
         self.model = model
         self._client = client
         self._api = api
@@ -71,50 +72,54 @@ class ModelTarget:
     async def stream(self, request: ModelRequest, attempt: Attempt) -> AsyncGenerator[ModelChunk, None]:
         """Ask once. Text that came in one network read is one delta; an empty ReasoningDelta says that the model is at work.
 
-        Ends with `Completed` or raises ProviderError. However it ends, the answer is closed; its connection is used again
-        only if the whole body came.
+        Ends with `Completed` or raises ProviderError. An answer that is not whole is closed with its connection when the
+        iterator is; a whole one is given back to the client, so nothing is awaited after `Completed`.
         """
         try:
             content, headers = self._api.write(request, self.model)
             response = await self._client.post(self._api.path, content, {"Accept": "text/event-stream", **headers})
+            body, answer, whole = _bytes(response), Answer(attempt), False
             try:
-                answer = Answer(attempt)
-                async with aclosing(_read(response, self._api.read(answer), answer)) as chunks:
+                async with aclosing(_read(response, body, self._api.read(answer), answer)) as chunks:
                     async for chunk in chunks:
+                        whole = type(chunk) is Completed
                         yield chunk
             finally:
-                await response.aclose()
+                if whole:
+                    self._client.release(response, body)
+                else:
+                    await _close(response, body)
         except ProviderError as error:
             error.provider, error.model = self.provider, self.model
             raise
 
 
-async def _read(response: httpx2.Response, reading: Reading, answer: Answer) -> AsyncGenerator[ModelChunk, None]:
+async def _read(
+    response: httpx2.Response, body: AsyncGenerator[bytes, None], reading: Reading, answer: Answer
+) -> AsyncGenerator[ModelChunk, None]:
     content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    async with aclosing(_bytes(response)) as pieces:
-        if content_type == "application/json" or content_type.endswith("+json"):
-            reading.body(await _whole(pieces))
+    if content_type == "application/json" or content_type.endswith("+json"):
+        reading.body(await _whole(body))
+        for chunk in answer.take():
+            yield chunk
+    elif content_type in STREAM_TYPES:
+        decoder = Decoder()
+        whole = False
+        async for piece in body:
+            for frame in decoder.feed(piece):
+                whole = whole or reading.frame(frame)
             for chunk in answer.take():
                 yield chunk
-        elif content_type in STREAM_TYPES:
-            decoder = Decoder()
-            whole = False
-            async for piece in pieces:
-                for frame in decoder.feed(piece):
-                    whole = whole or reading.frame(frame)
-                for chunk in answer.take():
-                    yield chunk
-                if whole:
-                    await _drain(pieces)
-                    break
-            else:
-                whole = any(reading.frame(frame) for frame in decoder.end())
-                for chunk in answer.take():
-                    yield chunk
-            if not whole:
-                raise ProviderError("stream_broken", "the stream ended before its terminal event", status=200)
+            if whole:
+                break
         else:
-            raise ProviderError("stream_broken", f"the answer is {content_type[:60]}, not a stream", status=200)
+            whole = any(reading.frame(frame) for frame in decoder.end())
+            for chunk in answer.take():
+                yield chunk
+        if not whole:
+            raise ProviderError("stream_broken", "the stream ended before its terminal event", status=200)
+    else:
+        raise ProviderError("stream_broken", f"the answer is {content_type[:60]}, not a stream", status=200)
     yield reading.completed()
 
 
@@ -141,11 +146,8 @@ async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
     return bytes(body)
 
 
-async def _drain(pieces: AsyncIterator[bytes]) -> None:
-    """The end of the body was read, or was not worth waiting for; nothing after a whole answer can make it worse."""
+async def _close(response: httpx2.Response, body: AsyncGenerator[bytes, None]) -> None:
     try:
-        async with asyncio.timeout(DRAIN_TIME):
-            async for _ in pieces:
-                pass
-    except (TimeoutError, ProviderError):
-        return
+        await body.aclose()
+    finally:
+        await response.aclose()

@@ -61,7 +61,7 @@ class Histories:
     def keep(self, run: Owned, state: RunState) -> None:
         """That run has ended, and its end is stored: the next turn of its session begins with this."""
         messages = (*state.history, *state.settled())
-        kept = Kept(run.turn, messages, sum(len(message.content) + PER_MESSAGE for message in messages))
+        kept = Kept(run.turn, messages, sum(map(_size, messages)))
         self._take(_key(run))
         self._kept[_key(run)] = kept
         self._size += kept.size
@@ -74,6 +74,11 @@ class Histories:
         if kept is not None:
             self._size -= kept.size
         return kept
+
+
+def _size(message: Message) -> int:
+    texts = len(message.content) + len(message.context or "") + sum(len(call.arguments) for call in message.tool_calls)
+    return PER_MESSAGE + texts + (len(bytes(message.native.items)) if message.native is not None else 0)
 
 
 def _key(run: Owned) -> Key:

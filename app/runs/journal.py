@@ -85,6 +85,11 @@ class Journal:
                 else:
                     await self._store.finish(self._run_id, self._epoch, new, finished)
                 return
+            except Fenced:
+                # A write whose answer was lost may have been under way still when we looked, and stood in its own way.
+                if unsure and await self._arrived(new):
+                    return
+                raise
             except DatabaseUnavailable as error:
                 if not unsure:
                     log.warning("the database is away; the run waits for it", extra={"reason": str(error)})

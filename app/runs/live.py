@@ -32,7 +32,7 @@ class Feed:
         self.readers = 0
         self.held = False
         self.ended: asyncio.Future[RunFinished | None] = asyncio.get_running_loop().create_future()
-        self._waiting: list[asyncio.Future[bool]] = []
+        self._waiting: set[asyncio.Future[bool]] = set()
 
     @property
     def first_seq(self) -> int | None:
@@ -44,7 +44,7 @@ class Feed:
         self.events.extend(events)
         if any(event.name == "message.completed" for event in events):
             self.begin(None)
-        self._wake()
+        self.wake()
 
     def begin(self, message_id: str | None) -> None:
         """A new message begins (None: none does); the text before it is gone from here."""
@@ -58,25 +58,25 @@ class Feed:
         """More text of the message that began."""
         self.chunks.append(text)
         self.length += len(text)
-        self._wake()
+        self.wake()
 
     def reason(self, text: str) -> None:
         """More of the model's reasoning."""
         self.reasoning.append(text)
         self.reasoned += 1
-        self._wake()
+        self.wake()
 
     def end(self, finished: RunFinished) -> None:
         """The run is over; its last event was published."""
         if not self.ended.done():
             self.ended.set_result(finished)
-        self._wake()
+        self.wake()
 
     def forsake(self) -> None:
         """This process ends before the run does; who waits for it here goes away with None."""
         if not self.ended.done():
             self.ended.set_result(None)
-        self._wake()
+        self.wake()
 
     def since(self, chunk: int, limit: int) -> tuple[int, str]:
         """The text from that chunk on, whole chunks until it has `limit` code points or more, and the chunk after it."""
@@ -102,28 +102,26 @@ class Feed:
         """Wait until something is said after this call, at most so many seconds; whether it was."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(future)
-        timer = loop.call_later(timeout, self._give_up, future)
+        self._waiting.add(future)
+        timer = loop.call_later(timeout, _give_up, future)
         try:
             return await future
         finally:
             timer.cancel()
-
-    def _give_up(self, future: asyncio.Future[bool]) -> None:
-        if not future.done():
-            self._waiting.remove(future)
-            future.set_result(False)
+            self._waiting.discard(future)
 
     def wake(self) -> None:
         """Let every reader look again."""
-        self._wake()
-
-    def _wake(self) -> None:
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting = self._waiting, set()
             for future in waiting:
                 if not future.done():
                     future.set_result(True)
+
+
+def _give_up(future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(False)
 
 
 class Feeds:
@@ -146,6 +144,19 @@ class Feeds:
         if feed is not None:
             feed.end(finished)
 
+    def get(self, run_id: str) -> Feed | None:
+        """The run's feed, where there is one."""
+        return self._feeds.get(run_id)
+
+    def release(self, run_id: str) -> None:
+        """The run does not live in this process any more: nobody waits for its end here, readers go on with the journal."""
+        feed = self._feeds.pop(run_id, None)
+        if feed is not None:
+            feed.held = False
+            feed.events.clear()
+            feed.caught_up = 0
+            feed.forsake()
+
     def hold(self, run_id: str) -> Feed:
         """The feed of a run that lives in this process: kept until the run's end, read or not."""
         feed = self.open(run_id)
@@ -163,8 +174,13 @@ class Feeds:
         for feed in self._feeds.values():
             feed.wake()
 
-    def forsake(self, spared: Container[str] = ()) -> None:
-        """Nobody may wait in this process any longer for a run that is not spared."""
+    def forsake(self) -> None:
+        """Nobody may wait in this process any longer for any run."""
+        for feed in self._feeds.values():
+            feed.forsake()
+
+    def forsake_queued(self, running: Container[str]) -> None:
+        """Nobody may wait here for a run that was accepted and is not being executed."""
         for run_id, feed in self._feeds.items():
-            if run_id not in spared:
+            if feed.first_seq is not None and run_id not in running:
                 feed.forsake()

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import msgspec
 
+from app.agent.decide import Finish
 from app.domain import events as ev
+from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
 from app.domain.models import Attempt, Completed
-from app.domain.tools import ToolResult
+from app.domain.tools import Effect, ToolResult, unseen
 from app.runs.ids import new_id
 
 
-def message(message_id: str, completed: Completed, *, may_call: bool) -> Message:
-    """The assistant's message. Calls that must not be made are dropped, and so are the provider's own items that hold them."""
+def message(message_id: str, completed: Completed, *, may_call: bool, taken: Container[str]) -> Message:
+    """The assistant's message. Calls that must not be made are dropped, and so are the provider's own items that hold them.
+
+    `taken`: ids of the run's earlier calls.
+    """
     calls = completed.tool_calls if may_call and completed.stop not in ("refusal", "content_filter") else ()
-    named = _distinct(calls)
+    named = _distinct(calls, taken)
     return Message(
         id=message_id,
         role="assistant",
@@ -29,16 +34,37 @@ def message(message_id: str, completed: Completed, *, may_call: bool) -> Message
     )
 
 
-def _distinct(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
-    """The calls under ids that are there and differ: some compatible servers send empty or repeated ones."""
+def _distinct(calls: Sequence[ToolCall], taken: Container[str]) -> tuple[ToolCall, ...]:
+    """The calls under ids that no other call of the run has: some compatible servers send empty ones, or `call_0` again and again."""
     seen: set[str] = set()
     distinct: list[ToolCall] = []
     for call in calls:
-        if not call.id or call.id in seen:
+        if not call.id or call.id in seen or call.id in taken:
             call = ToolCall(new_id("call"), call.name, call.arguments)
         seen.add(call.id)
         distinct.append(call)
     return tuple(distinct)
+
+
+def finished(end: Finish, state: RunState | None, *, duration: float = 0.0, queued: float = 0.0) -> ev.RunFinished:
+    """The terminal event of a run that got as far as `state`; None: it never began. Seconds."""
+    return ev.RunFinished(
+        status=end.status,
+        stop_reason=end.stop_reason,
+        output=end.output,
+        usage=None if state is None else state.usage,
+        cost_usd=None,
+        iterations=0 if state is None else state.iterations,
+        error=end.error,
+        model=None if state is None else state.model,
+        duration_ms=milliseconds(duration),
+        queue_ms=milliseconds(queued),
+    )
+
+
+def unseen_end(call: ToolCall, effect: Effect | None, why: str) -> ev.ToolFinished:
+    """The outcome of a call whose end nobody saw."""
+    return ev.ToolFinished(call_id=call.id, name=call.name, status=unseen(effect), result=raw_text(why))
 
 
 def usage(attempt: Attempt, route: str) -> ev.UsageRecorded:

@@ -41,6 +41,9 @@ TOOL_GRACE = 5.0
 """Seconds that a stopped tool has to end before its outcome is written without it."""
 
 
+STOPPED = "The run was stopped while this tool was running."
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A run that is ours to execute: who owns it, its resolved agent and system text, and the event it began with."""
 
@@ -89,11 +92,14 @@ class Runner:
                 feed=feed,
                 provider=self._provider,
                 toolbox=self._toolbox,
+                observer=self._observer,
                 began=began,
+                history=await self._histories.before(owned),
             )
             try:
                 try:
-                    await execution.run(await self._histories.before(owned))
+                    await execution.run()
+                    self._histories.keep(owned, execution.state)
                 except Fenced:
                     raise
                 except Exception as error:  # noqa: BLE001  # the run must end, whatever the fault
@@ -102,13 +108,13 @@ class Runner:
             except Fenced:
                 self._observer.fenced()
                 log.warning("another owner has the run; stopped writing")
+                self._feeds.release(owned.run_id)
                 return
             assert execution.finished is not None
             if stop.called_at is not None:
                 self._observer.stopped(time.monotonic() - stop.called_at)
             times = RunTimes(total=time.monotonic() - began, effects=stop.effects)
             watch.finished(execution.finished, execution.finished.model, times)
-        self._histories.keep(owned, execution.state)
         self._feeds.end(owned.run_id, execution.finished)
 
 
@@ -124,7 +130,9 @@ class _Execution:
         feed: Feed,
         provider: Provider,
         toolbox: Toolbox,
+        observer: RunObserver,
         began: float,
+        history: tuple[Message, ...],
     ) -> None:
         self._job = job
         self._stop = stop
@@ -132,16 +140,17 @@ class _Execution:
         self._feed = feed
         self._provider = provider
         self._toolbox = toolbox
+        self._observer = observer
         self._began = began
-        self.state = RunState(agent=job.agent, system=job.system, history=())
+        self.state = RunState(agent=job.agent, system=job.system, history=history)
+        self.state.apply(job.created)
         self._pending: list[Entry] = []
         self.finished: ev.RunFinished | None = None
 
-    async def run(self, history: tuple[Message, ...]) -> None:
-        self.state = state = RunState(agent=self._job.agent, system=self._job.system, history=history)
-        state.apply(self._job.created)
+    async def run(self) -> None:
+        """Perform what `decide` says until the run's end is stored."""
         while True:
-            decision = decide(state)
+            decision = decide(self.state)
             if isinstance(decision, Finish):
                 break
             try:
@@ -156,21 +165,10 @@ class _Execution:
 
     async def finish(self, end: Finish) -> None:
         """Write the run's end, and with it whatever was not written yet."""
-        state = self.state
-        finished = ev.RunFinished(
-            status=end.status,
-            stop_reason=end.stop_reason,
-            output=end.output,
-            usage=state.usage,
-            cost_usd=None,
-            iterations=state.iterations,
-            error=end.error,
-            model=state.model,
-            duration_ms=record.milliseconds(time.monotonic() - self._began),
-            queue_ms=record.milliseconds(self._job.owned.queued),
-        )
-        pending, self._pending = self._pending, []
-        await self._journal.append(pending, finished)
+        duration = time.monotonic() - self._began
+        finished = record.finished(end, self.state, duration=duration, queued=self._job.owned.queued)
+        await self._journal.append(self._pending, finished)
+        self._pending = []
         self.finished = finished
 
     def _add(self, event: ev.Event, private: bytes | None = None) -> None:
@@ -180,8 +178,8 @@ class _Execution:
 
     async def _flush(self) -> None:
         if self._pending:
-            pending, self._pending = self._pending, []
-            await self._journal.append(pending)
+            await self._journal.append(self._pending)
+            self._pending = []
 
     async def _call_model(self, decision: CallModel) -> None:
         if decision.rejects is not None:
@@ -203,22 +201,27 @@ class _Execution:
                     else:
                         feed.reason(chunk.text)
             assert completed is not None, "a provider ended without Completed"
-            message = record.message(message_id, completed, may_call=decision.tools == "auto")
-            private = msgspec.json.encode(message.native) if message.native is not None else None
-            self.state.add(message)
-            self._pending.append(Entry(ev.MessageCompleted(message=ev.visible(message)), private))
         finally:
+            if completed is not None:  # also where a stop came just after: what was answered and paid counts
+                self._answered(message_id, completed, may_call=decision.tools == "auto")
             for attempt in recorder.attempts:
                 self._add(record.usage(attempt, request.route))
 
+    def _answered(self, message_id: str, completed: Completed, *, may_call: bool) -> None:
+        message = record.message(message_id, completed, may_call=may_call, taken=self.state.call_ids)
+        private = msgspec.json.encode(message.native) if message.native is not None else None
+        self.state.add(message)
+        self._pending.append(Entry(ev.MessageCompleted(message=ev.visible(message)), private))
+
     async def _call_tools(self, decision: CallTools) -> None:
         agent = self._job.agent
-        for call, reason in decision.denied:
-            result = ToolResult(call_id=call.id, name=call.name, status="denied", result=record.raw_text(reason))
-            self._add(record.tool_finished(result, 0.0))
-        for call in decision.calls:
+        for call in (*decision.calls, *(call for call, _ in decision.denied)):
             started = ev.ToolStarted(call_id=call.id, name=call.name, arguments=record.arguments(call.arguments))
             self._pending.append(Entry(started))
+        for call, reason in decision.denied:
+            self._observer.denied(call.name)
+            result = ToolResult(call_id=call.id, name=call.name, status="denied", result=record.raw_text(reason))
+            self._add(record.tool_finished(result, 0.0))
         await self._flush()
         began = time.monotonic()
         running = {
@@ -233,12 +236,9 @@ class _Execution:
                     del running[task]
                     self._add(record.tool_finished(task.result(), time.monotonic() - began))
                 await self._flush()
-        except RunStopped:
+        except BaseException:
             await self._abandon(running, began)
             raise
-        finally:
-            for task in running:
-                task.cancel()
 
     async def _abandon(self, running: Mapping[asyncio.Task[ToolResult], ToolCall], began: float) -> None:
         """Stop the tools and write down how each ended; a `write` that was under way may have taken effect."""
@@ -248,17 +248,10 @@ class _Execution:
             await asyncio.wait(running, timeout=TOOL_GRACE)
         for task, call in running.items():
             if task.done() and not task.cancelled() and task.exception() is None:
-                result = task.result()
+                self._add(record.tool_finished(task.result(), time.monotonic() - began))
             else:
                 spec = self._job.agent.tool(call.name)
-                unknown = spec is not None and spec.effect == "write"
-                result = ToolResult(
-                    call_id=call.id,
-                    name=call.name,
-                    status="outcome_unknown" if unknown else "cancelled",
-                    result=record.raw_text("The run was stopped while this tool was running."),
-                )
-            self._add(record.tool_finished(result, time.monotonic() - began))
+                self._add(record.unseen_end(call, spec.effect if spec else "read", STOPPED))
 
     def _tool_context(self, call: ToolCall) -> ToolContext:
         owned = self._job.owned

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
-from app.agent.decide import Finish
 from app.agent.endings import stopped
 from app.domain import events as ev
+from app.domain.agents import Agent
 from app.domain.errors import DatabaseUnavailable, FieldError, RequestError, StopCause
 from app.domain.fold import Conversation
 from app.domain.messages import JsonObject, Message
 from app.domain.observers import RunObserver
 from app.domain.principals import Principal
 from app.domain.runs import TERMINAL, Run
-from app.domain.stores import Head, NewEvent, NewRun, Owned, RunFilter, RunStore, Session
+from app.domain.stores import Accepted, Head, NewRun, Owned, RunFilter, RunStore, Session
+from app.runs import record
 from app.runs.agents import Agents
 from app.runs.ids import new_id
 from app.runs.live import Feed, Feeds
 from app.runs.runner import Job
 from app.runs.steps import Step, steps
 from app.runs.stream import KEEP_ALIVE, Cursor, Item, Reader, check_cursor
-from app.runs.worker import PAGE, Render, Worker
+from app.runs.worker import Render, Worker
+
+log = logging.getLogger(__name__)
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 ANSWER_GRACE = 2.0
 """Seconds after the caller's timeout in which the run's own end may still arrive."""
+PAGE = 200
 _EVERY_TURN = 2**31 - 1
 _FIRST_ATTEMPT = msgspec.json.encode(ev.RunStarted(attempt=1))
 
@@ -46,6 +50,36 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True):
     context: JsonObject | None = None
     timeout: float | None = None
     tags: dict[str, str] = {}
+
+
+class _Birth(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is about to be stored, and what it needs to begin."""
+
+    run: NewRun
+    created: ev.RunCreated
+    agent: Agent
+    system: str
+
+    def job(self, principal: Principal, accepted: Accepted) -> Job:
+        """The run as it is executed, where it was born running."""
+        run = self.run
+        owned = Owned(
+            run_id=run.id,
+            tenant=principal.tenant,
+            user_id=accepted.user_id,
+            session_id=run.session_id,
+            session_epoch=accepted.session_epoch,
+            turn=accepted.turn,
+            agent=run.agent,
+            agent_version=run.agent_version,
+            epoch=accepted.epoch,
+            attempt=1,
+            last_seq=accepted.last_seq,
+            traceparent=run.traceparent,
+            remaining=run.timeout,
+            queued=0.0,
+        )
+        return Job(owned=owned, agent=self.agent, system=self.system, created=self.created)
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +114,7 @@ class RunService:
         self._render = render
         self._observer = observer
         self._keep_alive = keep_alive
+        self._accepting: set[asyncio.Task[Any]] = set()
 
     @property
     def agents(self) -> Agents:
@@ -119,54 +154,73 @@ class RunService:
             timeout=wanted.timeout,
             traceparent=self._observer.traceparent(),
         )
+        job = _Birth(run=run, created=created, agent=agent, system=system)
+        # In a task of its own: neither a caller that leaves nor a database that hangs may lose sight of what was stored.
+        accepting = asyncio.create_task(self._accept(principal, job))
+        self._accepting.add(accepting)
+        accepting.add_done_callback(self._accepting.discard)
+        done, _ = await asyncio.wait([accepting], timeout=wanted.timeout)
+        if not done:
+            accepting.add_done_callback(_seen)
+            raise RequestError("not_ready", "The database did not answer in time. Try again in a moment.")
+        return Started(
+            run_id=run.id,
+            session_id=session_id,
+            agent=agent.name,
+            agent_version=agent.version,
+            feed=accepting.result(),
+            timeout=wanted.timeout,
+        )
+
+    async def _accept(self, principal: Principal, birth: _Birth) -> Feed:
+        """Store the run, and begin it where it was born running. Its feed."""
+        run = birth.run
         slot = self._worker.reserve()
         # Before the run is stored: a worker may claim it, and even end it, before this call hears that it was.
         feed = self._feeds.hold(run.id)
         try:
             accepted = await self._store.start(principal, run, slot=slot)
             if accepted is None:
-                raise RequestError("not_found", f"There is no session {session_id!r}.")
+                raise RequestError("not_found", f"There is no session {run.session_id!r}.")
             if feed.first_seq is None:
                 feed.publish([ev.StoredEvent(seq=1, name="run.created", payload=run.created)])
             if accepted.status == "running":
                 feed.publish([ev.StoredEvent(seq=2, name="run.started", payload=_FIRST_ATTEMPT)])
-                owned = Owned(
-                    run_id=run.id,
-                    tenant=principal.tenant,
-                    user_id=accepted.user_id,
-                    session_id=session_id,
-                    session_epoch=accepted.session_epoch,
-                    turn=accepted.turn,
-                    agent=agent.name,
-                    agent_version=agent.version,
-                    epoch=accepted.epoch,
-                    attempt=1,
-                    last_seq=accepted.last_seq,
-                    traceparent=run.traceparent,
-                    remaining=wanted.timeout,
-                    queued=0.0,
-                )
-                self._worker.begin(Job(owned=owned, agent=agent, system=system, created=created))
+                self._worker.begin(birth.job(principal, accepted))
             else:
                 self._worker.queued(run.id)
+                if run.timeout is not None:
+                    self._expire_later(feed, run.timeout)
         except BaseException as error:
             if feed.first_seq is None:
                 feed.held = False
                 self._feeds.leave(feed)
-            if isinstance(error, DatabaseUnavailable):
+            if not isinstance(error, RequestError):
                 self._worker.outage()
             raise
         finally:
             if slot:
                 self._worker.release()
-        return Started(
-            run_id=run.id,
-            session_id=session_id,
-            agent=agent.name,
-            agent_version=agent.version,
-            feed=feed,
-            timeout=wanted.timeout,
-        )
+        return feed
+
+    def _expire_later(self, feed: Feed, timeout: float) -> None:
+        """End the run when its caller stops waiting, should it be queued still."""
+        expiry = asyncio.create_task(self._expiry(feed, timeout))
+        self._accepting.add(expiry)
+        expiry.add_done_callback(self._accepting.discard)
+
+    async def _expiry(self, feed: Feed, timeout: float) -> None:
+        done, _ = await asyncio.wait([feed.ended], timeout=timeout)
+        try:
+            if not done and not self._worker.stop(feed.run_id, "timeout"):
+                await self._end_queued(feed.run_id, "timeout")
+        except DatabaseUnavailable as error:  # who claims it will see that it is late
+            log.warning("a late run could not be ended yet", extra={"run_id": feed.run_id, "reason": str(error)})
+
+    async def aclose(self) -> None:
+        """What was begun here and has not ended is waited for; the worker has been drained before."""
+        if self._accepting:
+            await asyncio.wait(set(self._accepting))
 
     async def result(self, started: Started) -> ev.RunFinished:
         """The end of a run, however it ended. A run that is still queued when its caller's time is over ends there.
@@ -174,25 +228,19 @@ class RunService:
         Raises `RequestError` not_ready where this process ends before the run.
         """
         ended = started.feed.ended
-        done, _ = await asyncio.wait([ended], timeout=started.timeout)
+        limit = None if started.timeout is None else started.timeout + ANSWER_GRACE
+        done, _ = await asyncio.wait([ended], timeout=limit)
         if not done:
-            await self._expire(started.run_id)
-            done, _ = await asyncio.wait([ended], timeout=ANSWER_GRACE)
-        if not done:
-            return _unfinished(stopped("timeout"))
+            return record.finished(stopped("timeout"), None)
         end = ended.result()
         if end is None:
             detail = f"The service is shutting down; run {started.run_id} is kept. Ask for its outcome in a moment."
             raise RequestError("not_ready", detail)
         return end
 
-    async def _expire(self, run_id: str) -> None:
-        if not self._worker.stop(run_id, "timeout"):
-            await self._end_queued(run_id, "timeout")
-
     def follow(self, started: Started) -> AsyncGenerator[list[Item], None]:
-        """The whole stream of a run that was just started, as `Reader.batches` gives it. A queued run that gets too late for its caller ends in it."""
-        return self._read(started.feed, Cursor(), started.timeout)
+        """The whole stream of a run that was just started, as `Reader.batches` gives it."""
+        return self._read(started.run_id, Cursor(), started.feed)
 
     async def events(self, principal: Principal, run_id: str, cursor: Cursor) -> AsyncGenerator[list[Item], None]:
         """The stream of any run from a cursor on. Raises `RequestError` before the first frame: not_found, invalid_cursor."""
@@ -202,11 +250,12 @@ class RunService:
             cursor = await check_cursor(self._store, feed, cursor, head)
         finally:
             self._feeds.leave(feed)
-        return self._read(Feed(run_id) if head.status in TERMINAL else self._feeds.open(run_id), cursor, None)
+        return self._read(run_id, cursor, Feed(run_id) if head.status in TERMINAL else None)
 
-    async def _read(self, feed: Feed, cursor: Cursor, timeout: float | None) -> AsyncGenerator[list[Item], None]:
+    async def _read(self, run_id: str, cursor: Cursor, feed: Feed | None) -> AsyncGenerator[list[Item], None]:
+        if feed is None:
+            feed = self._feeds.open(run_id)
         feed.readers += 1
-        expiry = asyncio.create_task(self._expire_later(feed, timeout)) if timeout is not None else None
         batches = Reader(
             store=self._store, feeds=self._feeds, feed=feed, cursor=cursor, keep_alive=self._keep_alive
         ).batches()
@@ -217,13 +266,6 @@ class RunService:
             await batches.aclose()
             feed.readers -= 1
             self._feeds.leave(feed)
-            if expiry is not None:
-                expiry.cancel()
-
-    async def _expire_later(self, feed: Feed, timeout: float) -> None:
-        await asyncio.wait([feed.ended], timeout=timeout)
-        if not feed.ended.done():
-            await self._expire(feed.run_id)
 
     async def journal(
         self, principal: Principal, run_id: str, after: int, limit: int
@@ -282,32 +324,33 @@ class RunService:
         return messages
 
     async def reset(self, principal: Principal, session_id: str) -> None:
-        """Begin the session anew: its live runs are cancelled and have ended, its history is empty."""
+        """Begin the session anew: its history is empty, its live runs are cancelled and have ended (a tool may take some seconds more)."""
         live = await self._store.reset(principal, session_id)
         if live is None:
             raise RequestError("not_found", f"There is no session {session_id!r}.")
-        endings = [self._feeds.open(run_id).ended for run_id in live]
+        endings = [feed.ended for run_id in live if (feed := self._feeds.get(run_id)) is not None]
         for run_id in live:
             if not self._worker.stop(run_id, "reset"):
                 await self._end_queued(run_id, "reset")
         if endings:
             await asyncio.wait(endings, timeout=ANSWER_GRACE)
 
-    async def interrupt(self, run_id: str) -> None:
-        """Stop a live run; its end says `interrupted`. One that has ended stays as it is."""
+    async def interrupt(self, principal: Principal, run_id: str) -> None:
+        """Stop a live run; its end says `interrupted`. One that has ended stays as it is. Raises `RequestError` not_found."""
+        await self._head(principal, run_id)
         if not self._worker.stop(run_id, "interrupted"):
             await self._end_queued(run_id, "interrupted")
 
     async def _end_queued(self, run_id: str, cause: StopCause) -> None:
-        finished = _unfinished(stopped(cause))
-        event = NewEvent(seq=0, id=uuid4(), name="run.finished", payload=msgspec.json.encode(finished))
-        ended = await self._store.finish_queued(run_id, event, finished)
+        finished = record.finished(stopped(cause), None)
+        payload = msgspec.json.encode(finished)
+        ended = await self._store.finish_queued(run_id, payload, finished)
         if ended is None:
             await self._worker.stop_claimed(run_id, cause)
             return
-        seq, agent = ended
-        self._feeds.open(run_id).publish([ev.StoredEvent(seq=seq, name=event.name, payload=event.payload)])
-        self._observer.unstarted(agent, finished)
+        seq, run = ended
+        self._feeds.open(run_id).publish([ev.StoredEvent(seq=seq, name="run.finished", payload=payload)])
+        self._observer.unstarted(run, finished)
         self._feeds.end(run_id, finished)
 
     async def _head(self, principal: Principal, run_id: str) -> Head:
@@ -323,17 +366,10 @@ class RunService:
         return found
 
 
-def _unfinished(end: Finish) -> ev.RunFinished:
-    """The terminal event of a run that never began."""
-    return ev.RunFinished(
-        status=end.status,
-        stop_reason=end.stop_reason,
-        output=None,
-        usage=None,
-        cost_usd=None,
-        iterations=0,
-        error=end.error,
-    )
+def _seen(task: asyncio.Task[Feed]) -> None:
+    """Nobody waits for it any more: its error was told to the log by whoever raised it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("a run that its caller gave up on was not accepted", extra={"reason": str(error)})
 
 
 def _session_id(given: str | None) -> str:

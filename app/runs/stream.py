@@ -17,7 +17,7 @@ from app.domain.runs import TERMINAL
 from app.domain.stores import Head, RunStore
 from app.runs.live import Feed, Feeds
 
-PAGE = 500
+PAGE = 64
 KEEP_ALIVE = 10.0
 """Seconds without a frame after which a reader is told that the stream is alive."""
 PIECE = 65_536
@@ -82,6 +82,8 @@ class Reader:
                 if batch[-1].name == "run.finished":
                     return
             elif not await feed.changed(self._keep_alive):
+                if not feed.held:  # nobody here writes this run: perhaps somebody elsewhere did
+                    feed.caught_up = 0
                 yield []
 
     async def _stored(self) -> list[ev.StoredEvent]:
@@ -91,7 +93,7 @@ class Reader:
             return []
         if events and events[0].seq <= self._seq + 1:
             return [event for event in events if event.seq > self._seq]
-        if not events and self._feed.caught_up >= self._seq > 0:
+        if not events and self._seq >= self._feed.caught_up > 0:
             return []
         page = await self._store.events(self._feed.run_id, self._seq, PAGE)
         if page:

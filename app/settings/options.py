@@ -105,13 +105,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """A model provider, resolved.
 
-    `base_url` None: the SDK's own host. `api_key` None: the server takes no key, so none is sent. `api` None: as its URL says (kind `openai`).
+    `base_url` None: the SDK's own host. `own_host`: the vendor itself answers there. `api_key` None: the server takes no
+    key, so none is sent. `api` None (kind `openai`): Responses at the vendor's own host, Chat Completions anywhere else.
     """
 
     name: str
     kind: ProviderKind
     api: OpenAIApi | None = None
     base_url: str | None = None
+    own_host: bool = True
     api_key: Secret | None = None
 
 

@@ -111,6 +111,7 @@ class Resolution:
             kind=written.kind,
             api=written.api,
             base_url=base_url,
+            own_host=base_url is None or _is_own(written.kind, base_url),
             api_key=Secret(key) if (key := self._environ.get(_key_variable(written) or "", "").strip()) else None,
         )
 
@@ -186,6 +187,7 @@ def _key_variable(written: ProviderOptions) -> str | None:
 
 
 def _is_own(kind: str, url: str) -> bool:
+    """Whether the vendor itself answers there, regional hosts included."""
     own = _OWN_HOSTS[kind]
     host = _host(url)
     return host == own or host.endswith("." + own)

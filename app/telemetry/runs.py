@@ -14,7 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from app.domain.events import RunFinished
-from app.domain.observers import RunInfo, RunTimes
+from app.domain.observers import EndedRun, RunInfo, RunTimes
 from app.telemetry import context, names
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import Tracing
@@ -44,10 +44,13 @@ class RunTelemetry:
         """To be entered and left in the task that executes the run."""
         return _Watch(info, self._tracing, self._metrics)
 
-    def unstarted(self, agent: str, event: RunFinished) -> None:
+    def unstarted(self, run: EndedRun, event: RunFinished) -> None:
         """Counted like any other run; it has no times."""
-        _count_end(self._metrics, agent, event)
-        _log_end(agent, event, {})
+        _count_end(self._metrics, run.agent, event)
+        _log_end(run.agent, event, {"run_id": run.run_id, "session_id": run.session_id})
+
+    def denied(self, tool: str) -> None:
+        self._metrics.tool_calls[tool, "denied"].inc()
 
     def fenced(self) -> None:
         self._metrics.fenced_writes.inc()

@@ -32,6 +32,7 @@ class TracedTarget:
 
     def __init__(self, *, target: Target, tracing: Tracing) -> None:
         self.provider = target.provider
+        self.system = target.system
         self.model = target.model
         self._target = target
         self._tracing = tracing
@@ -46,7 +47,7 @@ class TracedTarget:
         self, stream: AsyncGenerator[ModelChunk, None], request: ModelRequest, attempt: Attempt
     ) -> AsyncGenerator[ModelChunk, None]:
         span = self._tracing.tracer.start_span(
-            self._name, kind=SpanKind.CLIENT, attributes=_asked(self.provider, self.model, request, attempt)
+            self._name, kind=SpanKind.CLIENT, attributes=_asked(self._target, request, attempt)
         )
         started = time.monotonic()
         first: float | None = None
@@ -185,11 +186,12 @@ def _end_stopped(span: Span, attempt: Attempt, ended: int) -> None:
     span.end(ended)
 
 
-def _asked(provider: str, model: str, request: ModelRequest, attempt: Attempt) -> dict[str, AttributeValue]:
+def _asked(target: Target, request: ModelRequest, attempt: Attempt) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
         names.OPERATION: names.SPAN_CHAT,
-        names.PROVIDER: provider,
-        names.REQUEST_MODEL: model,
+        names.PROVIDER: target.system,
+        names.CONFIGURED_PROVIDER: target.provider,
+        names.REQUEST_MODEL: target.model,
         names.REQUEST_STREAM: True,
         names.ROUTE: request.route,
         names.ATTEMPT: attempt.number,

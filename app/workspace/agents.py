@@ -38,8 +38,8 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
 class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     """agents/NAME.yaml as written."""
 
-    description: Text
-    kind: Kind
+    description: str = ""
+    kind: Kind = "react"
     prompt: str | None = None
     instructions: Text | None = None
     model: str = "default"
@@ -72,7 +72,7 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Age
     written = check.fits(AgentFile, document.data)
     if written is None:
         return None, check.problems
-    file = msgspec.convert({"description": "?", "kind": "react"} | written, AgentFile)
+    file = msgspec.convert(written, AgentFile)
     _check_instructions(check, file, around)
     _check_tools(check, file, around)
     if around.routes is not None and file.model not in around.routes:

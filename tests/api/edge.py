@@ -26,6 +26,7 @@ from app.main import create_app
 from app.prompts.render import render
 from app.runs.agents import Agents
 from app.runs.live import Feeds
+from app.runs.recovery import Recovery
 from app.runs.runner import Runner
 from app.runs.service import RunService
 from app.runs.worker import Worker
@@ -91,6 +92,7 @@ async def open_edge(
         worker = Worker(
             store=store,
             runner=Runner(store=store, provider=provider, toolbox=toolbox, observer=notes, feeds=feeds),
+            recovery=Recovery(store=store, feeds=feeds, agents=registry, observer=notes),
             feeds=feeds,
             agents=registry,
             render=render,

@@ -103,6 +103,40 @@ async def test_ids_that_nothing_has(e: Any) -> None:
     check(await e.client.post("/agents/%00", json={"input": 1}), 404, "not_found")
 
 
+async def test_an_option_of_the_other_form_of_events_is_refused(e: Any) -> None:
+    path = f"/v1/runs/{(await e.ask())['run_id']}/events"
+    for query, accept, name in (
+        ("view=quick", "application/json", "view"),
+        ("limit=5", "text/event-stream", "limit"),
+        ("limit=500", "", "limit"),
+        ("limit=5&view=quick", "*/*", "limit"),
+    ):
+        problem = check(await e.client.get(f"{path}?{query}", headers={"Accept": accept}), 422, "validation_error")
+        assert [error["path"] for error in problem["errors"]] == [name]
+        assert f"`{name}`" in problem["detail"]
+    for query, accept in (("view=log&limit=5", "application/json"), ("view=quick", "text/event-stream")):
+        assert (await e.client.get(f"{path}?{query}", headers={"Accept": accept})).status_code == 200
+
+
+async def test_events_are_a_stream_or_a_page_as_the_caller_prefers(e: Any) -> None:
+    path = f"/v1/runs/{(await e.ask())['run_id']}/events"
+    for accept, expected in (
+        ("", "stream"), ("*/*", "stream"), ("text/html", "stream"), ("text/event-stream", "stream"),
+        ("text/event-stream, application/json", "stream"), ("text/event-stream, application/json;q=0.9", "stream"),
+        ("application/json;q=0.5, text/event-stream", "stream"), ("application/json;q=0", "stream"),
+        ("application/json; q=0.0, */*", "stream"), ("application/*, text/*;q=0.5, text/event-stream", "stream"),
+        ("application/jsonl", "stream"), ("application/problem+json", "stream"),
+        ("application/json", "page"), ("application/json, */*", "page"), ("*/*, application/json", "page"),
+        ("application/json, text/event-stream", "page"), ("text/event-stream;q=0.9, application/json", "page"),
+        ("text/event-stream;q=0, */*", "page"), ("Application/JSON; charset=utf-8", "page"), ("application/*", "page"),
+        ("application/json;q=inf", "page"), ("application/json;q=", "page"), ("application/json, text/plain, */*", "page"),
+    ):  # fmt: skip
+        response = await e.client.get(path, headers={"Accept": accept})
+        assert response.status_code == 200, accept
+        media_type = response.headers["content-type"].partition(";")[0]
+        assert media_type == {"stream": "text/event-stream", "page": "application/json"}[expected], accept
+
+
 async def test_an_idempotency_key_is_refused(e: Any) -> None:
     for path, body in (
         ("/chat", {"message": "a"}), ("/chat/stream", {"message": "a"}), ("/agents/helper", {"input": 1}),

@@ -36,7 +36,7 @@ def stored(*events: ev.Event) -> list[ev.StoredEvent]:
     ]
 
 
-def state(*events: ev.Event, iterations: int = 10) -> RunState:
+def state(*events: ev.Event | None, iterations: int = 10) -> RunState:
     agent = Agent(name="a", description="", kind="react", instructions="", limits=Limits(iterations=iterations))
     run = RunState(agent=agent, system="", history=())
     for event in events:

@@ -19,6 +19,7 @@ from app.llm.providers import open_provider
 from app.llm.router import Route, Router
 from app.runs.agents import Agents
 from app.runs.live import Feeds
+from app.runs.recovery import Recovery
 from app.runs.runner import Runner
 from app.runs.service import RunService, StartRun
 from app.runs.worker import Worker
@@ -137,8 +138,16 @@ async def _house(dsn: str, agent: Agent, api: Api, script: Script, tools: Record
             await agents.save(ANONYMOUS.tenant)
             router = Router(routes={"default": Route(targets=(opened.target("model-1"),))})
             runner = Runner(store=store, provider=router, toolbox=tools, observer=notes, feeds=feeds)
+            recovery = Recovery(store=store, feeds=feeds, agents=agents, observer=notes)
             worker = Worker(
-                store=store, runner=runner, feeds=feeds, agents=agents, render=render, observer=notes, concurrency=4
+                store=store,
+                runner=runner,
+                recovery=recovery,
+                feeds=feeds,
+                agents=agents,
+                render=render,
+                observer=notes,
+                concurrency=4,
             )
             yield RunService(store=store, agents=agents, worker=worker, feeds=feeds, render=render, observer=notes)
             await worker.drain(1.0)

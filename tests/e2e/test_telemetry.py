@@ -141,7 +141,8 @@ def _check_tool_turn(collector: Receiver, turn: dict[str, Any]) -> None:
                 common
                 | {
                     "gen_ai.operation.name": "chat",
-                    "gen_ai.provider.name": "responses",
+                    "gen_ai.provider.name": "openai",
+        "steadyhand.provider": "responses",
                     "gen_ai.request.model": "model-1",
                     "gen_ai.response.model": "stand-in-2026",
                     "gen_ai.usage.input_tokens": usage[0],

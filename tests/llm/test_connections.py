@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Literal
 
 import httpx2
@@ -14,13 +14,13 @@ import pytest
 
 from app.domain.errors import ProviderError
 from app.domain.messages import Api
-from app.domain.models import Recorder, TextDelta
+from app.domain.models import Completed, Recorder, TextDelta
 from app.llm.providers import ModelProvider, open_provider
 from app.llm.router import Route, Router
 from tests.llm.messages import REQUEST
 from tests.llm.server import END, HEAD, Connection, chunk, model_server
 from tests.llm.test_streams import expect_tool_turn, stream
-from tests.llm.wire import API_NAMES, Script, Served, ask, attempt, collect
+from tests.llm.wire import API_NAMES, Script, Served, ask, attempt, collect, provider
 
 each_api = pytest.mark.parametrize("api", API_NAMES)
 
@@ -34,11 +34,29 @@ async def connected(api: Api, url: str) -> AsyncIterator[ModelProvider]:
         api="responses" if api == "openai-responses" else None,
         api_key="k",
         base_url=url,
+        own_host=False,
     )
     try:
         yield opened
     finally:
         await opened.aclose()
+
+
+class EndsLater(httpx2.AsyncByteStream):
+    """A body that is there but for its end, which comes when `end` is set."""
+
+    def __init__(self, body: bytes) -> None:
+        self.end = asyncio.Event()
+        self.ended = self.closed = False
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body
+        await self.end.wait()
+        self.ended = True
+
+    async def aclose(self) -> None:
+        self.closed = True
 
 
 def until_text(api: Api) -> bytes:
@@ -60,13 +78,68 @@ async def test_a_connection_serves_the_next_call(api: Api) -> None:
 
 
 @each_api
-async def test_an_answer_whose_body_never_ends_is_still_an_answer(api: Api) -> None:
+async def test_a_connection_whose_body_ends_later_serves_the_next_call(api: Api) -> None:
+    answered = asyncio.Event()
+
     async def answer(connection: Connection) -> None:
         await connection.send(HEAD + chunk(stream(api)))
-        await connection.left()
+        await answered.wait()
+        await connection.send(END)
 
     async with model_server(answer) as server, connected(api, server.url) as opened:
         expect_tool_turn(api, await ask(opened))
+        draining = [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__name__", "") == "_drain"]
+        answered.set()
+        await asyncio.gather(*draining)
+        expect_tool_turn(api, await ask(opened))
+    assert len(draining) == 1
+    assert (server.requests, server.connections) == (2, 1)
+
+
+@each_api
+async def test_an_answer_whose_body_never_ends_is_still_an_answer(api: Api) -> None:
+    gone = asyncio.Event()
+
+    async def answer(connection: Connection) -> None:
+        await connection.send(HEAD + chunk(stream(api)))
+        await connection.left()
+        gone.set()
+
+    async with model_server(answer) as server, connected(api, server.url) as opened:
+        expect_tool_turn(api, await ask(opened))
+        assert not gone.is_set()
+        async with asyncio.timeout(5):
+            await gone.wait()
+
+
+@each_api
+async def test_nothing_is_awaited_after_the_answer(api: Api) -> None:
+    """Whoever is stopped the moment the answer is whole still has it: no await is left in which a stop could meet it."""
+    body = EndsLater(stream(api))
+    recorder = Recorder()
+    kept: list[Completed] = []
+    async with provider(api, Script(Served(body))) as opened:
+        router = Router(routes={"default": Route(targets=(opened.target("m"),))})
+
+        async def call() -> None:
+            completed: Completed | None = None
+            async with aclosing(router.stream(REQUEST, recorder)) as chunks:
+                async for part in chunks:
+                    if isinstance(part, Completed):
+                        completed = part
+                        task.cancel()
+            assert completed is not None
+            kept.append(completed)
+
+        task = asyncio.create_task(call())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        expect_tool_turn(api, kept[0])
+        (tried,) = recorder.attempts
+        assert (tried.outcome, body.ended, body.closed) == ("ok", False, False)
+        assert tried.ended is not None
+        body.end.set()
+    assert (body.ended, body.closed) == (True, True)
 
 
 @each_api
@@ -209,6 +282,7 @@ async def test_a_server_that_takes_no_key_gets_none(api: Api) -> None:
         api="responses" if api == "openai-responses" else None,
         api_key=None,
         base_url="http://local.test",
+        own_host=False,
         http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(script)),
     )
     await ask(opened)

@@ -56,6 +56,7 @@ async def serve(api: Api, http_client: httpx2.AsyncClient) -> AsyncIterator[Mode
         api="responses" if api == "openai-responses" else None,
         api_key="secret-key",
         base_url=base,
+        own_host=False,
         http_client=http_client,
     )
     try:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 import random
 from contextlib import aclosing
+from fractions import Fraction
 from typing import Any
 
 import jsonschema
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.messages import Message, ToolCall, Usage
@@ -160,6 +161,84 @@ PHRASES = {
 def test_random_numbers_in_any_phrase(a: str, b: str, case: tuple[str, str]) -> None:
     operator, phrase = case
     assert expressions(phrase.format(a=a, b=b)) == [f"{a} {operator} {b}"]
+
+
+ASKED: dict[str, list[str]] = {
+    "*": [
+        "if {a} is multiplied by {b}", "{a} is multiplied by {b}", "{a} multiplied by {b}", "{a} and {b} multiplied",
+        "{a} and {b} multiplied together", "what do you get when you multiply {a} by {b}?", "the result of {a} times {b}",
+        "{a} times {b} equals?", "compute {a}*{b}", "calculate {a} * {b}", "multiply {a} and {b}", "What is {a}×{b}?", "{a}x{b}",
+        "product of {a} and {b}",
+    ],
+    "+": [
+        "how much do {a} and {b} add up to?", "{a} and {b} added together", "increase {a} by {b}", "{a} increased by {b}",
+        "what do you get when you add {a} to {b}", "{b} more than {a}", "What is {b} more than {a}?", "the total of {a} and {b}",
+        "sum: {a} + {b}", "{a} plus {b}", "sum of {a} and {b}", "{a} + {b} = ?", "what do {a} and {b} make?",
+    ],
+    "-": [
+        "{a} less {b}", "{a} reduced by {b}", "{a} is decreased by {b}", "decrease {a} by {b}", "how much more is {a} than {b}?",
+        "how much larger is {a} than {b}", "how much bigger is {a} than {b}", "how much smaller is {b} than {a}",
+        "take {b} away from {a}", "{a} take away {b}", "what do you get when you subtract {b} from {a}", "{b} less than {a}",
+        "{a} - {b} = ?", "{a} − {b}", "difference between {a} and {b}", "difference of {a} and {b}", "{a} minus {b}",
+    ],
+}  # fmt: skip
+KINDS: dict[str, st.SearchStrategy[tuple[str, Fraction]]] = {
+    "int": st.integers(0, 10**6).map(lambda n: (str(n), Fraction(n))),
+    "negative": st.integers(1, 10**6).map(lambda n: (f"-{n}", Fraction(-n))),
+    "unicode": st.integers(1, 10**6).map(lambda n: (f"−{n}", Fraction(-n))),
+    "words": st.integers(1, 10**6).map(lambda n: (f"negative {n}", Fraction(-n))),
+    "huge": st.integers(10**24, 10**25 - 1).map(lambda n: (str(n), Fraction(n))),
+    "decimal": st.integers(0, 10**9).map(lambda n: (f"{n // 1000}.{n % 1000:03}", Fraction(n, 1000))),
+    "commas": st.integers(1000, 10**15).map(lambda n: (f"{n:,}", Fraction(n))),
+    "spaces": st.integers(1000, 10**9).map(lambda n: (f"{n:,}".replace(",", " "), Fraction(n))),
+    "underscores": st.integers(1000, 10**9).map(lambda n: (f"{n:_}", Fraction(n))),
+    "scientific": st.integers(1, 999).map(lambda n: (f"{n}e3", Fraction(n * 1000))),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_every_phrase_with_every_kind_of_number(kind: str, data: st.DataObject) -> None:
+    (a, left), (b, right) = data.draw(KINDS[kind]), data.draw(KINDS[kind])
+    for operator, phrases in ASKED.items():
+        exact = {"*": left * right, "+": left + right, "-": left - right}[operator]
+        for phrase in phrases:
+            if phrase == "{a}x{b}" and (a == "0" or kind in ("negative", "unicode", "words", "spaces")):
+                continue  # 0x1 is hexadecimal, and 5x-3 algebra
+            text = phrase.format(a=a, b=b)
+            found = expressions(text)
+            assert len(found) == 1, text
+            assert evaluate(found[0]) == exact, text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("product of 3, 4 and 5", 60), ("minus 5 plus 3", -2), ("negative 5 times 3", -15), ("the square of -3", 9),
+        ("decrease 200 by 10%", 180), ("200 increased by 10 percent", 220), ("2.5 million plus 1", 2_500_001), ("sum of 1,2,3", 6),
+        ("remainder when 17 is divided by 5", 2), ("10 - 4 decreased by 5", 1), ("two point five plus 1", Fraction(7, 2)),
+    ],
+)  # fmt: skip
+def test_values(text: str, value: int | Fraction) -> None:
+    (found,) = expressions(text)
+    assert evaluate(found) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I was born in 1999", "call 555 1234", "call 555-1234", "version 1.2.3", "2026-11-21", "10/11/2026", "21-11-2026",
+        "+49 30 1234", "3-5 days", "pages 3-5", "3/4 cup of flour", "open 24/7", "555-123-4567", "555 123-4567", "COVID-19",
+        "is 5 more than 3?", "if 5 less than 3",
+        # a part of what is asked would have another value
+        "3,5 + 1,5", "0,123 + 1", "2x + 3 + 5", "2x - 3 + 5", "2 x + 3", "5x-3", "5 + 3 - 12kg", "a + 2 + 3", "y - 2 + 3", "y-2+3", "sqrt(16) + 3",
+        "square root of 16 plus 3", "0x10 + 1", "20% - 5", "50 plus 10 percent", "5k + 3", "1 2 + 3", "3 + 4 5 * 6",
+        "10 minus 3 and add 4", "one and a half plus 2", "1__0 + 1", "1e + 5", "1.2.3 + 4", "the sum of 3 + 4 and 5",
+    ],
+)  # fmt: skip
+def test_sentences_without_arithmetic_that_can_be_read(text: str) -> None:
+    assert expressions(text) == []
 
 
 @given(st.integers(0, 10**15))

@@ -25,6 +25,7 @@ class FakeTarget:
 
     def __init__(self, name: str, *steps: Step) -> None:
         self.provider = name
+        self.system = "openai"
         self.model = "m"
         self.steps = steps
         self.asked = 0
@@ -130,6 +131,17 @@ async def test_reasoning_and_signs_of_life_are_no_text() -> None:
     assert failure is None
     assert chunks == [ReasoningDelta("hm"), *HELLO]
     assert recorder.attempts[0].first_token is not None
+
+
+async def test_the_first_token_is_the_first_that_is_shown() -> None:
+    """A sign of life alone keeps the first token's timeout away, and is no token."""
+    busy = FakeTarget("a", ReasoningDelta(""), asyncio.Event())
+    _, recorder, failure = await run(busy, FakeTarget("b", ReasoningDelta(""), DONE), first=0.02, idle=0.03)
+    assert failure is None
+    assert outcomes(recorder) == [(1, "a", "idle_timeout"), (2, "b", "ok")]
+    silent, calls = recorder.attempts
+    assert silent.first_token is None
+    assert calls.first_token is not None
 
 
 async def test_all_targets_failed() -> None:

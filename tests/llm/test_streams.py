@@ -11,6 +11,7 @@ import pytest
 from app.domain.errors import FailureKind, ProviderError
 from app.domain.messages import Api, ToolCall, Usage
 from app.domain.models import Completed, ReasoningDelta, TextDelta
+from app.llm.answers import MAX_ANSWER
 from app.llm.target import MAX_BODY
 from tests.llm.messages import REQUEST
 from tests.llm.wire import API_NAMES, Pieces, Script, Served, ask, attempt, collect, cut, provider, whole
@@ -196,6 +197,44 @@ async def test_a_json_body_without_end_is_refused(api: Api) -> None:
     async with provider(api, Script(Served(body, headers=TYPES))) as opened:
         with pytest.raises(ProviderError, match="larger than"):
             await ask(opened)
+    assert body.closed
+
+
+MEGABYTE = "x" * (1 << 20)
+ENDLESS: dict[tuple[Api, str], tuple[object, ...]] = {
+    ("anthropic-messages", "text"): (
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": MEGABYTE}},
+    ),
+    ("anthropic-messages", "reasoning"): (
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": MEGABYTE}},
+    ),
+    ("anthropic-messages", "arguments"): (
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": MEGABYTE}},
+    ),
+    ("openai-responses", "text"): ({"type": "response.output_text.delta", "delta": MEGABYTE},),
+    ("openai-responses", "reasoning"): ({"type": "response.reasoning_text.delta", "delta": MEGABYTE},),
+    ("openai-responses", "arguments"): (
+        {"type": "response.output_item.done", "output_index": 0, "item": {"arguments": MEGABYTE}},
+    ),
+    ("openai-chat", "text"): ({"choices": [{"delta": {"content": MEGABYTE}}]},),
+    ("openai-chat", "reasoning"): ({"choices": [{"delta": {"reasoning_content": MEGABYTE}}]},),
+    ("openai-chat", "arguments"): ({"choices": [{"delta": {"tool_calls": [{"function": {"arguments": MEGABYTE}}]}}]},),
+}
+"""What begins an answer, where something must, and a frame that can go on for ever."""
+
+
+@pytest.mark.parametrize(("api", "kind"), ENDLESS)
+async def test_a_stream_without_end_is_refused(api: Api, kind: str) -> None:
+    *start, piece = (b"data: " + msgspec.json.encode(frame) + b"\n\n" for frame in ENDLESS[api, kind])
+    enough = MAX_ANSWER // len(MEGABYTE)
+    body = Pieces([*start, *[piece] * (enough + 1)])
+    async with provider(api, Script(Served(body))) as opened:
+        with pytest.raises(ProviderError, match=f"larger than {MAX_ANSWER} characters") as failure:
+            await ask(opened)
+    assert failure.value.kind == "stream_broken"
     assert body.closed
 
 

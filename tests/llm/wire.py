@@ -72,6 +72,7 @@ async def provider(api: Api, script: Script, base_url: str | None = None) -> Asy
         api="responses" if api == "openai-responses" else "chat" if api == "openai-chat" else None,
         api_key="test-key",
         base_url=base_url,
+        own_host=base_url is None,
         http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(script)),
     )
     try:

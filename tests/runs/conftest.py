@@ -15,6 +15,7 @@ from app.domain.events import StoredEvent
 from app.domain.principals import ANONYMOUS
 from app.runs.agents import Agents
 from app.runs.live import Feeds
+from app.runs.recovery import Recovery
 from app.runs.runner import Runner
 from app.runs.service import RunService
 from app.runs.worker import Worker
@@ -46,6 +47,7 @@ class Harness:
     store: PostgresRunStore
     service: RunService
     worker: Worker
+    recovery: Recovery
     feeds: Feeds
     provider: ScriptedProvider
     toolbox: ScriptedToolbox
@@ -69,9 +71,11 @@ async def process(dsn: str, provider: ScriptedProvider, *agents: Agent, concurre
         registry = Agents(current=known, default=next(iter(known)), store=store)
         await registry.save(ANONYMOUS.tenant)
         runner = Runner(store=store, provider=provider, toolbox=toolbox, observer=notes, feeds=feeds)
+        recovery = Recovery(store=store, feeds=feeds, agents=registry, observer=notes)
         worker = Worker(
             store=store,
             runner=runner,
+            recovery=recovery,
             feeds=feeds,
             agents=registry,
             render=render,
@@ -81,10 +85,11 @@ async def process(dsn: str, provider: ScriptedProvider, *agents: Agent, concurre
         service = RunService(store=store, agents=registry, worker=worker, feeds=feeds, render=render, observer=notes)
         serving = asyncio.create_task(worker.serve())
         try:
-            yield Harness(database, store, service, worker, feeds, provider, toolbox, notes, serving)
+            yield Harness(database, store, service, worker, recovery, feeds, provider, toolbox, notes, serving)
         finally:
             toolbox.gate.set()
             await worker.drain(1.0)
+            await service.aclose()
             serving.cancel()
             await asyncio.wait([serving])
 

@@ -229,7 +229,7 @@ async def test_a_dead_process_leaves_interrupted_runs_and_a_sound_history(start_
         await dead.toolbox.started.wait()
         dead.serving.cancel()
         async with start_process(provider) as p:
-            assert await p.worker.recover() == 1
+            assert await p.recovery.recover([]) == 1
             run = await p.service.run(ANONYMOUS, started.run_id)
             assert (run.status, run.stop_reason, run.error.code) == ("failed", "error", "interrupted")
             steps = await p.service.steps(ANONYMOUS, started.run_id)

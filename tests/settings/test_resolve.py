@@ -35,10 +35,34 @@ def test_providers(text: str, environ: dict[str, str], api: str | None, base_url
     assert (found.api, found.base_url, found.api_key) == (api, base_url, key)
 
 
+@pytest.mark.parametrize(
+    ("kind", "url", "own"),
+    [
+        ("openai", "", True),
+        ("openai", "https://api.openai.com/v1", True),
+        ("openai", "https://API.openai.com", True),
+        ("openai", "https://eu.api.openai.com/v1", True),
+        ("openai", "https://api.openai.com.evil.test/v1", False),
+        ("openai", "https://notapi.openai.com.test/v1", False),
+        ("openai", "https://notapi.openai.com/v1", False),
+        ("openai", "https://api.anthropic.com", False),
+        ("openai", "http://127.0.0.1:8080/v1", False),
+        ("anthropic", "", True),
+        ("anthropic", "https://api.anthropic.com", True),
+        ("anthropic", "http://gateway", False),
+    ],
+)
+def test_who_answers_there(kind: str, url: str, own: bool) -> None:
+    """However the URL is given; whether a key goes there and which dialect is spoken follow from one judgement."""
+    table = f'[providers.x]\nkind = "{kind}"\n'
+    assert provider(table + (f'base_url = "{url}"' if url else ""), KEYS).own_host is own
+    assert provider(table, {f"{kind.upper()}_BASE_URL": url, **KEYS}).own_host is own
+
+
 def test_a_builtin_provider_keeps_its_key_on_another_host() -> None:
     text = '[providers.openai]\nbase_url = "http://gateway/v1"\n[models.default]\nchain = ["openai/m"]'
     assert provider(text, KEYS, "openai") == Provider(
-        name="openai", kind="openai", base_url="http://gateway/v1", api_key=Secret("sk-o")
+        name="openai", kind="openai", base_url="http://gateway/v1", own_host=False, api_key=Secret("sk-o")
     )
     (line,) = problems({}, {TOML: text})
     assert line == (

@@ -52,6 +52,7 @@ class FakeTarget:
         self, provider: str = "openai", model: str = "m-1", error: Exception | None = None, hangs: bool = False
     ) -> None:
         self.provider = provider
+        self.system = "openai"
         self.model = model
         self.closed = False
         self._error = error

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.domain.events import RunFinished
-from app.domain.observers import RunTimes
+from app.domain.observers import EndedRun, RunTimes
 from app.domain.runs import RunFailure
 from app.telemetry.metrics import DURATION_BUCKETS, Metrics
 from app.telemetry.runs import RunTelemetry
@@ -127,8 +127,8 @@ def test_a_failed_run_is_an_error_by_its_code(faulty: bool) -> None:
         if faulty:
             watch.failed(ZeroDivisionError())
         watch.finished(run("failed", "error", RunFailure("internal", "")), None, RunTimes(total=1.0, effects=2.0))
-    observer.unstarted("chat", run("failed", "timeout"))
-    observer.unstarted("chat", run("cancelled", "cancelled"))
+    observer.unstarted(EndedRun(run_id="r", session_id="s", agent="chat"), run("failed", "timeout"))
+    observer.unstarted(EndedRun(run_id="r", session_id="s", agent="chat"), run("cancelled", "cancelled"))
     value = registry.get_sample_value
     assert value("agent_errors_total", {"agent": "assistant", "reason": "internal"}) == 1
     assert value("agent_requests_total", {"agent": "assistant", "status": "failed"}) == 1

@@ -49,7 +49,7 @@ async def read(provider: TracedProvider) -> list[ModelChunk]:
 async def tool_turn(tracing: Tracing, metrics: Metrics, traceparent: str | None = CALLER) -> None:
     """A request that makes a run, executed in a task of its own: one model call that falls back, one tool call."""
     router = FakeRouter(
-        TracedTarget(target=FakeTarget("anthropic", "m-0", ProviderError("overloaded", "busy")), tracing=tracing),
+        TracedTarget(target=FakeTarget("local", "m-0", ProviderError("overloaded", "busy")), tracing=tracing),
         TracedTarget(target=FakeTarget(), tracing=tracing),
     )
     provider = TracedProvider(provider=router, metrics=metrics)
@@ -162,6 +162,7 @@ async def test_a_tool_turn_is_one_trace(protocol: str) -> None:
             **asked,
             **totals,
             "gen_ai.provider.name": "openai",
+            "steadyhand.provider": "openai",
             "gen_ai.request.model": "m-1",
             "gen_ai.response.model": "m-1-2026",
             "gen_ai.response.id": "resp-1",
@@ -172,7 +173,8 @@ async def test_a_tool_turn_is_one_trace(protocol: str) -> None:
         assert 0 <= refused.pop("gen_ai.response.time_to_first_chunk") < 5
         assert refused == {
             **asked,
-            "gen_ai.provider.name": "anthropic",
+            "gen_ai.provider.name": "openai",
+            "steadyhand.provider": "local",
             "gen_ai.request.model": "m-0",
             "steadyhand.attempt": 1,
             "error.type": "overloaded",
@@ -331,11 +333,11 @@ async def test_without_tracing_the_target_is_not_wrapped_and_a_callers_trace_pas
     assert seen == [CALLER, None]
 
     value = registry.get_sample_value
-    fallback = {"route": "default", "from": "anthropic/m-0", "to": "openai/m-1", "reason": "overloaded"}
+    fallback = {"route": "default", "from": "local/m-0", "to": "openai/m-1", "reason": "overloaded"}
     assert value("agent_llm_fallbacks_total", fallback) == 1
     model = {"provider": "openai", "model": "m-1"}
     assert value("agent_llm_calls_total", {**model, "outcome": "ok"}) == 1
-    assert value("agent_llm_calls_total", {"provider": "anthropic", "model": "m-0", "outcome": "overloaded"}) == 1
+    assert value("agent_llm_calls_total", {"provider": "local", "model": "m-0", "outcome": "overloaded"}) == 1
     assert value("agent_llm_time_to_first_token_seconds_count", model) == 1
     tokens = {
         kind: value("agent_llm_tokens_total", {**model, "type": kind})

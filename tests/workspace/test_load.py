@@ -120,11 +120,16 @@ def test_every_key_of_an_agent(tmp_path: Path) -> None:
     assert a.version != b.version
 
 
+def test_an_agent_needs_instructions_only(tmp_path: Path) -> None:
+    agent = loaded(write(tmp_path, agents__assistant="instructions: hello\n")).agents["assistant"]
+    assert (agent.description, agent.kind, agent.instructions, agent.tools) == ("", "react", "hello", ())
+
+
 @pytest.mark.parametrize(
     ("agent", "line"),
     [
-        ("description: d\n", "agents/x.yaml:1: kind: missing"),
-        ("kind: chat\ninstructions: i\n", "agents/x.yaml:1: description: missing"),
+        ("description: d\n", "agents/x.yaml:1: prompt: missing: an agent needs prompt (a file of prompts/) or instructions (a text)"),
+        ("description: 5\nkind: chat\ninstructions: i\n", "agents/x.yaml:1: description: expected str, got int"),
         ("description: d\nkind: chat\n", "agents/x.yaml:1: prompt: missing: an agent needs prompt (a file of prompts/) or instructions (a text)"),
         (CHAT + "prompt: p\n", "agents/x.yaml:3: instructions: an agent has either prompt or instructions, not both"),
         (CHAT.replace("hello", "'{{a}}'"), "agents/x.yaml:3: instructions: {{a}} is a variable: only a prompt file can declare those"),

@@ -34,7 +34,15 @@ from app.cli.embedded.ownership import (
     try_lock,
     write_record,
 )
-from app.cli.embedded.server import EmbeddedPostgresError, Process, Programs, choose_programs, find_programs, start
+from app.cli.embedded.server import (
+    EmbeddedPostgresError,
+    Process,
+    Programs,
+    choose_programs,
+    find_programs,
+    finish,
+    start,
+)
 from app.domain.errors import DatabaseUnavailable
 from app.storage.postgres.pool import connect
 
@@ -215,7 +223,7 @@ async def _prepare(
             *_LOCALE["builtin" if programs.major >= 17 else "C"],
             *(["--no-sync"] if settings.get("fsync") == "off" else []),
         ]  # fmt: skip
-        if await start(command, identity=programs.identity, output=log, keep=[server_lock]).wait() != 0:
+        if await finish(command, identity=programs.identity, output=log, keep=[server_lock]) != 0:
             raise EmbeddedPostgresError(f"initdb failed on {folder}:\n{_tail(folder)}")
         half_made.rename(data)
     try:

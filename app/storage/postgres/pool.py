@@ -26,7 +26,10 @@ _GONE = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,  # class 53: disk or memory full, too many connections
+    asyncpg.OperatorInterventionError,  # class 57: cancelled, shutting down
+    asyncpg.TransactionRollbackError,  # class 40: deadlock; nothing of it was stored
+    asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,  # a failover left us on a standby
 )
 _REFUSED = (

@@ -14,8 +14,9 @@ from app.domain.agents import Agent
 from app.domain.errors import Fenced
 from app.domain.events import RunFinished, RunStarted, StoredEvent
 from app.domain.messages import Usage
+from app.domain.observers import EndedRun
 from app.domain.principals import Principal
-from app.domain.runs import Run, RunFailure
+from app.domain.runs import TRANSITIONS, Run, RunFailure
 from app.domain.stores import Accepted, Head, NewEvent, NewRun, Owned, RunFilter, Session
 from app.storage.postgres.pool import Database, queries
 
@@ -59,7 +60,7 @@ class PostgresRunStore:
                 epoch=row["lease_epoch"], last_seq=row["last_seq"], user_id=row["owner"],
             )  # fmt: skip
 
-    async def claim(self) -> Owned | None:
+    async def claim(self) -> tuple[Owned, bytes] | None:
         while True:
             try:
                 row = await self._db.fetchrow(self._sql["claim"], uuid4())
@@ -67,7 +68,11 @@ class PostgresRunStore:
                 if error.constraint_name != "runs_one_running":
                     raise
                 continue
-            return None if row is None else Owned(**row)
+            if row is None:
+                return None
+            fields = dict(row)
+            created = fields.pop("created")
+            return Owned(**fields), created
 
     async def take_over_running(self, spared: Sequence[str], age: float) -> list[Owned]:
         rows = await self._db.fetch(self._sql["take_over_running"], list(spared), age)
@@ -77,6 +82,7 @@ class PostgresRunStore:
         await self._write(self._sql["append"], run_id, epoch, events)
 
     async def finish(self, run_id: str, epoch: int, events: Sequence[NewEvent], finished: RunFinished) -> None:
+        assert finished.status in TRANSITIONS["running"]
         await self._write(
             self._sql["finish"], run_id, epoch, events,
             finished.status, finished.stop_reason, msgspec.json.encode(finished.output), _json(finished.error),
@@ -92,12 +98,15 @@ class PostgresRunStore:
         if done == "INSERT 0 0":
             raise Fenced(run_id)
 
-    async def finish_queued(self, run_id: str, event: NewEvent, finished: RunFinished) -> tuple[int, str] | None:
+    async def finish_queued(self, run_id: str, payload: bytes, finished: RunFinished) -> tuple[int, EndedRun] | None:
+        assert finished.status in TRANSITIONS["queued"]
         row = await self._db.fetchrow(
-            self._sql["finish_queued"], run_id, event.id, event.payload,
+            self._sql["finish_queued"], run_id, uuid4(), payload,
             finished.status, finished.stop_reason, _json(finished.error),
         )  # fmt: skip
-        return None if row is None else (row["last_seq"], row["agent"])
+        if row is None:
+            return None
+        return row["last_seq"], EndedRun(run_id=run_id, session_id=row["session_id"], agent=row["agent"])
 
     async def stored_ids(self, run_id: str, seqs: Sequence[int]) -> list[UUID]:
         return [row["id"] for row in await self._db.fetch(self._sql["stored_ids"], run_id, list(seqs))]
@@ -149,9 +158,7 @@ class PostgresRunStore:
 
     async def reset(self, principal: Principal, session_id: str) -> list[str] | None:
         row = await self._db.fetchrow(self._sql["reset"], principal.tenant, principal.user, session_id)
-        if row is None:
-            return None
-        return [row["id"] for row in await self._db.fetch(self._sql["live"], principal.tenant, session_id)]
+        return None if row is None else list(row["live"])
 
     async def queue(self) -> tuple[int, float]:
         row = await self._db.fetchrow(self._sql["queue"])

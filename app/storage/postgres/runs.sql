@@ -70,7 +70,8 @@ WITH head AS (
 SELECT id AS run_id, tenant, owner AS user_id, session_id, session_epoch, turn, agent, agent_version,
     lease_epoch AS epoch, attempt, last_seq, traceparent,
     extract(epoch FROM answer_by - clock_timestamp())::float8 AS remaining,
-    extract(epoch FROM clock_timestamp() - created_at)::float8 AS queued
+    extract(epoch FROM clock_timestamp() - created_at)::float8 AS queued,
+    (SELECT payload FROM events WHERE run_id = run.id AND seq = 1) AS created
 FROM run;
 
 -- name: take_over_running
@@ -114,12 +115,12 @@ WITH run AS (
     UPDATE runs SET lease_epoch = lease_epoch + 1, last_seq = last_seq + 1, status = $4, stop_reason = $5, error = $6,
         finished_at = clock_timestamp()
     WHERE id = $1 AND status = 'queued'
-    RETURNING tenant, owner, last_seq, agent
+    RETURNING tenant, owner, last_seq, session_id, agent
 ), journal AS (
     INSERT INTO events (run_id, seq, tenant, owner, id, name, payload)
     SELECT $1, run.last_seq, run.tenant, run.owner, $2, 'run.finished', $3::json FROM run
 )
-SELECT last_seq, agent FROM run;
+SELECT last_seq, session_id, agent FROM run;
 
 -- name: stored_ids
 -- Which events lie under these seqs.
@@ -174,14 +175,19 @@ WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2)
 ORDER BY updated_at DESC, id DESC LIMIT $5;
 
 -- name: reset
--- Begin the session's next epoch.
-UPDATE sessions SET epoch = epoch + 1, updated_at = clock_timestamp()
-WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3
-RETURNING id;
-
--- name: live
--- The runs of a session that have not ended.
-SELECT id FROM runs WHERE tenant = $1 AND session_id = $2 AND status IN ('queued', 'running', 'waiting') ORDER BY turn;
+-- Begin the session's next epoch; the runs of the one before that have not ended.
+WITH session AS (
+    UPDATE sessions SET epoch = epoch + 1, updated_at = clock_timestamp()
+    WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3
+    RETURNING epoch
+)
+SELECT ARRAY (
+    SELECT r.id FROM runs r
+    WHERE r.tenant = $1 AND r.session_id = $3 AND r.session_epoch < session.epoch
+        AND r.status IN ('queued', 'running', 'waiting')
+    ORDER BY r.turn
+) AS live
+FROM session;
 
 -- name: queue
 -- Depth of the queue and the age of its oldest run in seconds.

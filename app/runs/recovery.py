@@ -1,0 +1,83 @@
+"""Ending runs that nobody executes: those of a dead process, and those that were claimed but cannot be begun."""
+
+from __future__ import annotations
+
+import logging
+
+from app.agent.decide import Finish
+from app.agent.endings import stopped
+from app.domain import events as ev
+from app.domain.agents import Agent
+from app.domain.errors import DatabaseUnavailable, Fenced
+from app.domain.fold import UNFINISHED, RunState
+from app.domain.observers import EndedRun, RunObserver
+from app.domain.stores import Owned, RunStore
+from app.runs import record
+from app.runs.agents import Agents
+from app.runs.journal import Entry, Journal
+from app.runs.live import Feeds
+
+log = logging.getLogger(__name__)
+
+PAGE = 200
+
+
+class Recovery:
+    """Writes the end of runs that are ours but not being executed."""
+
+    def __init__(self, *, store: RunStore, feeds: Feeds, agents: Agents, observer: RunObserver) -> None:
+        self._store = store
+        self._feeds = feeds
+        self._agents = agents
+        self._observer = observer
+
+    async def recover(self, spared: list[str], age: float = 0.0) -> int:
+        """End every run that is `running` for `age` seconds and not spared: `failed`, `interrupted`. How many there were.
+
+        Only the one owner of the database may call it: before it serves (a dead process left them), and after an
+        outage (a start or a claim was stored but its answer lost).
+        """
+        interrupted = await self._store.take_over_running(spared, age)
+        for owned in interrupted:
+            await self.end(owned, stopped("interrupted"))
+        return len(interrupted)
+
+    async def end(self, owned: Owned, end: Finish) -> None:
+        """Write the end of that run: no call is left without an outcome. Waits while the database is away."""
+        feed = self._feeds.open(owned.run_id)
+        journal = Journal(store=self._store, feed=feed, run_id=owned.run_id, epoch=owned.epoch, last_seq=owned.last_seq)
+        agent, state = await self._state(owned)
+        lost = []
+        for call in state.open_calls.values():
+            spec = agent.tool(call.name)
+            lost.append(Entry(record.unseen_end(call, spec.effect if spec else None, UNFINISHED)))
+        finished = record.finished(end, state, queued=owned.queued)
+        try:
+            await journal.append(lost, finished)
+        except Fenced:
+            self._observer.fenced()
+            self._feeds.release(owned.run_id)
+            return
+        run = EndedRun(run_id=owned.run_id, session_id=owned.session_id, agent=owned.agent)
+        self._observer.unstarted(run, finished)
+        self._feeds.end(owned.run_id, finished)
+
+    async def _state(self, owned: Owned) -> tuple[Agent, RunState]:
+        """How far the run got. What cannot be read (written by a later release, say) must not keep others from being ended."""
+        unknown = Agent(name=owned.agent, description="", kind="chat", instructions="")
+        try:
+            agent = await self._agents.version(owned.tenant, owned.agent, owned.agent_version) or unknown
+            state = RunState(agent=agent, system="", history=())
+            after = 0
+            while page := await self._store.events(owned.run_id, after, PAGE):
+                for stored in page:
+                    state.apply(ev.decode(stored), stored.private)
+                after = page[-1].seq
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.exception(
+                "the journal of a run cannot be read; it is ended all the same", extra={"run_id": owned.run_id}
+            )
+            return unknown, RunState(agent=unknown, system="", history=())
+        return agent, state
