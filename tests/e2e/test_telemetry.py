@@ -142,7 +142,7 @@ def _check_tool_turn(collector: Receiver, turn: dict[str, Any]) -> None:
                 | {
                     "gen_ai.operation.name": "chat",
                     "gen_ai.provider.name": "openai",
-        "steadyhand.provider": "responses",
+                    "steadyhand.provider": "responses",
                     "gen_ai.request.model": "model-1",
                     "gen_ai.response.model": "stand-in-2026",
                     "gen_ai.usage.input_tokens": usage[0],
