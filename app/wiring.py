@@ -163,9 +163,11 @@ async def open_services(
         loop_watch = LoopWatch()
         watching = asyncio.create_task(loop_watch.run())
         stack.push_async_callback(_stopped, watching)
+        readings = _readings(database, gate, loop_watch, targets)
+        stack.push_async_callback(readings.aclose)
         app = create_app(
             service=service,
-            readings=_readings(database, gate, loop_watch, targets),
+            readings=readings,
             targets=targets,
             metrics=metrics,
             tracing=tracing,

@@ -87,6 +87,14 @@ _PLAIN = [
 ]
 """Words that stand where a sign would; read once, before the phrases."""
 _PHRASES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
+    # "please add 3 + 4": the sign says it already
+    (
+        _phrase(
+            r"(^\s*|[.!?:;]\s*|\b(?:please|you|to|me|now)\s+)(?:add|subtract|multiply|divide)\s+"
+            rf"(?={_OPERAND}\s*[-+*/×÷·]\s*{_OPERAND})"
+        ),
+        r"\1",
+    ),
     (_phrase(rf"\bremainder\s+(?:of|when|if|after|from)\s+(?:dividing\s+)?({_OPERAND})\s*(?:/|by)\s*({_OPERAND})"), r"(\1 % \2)"),
     (_phrase(rf"{_FIRST}\s*%\s*of\s+({_OPERAND})"), r"(\1 / 100 * \2)"),
     (_phrase(rf"(?<![\w.*/%+-])([0-9]+ ?/ ?[0-9]+)\s+of\s+({_OPERAND})"), r"(\1 * \2)"),

@@ -144,6 +144,7 @@ PHRASES = {
         "{a} plus {b}",
         "sum of {a} and {b}",
         "add {a} and {b}",
+        "please add {a} + {b}",
         "add {a} to {b}",
         "What's {a}+{b}",
     ],
