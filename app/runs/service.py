@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Any
@@ -13,26 +12,24 @@ import msgspec
 
 from app.agent.endings import stopped
 from app.domain import events as ev
-from app.domain.agents import Agent
-from app.domain.errors import DatabaseUnavailable, FieldError, RequestError, StopCause
+from app.domain.errors import DatabaseUnavailable, RequestError, StopCause
 from app.domain.fold import Conversation
 from app.domain.messages import JsonObject, Message
 from app.domain.observers import RunObserver
 from app.domain.principals import Principal
 from app.domain.runs import TERMINAL, Run
-from app.domain.stores import Accepted, Head, NewRun, Owned, RunFilter, RunStore, Session
+from app.domain.stores import Head, NewRun, RunFilter, RunStore, Session
 from app.runs import record
 from app.runs.agents import Agents
+from app.runs.birth import Birth, session_id_of
 from app.runs.ids import new_id
 from app.runs.live import Feed, Feeds
-from app.runs.runner import Job
 from app.runs.steps import Step, steps
 from app.runs.stream import KEEP_ALIVE, Cursor, Item, Reader, check_cursor
 from app.runs.worker import Render, Worker
 
 log = logging.getLogger(__name__)
 
-_SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 ANSWER_GRACE = 2.0
 """Seconds after the caller's timeout in which the run's own end may still arrive."""
 PAGE = 200
@@ -50,36 +47,6 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True):
     context: JsonObject | None = None
     timeout: float | None = None
     tags: dict[str, str] = {}
-
-
-class _Birth(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that is about to be stored, and what it needs to begin."""
-
-    run: NewRun
-    created: ev.RunCreated
-    agent: Agent
-    system: str
-
-    def job(self, principal: Principal, accepted: Accepted) -> Job:
-        """The run as it is executed, where it was born running."""
-        run = self.run
-        owned = Owned(
-            run_id=run.id,
-            tenant=principal.tenant,
-            user_id=accepted.user_id,
-            session_id=run.session_id,
-            session_epoch=accepted.session_epoch,
-            turn=accepted.turn,
-            agent=run.agent,
-            agent_version=run.agent_version,
-            epoch=accepted.epoch,
-            attempt=1,
-            last_seq=accepted.last_seq,
-            traceparent=run.traceparent,
-            remaining=run.timeout,
-            queued=0.0,
-        )
-        return Job(owned=owned, agent=self.agent, system=self.system, created=self.created)
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +97,7 @@ class RunService:
         if self._worker.draining:
             raise RequestError("not_ready", "The service is shutting down. Send the request again in a moment.")
         agent = self._agents.get(wanted.agent)
-        session_id = _session_id(wanted.session_id)
+        session_id = session_id_of(wanted.session_id)
         system, unused = self._render(agent, wanted.context or {})
         created = ev.RunCreated(
             run_id=new_id("run"),
@@ -154,7 +121,7 @@ class RunService:
             timeout=wanted.timeout,
             traceparent=self._observer.traceparent(),
         )
-        job = _Birth(run=run, created=created, agent=agent, system=system)
+        job = Birth(run=run, created=created, agent=agent, system=system)
         # In a task of its own: neither a caller that leaves nor a database that hangs may lose sight of what was stored.
         accepting = asyncio.create_task(self._accept(principal, job))
         self._accepting.add(accepting)
@@ -172,7 +139,7 @@ class RunService:
             timeout=wanted.timeout,
         )
 
-    async def _accept(self, principal: Principal, birth: _Birth) -> Feed:
+    async def _accept(self, principal: Principal, birth: Birth) -> Feed:
         """Store the run, and begin it where it was born running. Its feed."""
         run = birth.run
         slot = self._worker.reserve()
@@ -370,12 +337,3 @@ def _seen(task: asyncio.Task[Feed]) -> None:
     """Nobody waits for it any more: its error was told to the log by whoever raised it."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.warning("a run that its caller gave up on was not accepted", extra={"reason": str(error)})
-
-
-def _session_id(given: str | None) -> str:
-    if given is None:
-        return new_id("ses")
-    if _SESSION_ID.fullmatch(given) is None:
-        problem = FieldError("session_id", "must be 1 to 128 of A-Z a-z 0-9 . _ : -")
-        raise RequestError("validation_error", "The session id has characters that it must not have.", [problem])
-    return given
