@@ -296,7 +296,7 @@ class RunService:
         if live is None:
             raise RequestError("not_found", f"There is no session {session_id!r}.")
         endings = [feed.ended for run_id in live if (feed := self._feeds.get(run_id)) is not None]
-        for run_id in live:
+        for run_id in reversed(live):  # the last turn first: none may begin because the one before it ended
             if not self._worker.stop(run_id, "reset"):
                 await self._end_queued(run_id, "reset")
         if endings:
