@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 
 from app.cli.commands import DONE
-from app.domain.errors import ConfigError, ConfigProblem
 from app.workspace.load import load_workspace
-from app.workspace.scaffold import scaffold
+from app.workspace.scaffold import scaffold, write_new
 
 PARTS = ("steadyhand*.toml", "agents/*.yaml", "prompts/*.yaml", "tools/**/*.py", "evals/*.yaml")
 """The files of a workspace that may be copied: `.env` is not among them."""
@@ -33,13 +32,4 @@ def _copy(template: Path, folder: Path) -> list[Path]:
         for path in sorted(template.glob(part))
         if path.is_file()
     }
-    if taken := [path for path in contents if path.exists() or path.is_symlink()]:
-        raise ConfigError([ConfigProblem(str(path), "is already there", "init overwrites nothing") for path in taken])
-    for path, data in contents.items():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as file:
-                file.write(data)
-        except OSError as error:
-            raise ConfigError([ConfigProblem(str(path), "cannot be written", error.strerror or str(error))]) from error
-    return list(contents)
+    return write_new(contents)

@@ -55,8 +55,6 @@ RequestCode = Literal[
     "invalid_encoding",
     "invalid_cursor",
     "not_found",
-    "session_busy",
-    "run_finished",
     "run_cancelled",
     "body_too_large",
     "unsupported_media_type",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from app.domain.errors import ConfigError, ConfigProblem
@@ -22,6 +23,11 @@ def scaffold(folder: Path) -> list[Path]:
         for path in sorted(root.rglob("*"))
         if path.suffix in (".toml", ".yaml", ".py")
     }
+    return write_new(contents)
+
+
+def write_new(contents: Mapping[Path, bytes]) -> list[Path]:
+    """Write those files and their folders; the files written, in order. Raises ConfigError, before the first one where one is there already."""
     if taken := [path for path in contents if path.exists() or path.is_symlink()]:
         raise ConfigError([ConfigProblem(str(path), "is already there", "init overwrites nothing") for path in taken])
     for path, data in contents.items():
