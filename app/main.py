@@ -1,8 +1,8 @@
-"""The HTTP application: the only `Litestar(...)` call, its routes and its dependency table."""
+"""The HTTP applications: the only `Litestar(...)` call, its routes and its dependency table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed_version
 from typing import Any
 
@@ -10,22 +10,31 @@ from litestar import Litestar, Response, get
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 
-from app.api import docs, health, quick, runs, sessions
+from app.api import agents, approvals, asynchronous, callbacks, commands, docs, health, quick, runs, sessions, ws
 from app.api.decoding import StrictRequest
 from app.api.docs import openapi_config
 from app.api.document import published
 from app.api.guards import Gate, no_nul_in_path, when_serving
 from app.api.health import Readings
+from app.api.idempotency import Idempotent
+from app.api.once import once
 from app.api.problems import HANDLERS
 from app.api.streams import OpenStreams
 from app.api.targets import Targets
+from app.api.turns import turns
+from app.api.ws import Sockets
+from app.callbacks.service import CallbackService
 from app.domain.principals import ANONYMOUS, Principal
+from app.runs.approvals import ApprovalService
 from app.runs.service import RunService
+from app.runs.sessions import SessionService
 from app.telemetry.http import AsgiApp, HttpTelemetry
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import Tracing
 
 VERSION = installed_version("steadyhand")
+WORKER_BODY = 1_000
+"""Bytes that a body may have where no route takes one."""
 
 
 @get("/metrics", tags=["health"], summary="Prometheus metrics", media_type="text/plain", opt={"always": True})
@@ -35,9 +44,34 @@ async def metrics_page(metrics: NamedDependency[Metrics]) -> Response[bytes]:
     return Response(text, media_type=media_type.partition("; charset")[0])  # litestar adds it
 
 
+HEALTH = [*health.HANDLERS, metrics_page]
+SERVICE = [
+    *agents.HANDLERS,
+    *quick.HANDLERS,
+    *asynchronous.HANDLERS,
+    *runs.HANDLERS,
+    *commands.HANDLERS,
+    *callbacks.HANDLERS,
+    *approvals.HANDLERS,
+    *sessions.HANDLERS,
+    *ws.HANDLERS,
+    *docs.HANDLERS,
+    *HEALTH,
+]
+NAMES = (
+    "service", "sessions", "approvals", "callbacks", "idempotent", "readings", "targets", "metrics", "streams", "sockets",
+    "principal",
+)  # fmt: skip
+"""What handlers may ask for beside what belongs to one request."""
+
+
 def create_app(
     *,
     service: RunService,
+    sessions: SessionService,
+    approvals: ApprovalService,
+    callbacks: CallbackService,
+    idempotent: Idempotent,
     readings: Readings,
     targets: Targets,
     metrics: Metrics,
@@ -45,43 +79,53 @@ def create_app(
     gate: Gate,
     max_body: int,
     max_streams: int,
+    max_stream_age: float,
+    principal: Principal = ANONYMOUS,
 ) -> AsgiApp:
-    """The ASGI application over those objects."""
+    """The ASGI application over those objects, every request of which is the principal's.
+
+    `max_stream_age`: seconds after which clients of streams must connect again.
+    """
+    streams = OpenStreams(limit=max_streams, max_age=max_stream_age)
     dependencies = {
         "service": service,
+        "sessions": sessions,
+        "approvals": approvals,
+        "callbacks": callbacks,
+        "idempotent": idempotent,
         "readings": readings,
         "targets": targets,
         "metrics": metrics,
-        "streams": OpenStreams(limit=max_streams),
-        "principal": ANONYMOUS,
+        "streams": streams,
+        "sockets": Sockets(service=service, streams=streams, gate=gate, max_frame=max_body, max_age=max_stream_age),
+        "principal": principal,
     }
-    litestar = _litestar(dependencies, gate, max_body)
+    litestar = _litestar(SERVICE, dependencies, gate, max_body)
+    return HttpTelemetry(app=litestar, tracing=tracing, metrics=metrics)  # type: ignore[arg-type]  # litestar's scope is a TypedDict
+
+
+def create_worker_app(*, readings: Readings, metrics: Metrics, tracing: Tracing, gate: Gate) -> AsgiApp:
+    """The ASGI application of a process that only executes runs: its health and what it counted."""
+    litestar = _litestar(HEALTH, {"readings": readings, "metrics": metrics}, gate, WORKER_BODY)
     return HttpTelemetry(app=litestar, tracing=tracing, metrics=metrics)  # type: ignore[arg-type]  # litestar's scope is a TypedDict
 
 
 def describe() -> dict[str, Any]:
     """The OpenAPI document; needs no running service."""
-    names = ("service", "readings", "targets", "metrics", "streams", "principal")
-    return published(_litestar(dict.fromkeys(names), Gate(None), 1).openapi_schema.to_schema())
+    return published(_litestar(SERVICE, dict.fromkeys(NAMES), Gate(None), 1).openapi_schema.to_schema())
 
 
-def _litestar(dependencies: Mapping[str, Any], gate: Gate, max_body: int) -> Litestar:
+def _litestar(handlers: Sequence[Any], dependencies: Mapping[str, Any], gate: Gate, max_body: int) -> Litestar:
+    per_request = {"turns": Provide(turns), "once": Provide(once)} if "service" in dependencies else {}
     return Litestar(
-        route_handlers=[
-            *quick.HANDLERS,
-            *runs.HANDLERS,
-            *sessions.HANDLERS,
-            *health.HANDLERS,
-            *docs.HANDLERS,
-            metrics_page,
-        ],
-        dependencies={name: _always(value) for name, value in dependencies.items()},
+        route_handlers=handlers,
+        dependencies={name: _always(value) for name, value in dependencies.items()} | per_request,
         guards=[when_serving, no_nul_in_path],
         state=State({"gate": gate}),
         exception_handlers=HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=max_body,
-        openapi_config=openapi_config(VERSION),
+        openapi_config=openapi_config(VERSION) if "service" in dependencies else None,
         logging_config=None,
         signature_types=[Principal],
     )

@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+import httpcore2
 from prometheus_client import CollectorRegistry
 
 from app.api.guards import Gate
 from app.api.health import LoopWatch, Readings
+from app.api.idempotency import Idempotent
 from app.api.schemas import CheckStatus
 from app.api.targets import Targets
+from app.callbacks.deliveries import Deliveries
+from app.callbacks.sending import Sender
+from app.callbacks.service import CallbackService
 from app.domain.models import Target
 from app.domain.principals import DEFAULT_TENANT
+from app.egress.addresses import Address, is_public
+from app.egress.network import system_resolver
 from app.llm.offline import OfflineTarget
 from app.llm.providers import ModelProvider, open_provider
 from app.llm.router import Route, Router
-from app.main import VERSION, create_app
+from app.main import VERSION, create_app, create_worker_app
 from app.prompts.render import render
 from app.runs.agents import Agents
+from app.runs.approvals import ApprovalService
+from app.runs.broadcast import Broadcast, Here
+from app.runs.follow import Follower
+from app.runs.heartbeat import Heartbeat
+from app.runs.housekeeping import Housekeeping
 from app.runs.live import Feeds
 from app.runs.recovery import Recovery
 from app.runs.runner import Runner
 from app.runs.service import RunService
+from app.runs.sessions import SessionService
+from app.runs.stops import Stops
+from app.runs.tool_calls import TOOL_GRACE
 from app.runs.worker import Worker
 from app.settings import Settings
 from app.storage.migrate import Schema, read_migrations, status
+from app.storage.postgres.approvals import PostgresApprovalStore
+from app.storage.postgres.callbacks import PostgresCallbackStore
+from app.storage.postgres.hints import PostgresHints
+from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool
 from app.storage.postgres.runs import PostgresRunStore
+from app.storage.postgres.sessions import PostgresSessionStore
+from app.storage.redis.live import RedisLive, open_live
 from app.telemetry.http import AsgiApp
 from app.telemetry.metrics import Metrics
 from app.telemetry.runs import RunTelemetry
@@ -41,6 +64,7 @@ from app.workspace.load import Workspace
 if TYPE_CHECKING:
     import httpx2
 
+Role = Literal["all", "api", "worker"]
 DRAINING = "The service is shutting down. Send the request again in a moment."
 PENDING = "The database lacks migrations: run `steadyhand migrate`."
 
@@ -53,21 +77,33 @@ class Services:
         *,
         app: AsgiApp,
         service: RunService,
+        sessions: SessionService,
+        approvals: ApprovalService,
         agents: Agents,
         worker: Worker,
-        recovery: Recovery,
+        heartbeat: Heartbeat,
+        hints: PostgresHints,
+        here: Here,
         feeds: Feeds,
+        store: PostgresRunStore,
+        loops: Sequence[Callable[[], Coroutine[Any, Any, None]]],
         database: Database,
         gate: Gate,
         providers: Mapping[str, ModelProvider],
     ) -> None:
         self.app = app
         self.service = service
+        self.sessions = sessions
+        self.approvals = approvals
         self.providers = providers
         self._agents = agents
         self._worker = worker
-        self._recovery = recovery
+        self._heartbeat = heartbeat
+        self._hints = hints
+        self._here = here
         self._feeds = feeds
+        self._store = store
+        self._loops = tuple(loops)
         self._database = database
         self._gate = gate
 
@@ -76,21 +112,32 @@ class Services:
         return await status(self._database, read_migrations())
 
     async def activate(self) -> int:
-        """Begin to serve: agents stored, what a dead process left behind ended (how many runs), the gate open.
+        """Begin to serve: agents stored, other processes heard, the gate open. The migrations must be complete.
 
-        Only the owner of the database may, once its migrations are complete.
+        Where there is no other process, whatever is running was left by a dead one and is taken over at once: how many
+        runs that are.
         """
         await self._agents.save(DEFAULT_TENANT)
-        recovered = await self._recovery.recover([])
+        orphans = await self._store.orphan_all() if await self._hints.alone() else 0
+        await self._hints.start(self._here, self._missed)
+        self._heartbeat.start()
         self._gate.closed = None
-        return recovered
+        return orphans
+
+    def _missed(self) -> None:
+        """Hints were lost: look at everything that they could have been about."""
+        self._worker.queued()
+        for feed in self._feeds.followed():
+            self._feeds.look(feed)
 
     async def work(self) -> None:
-        """Execute queued runs until cancelled."""
-        await self._worker.serve()
+        """Everything that goes on by itself, until cancelled: executing and following runs, housekeeping, callbacks."""
+        async with asyncio.TaskGroup() as group:
+            for loop in self._loops:
+                group.create_task(loop())
 
     async def drain(self, seconds: float) -> None:
-        """Refuse what is new, send every stream elsewhere, let runs finish; what has not after the time is interrupted."""
+        """Refuse what is new, send every stream elsewhere, let runs finish or hand them on; what has not after the time is cut off."""
         self._gate.closed = DRAINING
         self._worker.draining = True
         self._feeds.close()
@@ -98,8 +145,8 @@ class Services:
         await self.service.aclose()
 
     def hurry(self) -> None:
-        """Interrupt what a drain still waits for."""
-        self._worker.interrupt()
+        """Cut off what a drain still waits for, and hand it on."""
+        self._worker.hurry()
 
 
 @asynccontextmanager
@@ -107,12 +154,17 @@ async def open_services(
     workspace: Workspace,
     dsn: str,
     *,
+    direct: str,
+    role: Role = "all",
+    concurrency: int | None = None,
     environ: Mapping[str, str],
     http_client: httpx2.AsyncClient | None = None,
 ) -> AsyncIterator[Services]:
     """Every object over that database, connected; closed at the end, the database last.
 
-    `http_client` replaces the SDKs' own for every provider.
+    `direct` leads to the database past any pooler. `role`: `all` answers requests and executes runs, `api` only answers,
+    `worker` only executes, `concurrency` runs at once (default: the setting's). `http_client` replaces the SDKs' own for
+    every provider.
     """
     settings = workspace.settings
     async with AsyncExitStack() as stack:
@@ -128,7 +180,11 @@ async def open_services(
                 statement_cache=settings.database.statement_cache,
             )
         )
-        store = PostgresRunStore(database=database)
+        lease = settings.worker.lease
+        store = PostgresRunStore(database=database, owner=_name(role), lease=lease)
+        sessions = PostgresSessionStore(database=database)
+        keys = PostgresKeyStore(database=database)
+        channel = await stack.enter_async_context(open_live(settings.redis.url)) if settings.redis.url else None
         providers = _providers(settings, http_client)
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
@@ -136,26 +192,60 @@ async def open_services(
         python_tools = PythonToolbox(tools=workspace.tools)
         stack.push_async_callback(python_tools.aclose)
         agents = Agents(current=workspace.agents, default=settings.default_agent, store=store)
-        feeds = Feeds()
+        hints = PostgresHints(dsn=direct, command=role)
+        stack.push_async_callback(hints.aclose)
+        feeds = Feeds(hints=hints, channel=channel)
+        follower = Follower(store=store, feeds=feeds)
         runner = Runner(
             store=store,
+            sessions=sessions,
             provider=TracedProvider(provider=router, metrics=metrics),
             toolbox=TracedToolbox(toolbox=python_tools, tracing=tracing, metrics=metrics),
             observer=observer,
             feeds=feeds,
+            approval_ttl=settings.safety.approval_ttl,
         )
-        recovery = Recovery(store=store, feeds=feeds, agents=agents, observer=observer)
+        heartbeat = Heartbeat(
+            open_leases=lambda: _lease_store(dsn, role, lease),
+            lease=lease,
+            grace=2 * TOOL_GRACE,
+            lost=lambda run_ids: worker.lost(run_ids),
+            news=lambda held: worker.news(held),
+        )
+        stack.push_async_callback(heartbeat.aclose)
         worker = Worker(
             store=store,
             runner=runner,
-            recovery=recovery,
+            recovery=Recovery(store=store, feeds=feeds, agents=agents, observer=observer),
             feeds=feeds,
             agents=agents,
             render=render,
             observer=observer,
-            concurrency=settings.worker.concurrency,
+            leases=heartbeat,
+            concurrency=0 if role == "api" else concurrency or settings.worker.concurrency,
+            lease=lease,
+            max_attempts=settings.worker.max_attempts,
         )
-        service = RunService(store=store, agents=agents, worker=worker, feeds=feeds, render=render, observer=observer)
+        here = Here(worker=worker, follower=follower)
+        broadcast = Broadcast(receivers=[here, hints])
+        stops = Stops(store=store, observer=observer, broadcast=broadcast)
+        approvals = ApprovalService(
+            store=PostgresApprovalStore(database=database), runs=store, agents=agents, broadcast=broadcast
+        )
+        housekeeping = Housekeeping(store=store, keys=keys, approvals=approvals, observer=observer, broadcast=broadcast)
+        deliveries, callbacks = _callbacks(settings, database, store)
+        service = RunService(
+            store=store,
+            sessions=sessions,
+            agents=agents,
+            worker=worker,
+            feeds=feeds,
+            stops=stops,
+            broadcast=broadcast,
+            render=render,
+            observer=observer,
+        )
+        session_service = SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast)
         gate = Gate(PENDING)
         targets = Targets(
             routes={name: tuple(target.provider for target in route.chain) for name, route in settings.routes.items()}
@@ -163,29 +253,72 @@ async def open_services(
         loop_watch = LoopWatch()
         watching = asyncio.create_task(loop_watch.run())
         stack.push_async_callback(_stopped, watching)
-        readings = _readings(database, gate, loop_watch, targets)
+        readings = _readings(database, gate, loop_watch, targets, channel)
         stack.push_async_callback(readings.aclose)
-        app = create_app(
-            service=service,
-            readings=readings,
-            targets=targets,
-            metrics=metrics,
-            tracing=tracing,
-            gate=gate,
-            max_body=settings.server.max_body,
-            max_streams=settings.server.max_streams,
-        )
+        if role == "worker":
+            app = create_worker_app(readings=readings, metrics=metrics, tracing=tracing, gate=gate)
+        else:
+            app = create_app(
+                service=service,
+                sessions=session_service,
+                approvals=approvals,
+                callbacks=callbacks,
+                idempotent=Idempotent(store=keys),
+                readings=readings,
+                targets=targets,
+                metrics=metrics,
+                tracing=tracing,
+                gate=gate,
+                max_body=settings.server.max_body,
+                max_streams=settings.server.max_streams,
+                max_stream_age=settings.server.max_stream_age,
+            )
         yield Services(
             app=app,
             service=service,
+            sessions=session_service,
+            approvals=approvals,
             agents=agents,
             worker=worker,
-            recovery=recovery,
+            heartbeat=heartbeat,
+            hints=hints,
+            here=here,
             feeds=feeds,
+            store=store,
+            loops=(worker.serve, follower.run, housekeeping.serve, deliveries.serve),
             database=database,
             gate=gate,
             providers=providers,
         )
+
+
+def _name(role: Role) -> str:
+    """What this process is called where its leases stand."""
+    return f"{role} {os.getpid()} on {socket.gethostname()}"
+
+
+@asynccontextmanager
+async def _lease_store(dsn: str, role: Role, lease: float) -> AsyncIterator[PostgresRunStore]:
+    """A store on one connection of its own: the heartbeat beats in a loop of its own, and waits for nobody."""
+    async with open_pool(
+        dsn, pool_min=1, pool_max=1, statement_cache=0, application_name=f"steadyhand {role} lease"
+    ) as database:
+        yield PostgresRunStore(database=database, owner=_name(role), lease=lease)
+
+
+def _callbacks(settings: Settings, database: Database, store: PostgresRunStore) -> tuple[Deliveries, CallbackService]:
+    """Who sends callbacks, and who answers for them."""
+    options = settings.callbacks
+    kept = PostgresCallbackStore(database=database)
+
+    def allow(address: Address) -> bool:
+        return options.allow_private or is_public(address)
+
+    sender = Sender(resolver=system_resolver, allow=allow, network=httpcore2.AnyIOBackend(), time_limit=options.timeout)
+    deliveries = Deliveries(
+        store=kept, runs=store, sender=sender, secret=options.secret, max_attempts=options.max_attempts
+    )
+    return deliveries, CallbackService(store=kept, resolver=system_resolver, allow=allow, wake=deliveries.wake)
 
 
 async def _stopped(task: asyncio.Task[None]) -> None:
@@ -229,7 +362,9 @@ def _routes(settings: Settings, providers: Mapping[str, ModelProvider], tracing:
     }
 
 
-def _readings(database: Database, gate: Gate, loop_watch: LoopWatch, targets: Targets) -> Readings:
+def _readings(
+    database: Database, gate: Gate, loop_watch: LoopWatch, targets: Targets, channel: RedisLive | None
+) -> Readings:
     migrations = read_migrations()
 
     async def answers() -> tuple[CheckStatus, str | None]:
@@ -246,8 +381,14 @@ def _readings(database: Database, gate: Gate, loop_watch: LoopWatch, targets: Ta
     async def configured() -> tuple[CheckStatus, str | None]:
         return "ok", "configured"
 
+    async def redis() -> tuple[CheckStatus, str | None]:
+        assert channel is not None
+        wrong = await channel.health()
+        return ("ok", None) if wrong is None else ("degraded", wrong)
+
+    others = {f"provider:{name}": configured for name in targets.providers}
     return Readings(
         version=VERSION,
         vital={"database": answers, "migrations": migrated, "serving": serving, "event_loop": loop_watch.check},
-        others={f"provider:{name}": configured for name in targets.providers},
+        others=others if channel is None else others | {"redis": redis},
     )

@@ -1,4 +1,4 @@
-"""What every test has: one real PostgreSQL a session, a fresh database on request, no network, no keys, no leaks."""
+"""What every test has: one real PostgreSQL and one real Redis a session, a fresh database on request, no network, no keys, no leaks."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import inspect
 import os
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from redis.asyncio import Redis
 
 from app.storage.postgres.pool import connect
 from tests.network_guard import GuardedLoop, forbid_network
 from tests.postgres_server import TEMPLATE, TestServer, sibling, wait_ready
+from tests.redis_server import DATABASES, RedisServer
 
 _SERVER = pytest.StashKey[TestServer]()
+_REDIS = pytest.StashKey[RedisServer]()
 _FOREIGN = re.compile(
     r"DATABASE_URL|REDIS_URL|APP_ENV|STEADYHAND_.*|.*_API_KEY|(OPENAI|ANTHROPIC|OTEL|PG)[A-Z_]*|.*_PROXY", re.IGNORECASE
 )
@@ -34,13 +37,23 @@ def _server(config: pytest.Config) -> TestServer:
     return config.stash[_SERVER]
 
 
+def _redis(config: pytest.Config) -> RedisServer:
+    if _REDIS not in config.stash:
+        config.stash[_REDIS] = RedisServer()
+        config.stash[_REDIS].start()
+    return config.stash[_REDIS]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """With xdist, its controller runs the server and tells its workers where."""
+    """With xdist, its controller runs the servers and tells its workers where."""
     node.workerinput["postgres_folder"] = str(_server(node.config).folder)
+    node.workerinput["redis_url"] = _redis(node.config).url
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if _REDIS in config.stash:
+        config.stash[_REDIS].kill()
     if _SERVER in config.stash:
         config.stash[_SERVER].stop()
 
@@ -106,3 +119,34 @@ async def _connections_left(admin: Any, name: str) -> list[tuple[str, str]]:
         if not rows or time.monotonic() >= deadline:
             return [tuple(row) for row in rows]
         await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def redis(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """The URL of an empty database of the session's Redis. At the end nobody may be connected to it any more."""
+    url = getattr(request.config, "workerinput", {}).get("redis_url") or _redis(request.config).url
+    async with Redis.from_url(url) as admin:
+        number = 1 + await admin.incr("databases") % (DATABASES - 1)
+        yield f"{url}/{number}"
+        left = await _clients_left(admin, number)
+        async with Redis.from_url(f"{url}/{number}") as own:
+            await own.flushdb()
+        assert not left, f"connections were left open: {left}"
+
+
+async def _clients_left(admin: Redis, number: int) -> list[Any]:
+    deadline = time.monotonic() + 2.0
+    while True:
+        left = [client for client in await admin.client_list() if client["db"] == str(number)]
+        if not left or time.monotonic() >= deadline:
+            return left
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis of the test's own, running, that it may kill, pause and start again."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.kill()

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import msgspec
 
 from app.domain.errors import ProviderError
-from app.domain.events import RunFinished
-from app.domain.messages import ModelStop, Native, ToolCall, Usage
+from app.domain.events import RunFinished, RunWaiting
+from app.domain.messages import JsonObject, ModelStop, Native, ToolCall, Usage
 from app.domain.models import Completed, ModelChunk, ModelRequest, ReasoningDelta, Recorder, TextDelta
 from app.domain.observers import EndedRun, RunInfo, RunTimes
 from app.domain.tools import ToolContext, ToolResult, ToolSpec
@@ -73,6 +73,7 @@ class ScriptedToolbox:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.calls: list[ToolCall] = []
+        self.contexts: dict[str, ToolContext] = {}
         self.started = asyncio.Event()
 
     def specs(self, names: Sequence[str]) -> tuple[ToolSpec, ...]:
@@ -80,6 +81,7 @@ class ScriptedToolbox:
 
     async def run(self, spec: ToolSpec | None, call: ToolCall, context: ToolContext) -> ToolResult:
         self.calls.append(call)
+        self.contexts[call.id] = context
         if spec is None:
             return ToolResult(call_id=call.id, name=call.name, status="error", result=_raw("no such tool"))
         if call.name.startswith("slow"):
@@ -87,6 +89,20 @@ class ScriptedToolbox:
             await context.emit("waiting", {"for": "the gate"})
             await self.gate.wait()
         return ToolResult(call_id=call.id, name=call.name, status="ok", result=msgspec.Raw(call.arguments.encode()))
+
+
+class KeptState:
+    """A session's state in memory."""
+
+    def __init__(self) -> None:
+        self.state: JsonObject = {}
+
+    async def get(self) -> JsonObject:
+        return self.state
+
+    async def update(self, change: Callable[[JsonObject], JsonObject]) -> JsonObject:
+        self.state = change(self.state)
+        return self.state
 
 
 def tool_spec(name: str, **more: object) -> ToolSpec:
@@ -110,6 +126,9 @@ class Notes:
         self.refused_writes = 0
         self.denials: list[str] = []
         self.stops: list[float] = []
+        self.waits: list[RunWaiting] = []
+        self.handed_on = 0
+        self.recoveries = 0
 
     def traceparent(self) -> str | None:
         return "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -122,6 +141,15 @@ class Notes:
     def finished(self, event: RunFinished, response_model: str | None, times: RunTimes) -> None:
         assert 0 <= times.effects <= times.total
         self.ends.append(event)
+
+    def waiting(self, event: RunWaiting, times: RunTimes) -> None:
+        self.waits.append(event)
+
+    def left(self) -> None:
+        self.handed_on += 1
+
+    def recovered(self) -> None:
+        self.recoveries += 1
 
     def failed(self, error: BaseException) -> None:
         self.faults.append(error)

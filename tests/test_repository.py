@@ -114,7 +114,7 @@ def test_every_command_says_what_it_does(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["no-such-command"], ["serve", "--no-such-option"], ["serve", "--role", "api"]], ids=str
+    "arguments", [[], ["no-such-command"], ["serve", "--no-such-option"], ["serve", "--role", "worker"]], ids=str
 )
 def test_wrong_usage_exits_2_and_says_why(arguments: list[str]) -> None:
     done = subprocess.run(

@@ -7,9 +7,12 @@ from typing import Any, Literal
 import msgspec
 
 from app.agent import structured
+from app.domain import approvals
+from app.domain.approvals import digest
 from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
 from app.domain.runs import RunFailure, RunStatus, StopReason
+from app.domain.tools import Risk, ToolSpec, unseen
 
 MAX_REPAIRS = 2
 """How often a structured answer that does not fit its schema is sent back."""
@@ -23,10 +26,20 @@ class CallModel(msgspec.Struct, frozen=True):
 
 
 class CallTools(msgspec.Struct, frozen=True):
-    """Run `calls` in parallel; answer each of `denied` with its reason instead."""
+    """Run `calls` in parallel; answer each of `denied` with its reason instead.
+
+    `lost` are calls of an attempt that died while they ran: they may have taken effect and must not run again.
+    """
 
     calls: tuple[ToolCall, ...]
     denied: tuple[tuple[ToolCall, str], ...] = ()
+    lost: tuple[ToolCall, ...] = ()
+
+
+class AskApproval(msgspec.Struct, frozen=True):
+    """Ask a person about each of `calls` (none: everything is asked already), then wait."""
+
+    calls: tuple[tuple[ToolCall, Risk], ...] = ()
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +51,7 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     error: RunFailure | None = None
 
 
-Decision = CallModel | CallTools | Finish
+Decision = CallModel | CallTools | AskApproval | Finish
 
 
 def decide(state: RunState) -> Decision:
@@ -63,23 +76,41 @@ def _model(state: RunState) -> CallModel:
     return CallModel(tools="auto" if state.iterations < state.agent.limits.iterations else "none")
 
 
-def _tools(state: RunState) -> CallTools:
+def _tools(state: RunState) -> CallTools | AskApproval:
+    """What can be done about the open calls now; only when that is done, people are asked about the rest."""
     calls: list[ToolCall] = []
     denied: list[tuple[ToolCall, str]] = []
+    lost: list[ToolCall] = []
+    asked: list[tuple[ToolCall, Risk]] = []
     for call in state.open_calls.values():
         spec = state.agent.tool(call.name)
-        if spec is None or state.agent.approves(spec):
+        decision = state.decisions.get(call.id)
+        if call.id in state.started:
+            (lost if spec is not None and unseen(spec.effect) == "outcome_unknown" else calls).append(call)
+        elif spec is None or state.agent.approves(spec) or (decision == "approved" and _is_for(state, call)):
             calls.append(call)
-        else:
-            denied.append((call, _denial(call.name, spec.risk, state.agent.auto_approve)))
-    return CallTools(calls=tuple(calls), denied=tuple(denied))
+        elif decision is not None:
+            denied.append((call, _denial(spec, decision)))
+        elif call.id not in state.approvals:
+            asked.append((call, spec.risk))
+    if calls or denied or lost:
+        return CallTools(calls=tuple(calls), denied=tuple(denied), lost=tuple(lost))
+    return AskApproval(calls=tuple(asked))
 
 
-def _denial(name: str, risk: str, allowed: str) -> str:
-    return (
-        f"{name} was not run: its risk is {risk} and this agent may run tools up to {allowed} without a person's approval. "
-        "Do not call it again; answer without it or say what a person has to do."
-    )
+def _is_for(state: RunState, call: ToolCall) -> bool:
+    """Whether the approval under that call's id was asked for these very arguments."""
+    return state.digests.get(call.id) == digest(call.name, call.arguments)
+
+
+def _denial(spec: ToolSpec, decision: approvals.Decision) -> str:
+    why = {
+        "approved": "it was approved with other arguments",
+        "denied": "a person decided against it",
+        "expired": "nobody approved it in time",
+        "cancelled": "the request for approval was withdrawn",
+    }[decision]
+    return f"{spec.name} was not run: {why}. Do not call it again with these arguments; answer without it or say what a person has to do."
 
 
 def _answer(state: RunState, last: Message) -> Decision:
@@ -89,7 +120,7 @@ def _answer(state: RunState, last: Message) -> Decision:
     output, problem = structured.read(last.content, state.agent.output_schema)
     if problem is None:
         return Finish(stop_reason=reason, output=output)
-    if len(state.rejected) < MAX_REPAIRS:
+    if sum(message.id in state.rejected for message in state.messages) < MAX_REPAIRS:
         return CallModel(tools="none" if state.closed else "auto", rejects=last.id)
     detail = f"The model's answer did not fit the agent's output_schema after {MAX_REPAIRS} repairs: {problem}"
     return Finish(status="failed", stop_reason="invalid_output", error=RunFailure("invalid_output", detail))

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from app.agent.decide import Finish
-from app.domain.errors import ProviderError, RunStopped, StopCause
-from app.domain.runs import RunFailure
+from app.domain.errors import ProviderError, StopCause
+from app.domain.runs import Cancellation, RunFailure
+
+
+def _cancelled(detail: str) -> Finish:
+    return Finish(status="cancelled", stop_reason="cancelled", error=RunFailure("run_cancelled", detail))
+
 
 _STOPPED: dict[StopCause, Finish] = {
     "timeout": Finish(
@@ -12,15 +19,15 @@ _STOPPED: dict[StopCause, Finish] = {
         stop_reason="timeout",
         error=RunFailure("timeout", "The run reached its time limit. Ask for less, or allow it more time."),
     ),
-    "reset": Finish(
-        status="cancelled",
-        stop_reason="cancelled",
-        error=RunFailure("run_cancelled", "The session was reset while the run was going on."),
-    ),
+    "cancelled": _cancelled("The run was cancelled."),
+    "superseded": _cancelled("A newer turn of the session took its place."),
+    "reset": _cancelled("The session was reset while the run was going on."),
     "interrupted": Finish(
         status="failed",
         stop_reason="error",
-        error=RunFailure("interrupted", "The service stopped before the run was finished. Send the request again."),
+        error=RunFailure(
+            "interrupted", "The run's process died, too often to go on. Resume it: what is finished is used again."
+        ),
     ),
 }
 
@@ -31,15 +38,17 @@ FAULT = Finish(
 )
 
 
-def stopped(cause: StopCause) -> Finish:
-    """The end of a run that was stopped."""
-    return _STOPPED[cause]
+def stopped(cause: StopCause, by: Cancellation | None = None) -> Finish:
+    """The end of a run that was stopped. For `handover` and `lease` there is none: such a run goes on elsewhere."""
+    end = _STOPPED[cause]
+    if by is None or (by.by is None and by.reason is None) or end.error is None:
+        return end
+    said = f"Cancelled{f' by {by.by}' if by.by else ''}{f': {by.reason}' if by.reason else '.'}"
+    return msgspec.structs.replace(end, error=RunFailure(end.error.code, said))
 
 
-def ending(error: RunStopped | ProviderError) -> Finish:
-    """The end of a run whose effect raised this."""
-    if isinstance(error, RunStopped):
-        return stopped(error.cause)
+def ending(error: ProviderError) -> Finish:
+    """The end of a run whose model call raised this."""
     if error.refuses_request:
         return Finish(
             status="failed",

@@ -27,12 +27,16 @@ class StrictRequest(Request[Any, Any, Any]):
     """A request whose JSON body is decoded straight into the type that its handler names `data`."""
 
     async def body(self) -> bytes:
-        """The body. Raises `RequestError` malformed_json where there is none, litestar's 413 where it is too large."""
+        """The body, empty only where the handler's type allows that there is none.
+
+        Raises `RequestError` malformed_json where one is missing, litestar's 413 where it is too large.
+        """
         try:
             body = await super().body()
         except InternalServerException:  # what litestar says of a client that left, or broke the framing, half way
             raise RequestError("malformed_json", "The body was not sent whole.") from None
-        if not body:
+        wanted = None if body else self.route_handler.parsed_fn_signature.parameters.get("data")
+        if wanted is not None and not wanted.is_optional:
             raise RequestError("malformed_json", "The body is empty: send a JSON object.")
         return body
 

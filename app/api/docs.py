@@ -15,7 +15,11 @@ from app.api.document import published
 
 DESCRIPTION = (
     "Serves LLM agents over JSON and server-sent events. Every response carries `X-Request-Id`; everything that goes wrong "
-    "is an `application/problem+json` with a stable `code`."
+    "is an `application/problem+json` with a stable `code`.\n\n"
+    "`/ws` is a WebSocket for any number of runs at once. Frames are JSON objects with a `type`: in go `auth` {token}, `run` "
+    "{input or message, agent, session_id, user_id, context, tags, timeout, on_busy, idempotency_key}, `subscribe` {run_id, after}, "
+    "`unsubscribe` {run_id}, `cancel` {run_id, reason} and `ping`; out come `event` {run_id, event, id, data}, `error` {problem}, "
+    "`ping` and `pong`. A command with a `ref` is answered by an `ack` with the same one, and its events and errors have it too."
 )
 
 
@@ -57,6 +61,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
             Tag(name="chat", description="Ask, and get the answer whole or as a stream"),
             Tag(name="agents", description="The agents of this service"),
             Tag(name="runs", description="What was asked, what happened, what came of it"),
+            Tag(name="approvals", description="Calls that wait for a person's word"),
             Tag(name="sessions", description="Conversations"),
             Tag(name="health", description="For load balancers and monitoring"),
         ],

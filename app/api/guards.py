@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -14,7 +15,29 @@ class Gate:
     """Whether this process serves. `closed` says why it does not; None: it does."""
 
     def __init__(self, closed: str | None) -> None:
-        self.closed = closed
+        self._closed = closed
+        self._shut = asyncio.Event()
+        self._note()
+
+    @property
+    def closed(self) -> str | None:
+        """Why this process does not serve."""
+        return self._closed
+
+    @closed.setter
+    def closed(self, why: str | None) -> None:
+        self._closed = why
+        self._note()
+
+    def _note(self) -> None:
+        if self._closed is None:
+            self._shut.clear()
+        else:
+            self._shut.set()
+
+    async def shut(self) -> None:
+        """Returns once the gate is closed."""
+        await self._shut.wait()
 
 
 async def when_serving(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -28,9 +51,3 @@ async def no_nul_in_path(connection: ASGIConnection[Any, Any, Any, Any], _: Base
     """Nothing has a name with NUL in it, and the database cannot even be asked."""
     if "\x00" in connection.scope["path"]:
         raise RequestError("not_found", "There is nothing at this path: it holds a NUL character.")
-
-
-async def no_idempotency_key(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """`Idempotency-Key` promises something that this version cannot keep."""
-    if "idempotency-key" in connection.headers:
-        raise RequestError("validation_error", "Idempotency-Key is not supported by this version; send it without.")

@@ -1,15 +1,19 @@
-"""Cursors of pages: where the last page ended, in a form that nobody needs to understand."""
+"""Pages: how long they are, and their cursors: where the last one ended, in a form that nobody needs to understand."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 from datetime import UTC, datetime
+from typing import Annotated
 
 import msgspec
+from litestar.params import QueryParameter
 
 from app.domain.errors import RequestError
 
+Limit = Annotated[int, QueryParameter(ge=1, le=200, description="How many at most.")]
+PageCursor = Annotated[str | None, QueryParameter(name="cursor", description="`next_cursor` of the page before.")]
 Position = tuple[datetime, str]
 _decode = msgspec.json.Decoder(Position).decode
 
@@ -30,3 +34,9 @@ def position(cursor: str | None) -> Position | None:
     if at.tzinfo != UTC or "\x00" in last_id:
         raise RequestError("invalid_cursor", "The cursor is not one of this service; begin without one.")
     return at, last_id
+
+
+def no_nul(*given: str | None) -> None:
+    """Raises `RequestError` validation_error where a query parameter holds what no text may have."""
+    if any("\x00" in text for text in given if text is not None):
+        raise RequestError("validation_error", "A query parameter holds a NUL character, which no text may have.")

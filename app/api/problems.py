@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
+from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "1"
+UNREACHABLE = "The database cannot be reached. Try again in a moment."
 
 STATUS: dict[str, int] = {
     "malformed_json": 400,
@@ -29,10 +31,16 @@ STATUS: dict[str, int] = {
     "invalid_cursor": 400,
     "not_found": 404,
     "method_not_allowed": 405,
+    "session_busy": 409,
+    "run_finished": 409,
     "run_cancelled": 409,
+    "approval_resolved": 409,
+    "agent_changed": 409,
+    "state_conflict": 409,
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "validation_error": 422,
+    "idempotency_key_reused": 422,
     "queue_full": 429,
     "internal": 500,
     "provider_error": 502,
@@ -49,10 +57,16 @@ TITLES: dict[str, str] = {
     "invalid_cursor": "Invalid cursor",
     "not_found": "Not found",
     "method_not_allowed": "Method not allowed",
+    "session_busy": "Session busy",
+    "run_finished": "Run finished",
     "run_cancelled": "Run cancelled",
+    "approval_resolved": "Approval resolved",
+    "agent_changed": "Agent changed",
+    "state_conflict": "State conflict",
     "body_too_large": "Body too large",
     "unsupported_media_type": "Unsupported media type",
     "validation_error": "Validation error",
+    "idempotency_key_reused": "Idempotency key reused",
     "queue_full": "Too many open streams",
     "internal": "Internal error",
     "provider_error": "The model provider refused the request",
@@ -72,12 +86,13 @@ _BY_STATUS = {
 
 
 class RunFailed(Exception):
-    """A run that has no answer for its caller; becomes the problem of its error code."""
+    """A run that has no answer for its caller; becomes the problem of its error code. `headers` go with it."""
 
-    def __init__(self, run_id: str, finished: RunFinished) -> None:
+    def __init__(self, run_id: str, finished: RunFinished, headers: Mapping[str, str]) -> None:
         super().__init__(run_id)
         self.run_id = run_id
         self.finished = finished
+        self.headers = headers
 
 
 def problem(request_id: str, code: str, detail: str, **more: Any) -> Problem:
@@ -100,13 +115,15 @@ def run_problem(request_id: str, run_id: str, finished: RunFinished) -> Problem:
     return problem(request_id, code, error.detail if error is not None else "The run failed.", run_id=run_id)
 
 
-def request_id(request: Request[Any, Any, Any]) -> str:
+def request_id(request: ASGIConnection[Any, Any, Any, Any]) -> str:
     """The id that the telemetry layer gave the request."""
     return str(request.scope.get("steadyhand.request_id", ""))
 
 
-def _respond(told: Problem) -> Response[bytes]:
-    headers = {"Retry-After": RETRY_AFTER} if told.status in (429, 503) else {}
+def _respond(told: Problem, more: Mapping[str, str] | None = None) -> Response[bytes]:
+    headers = dict(more or ())
+    if told.status in (429, 503):
+        headers["Retry-After"] = RETRY_AFTER
     if told.status == 413:
         headers["Connection"] = "close"  # the rest of the body is never read, so no other request can follow it
     return Response(msgspec.json.encode(told), status_code=told.status, media_type=MEDIA_TYPE, headers=headers)
@@ -119,13 +136,13 @@ def on_request_error(request: Request[Any, Any, Any], error: RequestError) -> Re
 
 def on_run_failed(request: Request[Any, Any, Any], error: RunFailed) -> Response[bytes]:
     """Runs without an answer."""
-    return _respond(run_problem(request_id(request), error.run_id, error.finished))
+    return _respond(run_problem(request_id(request), error.run_id, error.finished), error.headers)
 
 
 def on_database(request: Request[Any, Any, Any], error: DatabaseUnavailable) -> Response[bytes]:
     """The database is away."""
     log.warning("the database is away", extra={"reason": str(error)})
-    return _respond(problem(request_id(request), "not_ready", "The database cannot be reached. Try again in a moment."))
+    return _respond(problem(request_id(request), "not_ready", UNREACHABLE))
 
 
 def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -2,90 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from litestar import Request, get, post
+from litestar import Response, get, post
 from litestar.di import NamedDependency
-from litestar.openapi import ResponseSpec
-from litestar.openapi.spec import Example
 from litestar.params import FromPath, JSONBody
 from litestar.response import Stream
 
 from app.api import sse
-from app.api.guards import no_idempotency_key
-from app.api.problems import RunFailed, request_id, responses
-from app.api.schemas import (
-    AgentView,
-    AnswerResponse,
-    ChatRequest,
-    ChatResponse,
-    History,
-    QuestionRequest,
-    ResetRequest,
-    RunAgentRequest,
-    RunAgentResponse,
-    run_status_error,
-)
+from app.api.bodies import ChatRequest, QuestionRequest, ResetRequest, RunAgentRequest
+from app.api.described import BODY_ERRORS, RUN_ERRORS, STREAM_ERRORS, WAITING, event_stream
+from app.api.once import Once
+from app.api.problems import responses
+from app.api.schemas import AnswerResponse, ChatResponse, History, RunAgentResponse
 from app.api.sessions import message_view
-from app.api.streams import MEDIA_TYPE, Content, OpenStreams
-from app.api.targets import Targets
-from app.domain.agents import Agent
+from app.api.turns import Turns
 from app.domain.events import RunFinished
 from app.domain.principals import Principal
-from app.runs.service import RunService, Started, StartRun
+from app.runs.service import Started, StartRun
+from app.runs.sessions import SessionService
 from app.runs.steps import Step
-
-STREAM_EXAMPLE = (
-    "retry: 1000\n\n"
-    'id: 1\nevent: start\ndata: {"run_id":"run_1","session_id":"ses_1","agent":"assistant"}\n\n'
-    'id: 5\nevent: tool\ndata: {"name":"calculator","call_id":"call_1","status":"started"}\n\n'
-    'id: 6\nevent: tool\ndata: {"name":"calculator","call_id":"call_1","status":"ok","result":"84"}\n\n'
-    'id: 6.12\nevent: chunk\ndata: {"text":"12 * 7 = 84.","message_id":"msg_1"}\n\n'
-    'id: 9\nevent: done\ndata: {"result":"12 * 7 = 84.","status":"succeeded","metadata":{"iterations":2}}\n\n'
-)
-BODY_ERRORS = (
-    "malformed_json", "invalid_encoding", "not_found", "body_too_large", "unsupported_media_type", "validation_error",
-    "internal", "not_ready",
-)  # fmt: skip
-RUN_ERRORS = (*BODY_ERRORS, "run_cancelled", "provider_error", "invalid_output", "providers_unavailable", "timeout")
-STREAM_ERRORS = (*BODY_ERRORS, "queue_full")
-
-
-def event_stream(description: str, example: str = STREAM_EXAMPLE) -> dict[int, ResponseSpec]:
-    """The description of a response that streams."""
-    shown = Example(id="stream", summary="A turn with a tool", value=example)
-    spec = ResponseSpec(str, generate_examples=False, description=description, media_type=MEDIA_TYPE, examples=[shown])
-    return {200: spec}
-
-
-@get("/agents", tags=["agents"], summary="List the agents", responses=responses("internal", "not_ready"))
-async def list_agents(service: NamedDependency[RunService], targets: NamedDependency[Targets]) -> list[AgentView]:
-    """Every agent that can be asked, by name."""
-    return [_agent_view(agent, targets) for _, agent in sorted(service.agents.current.items())]
-
-
-@get(
-    "/agents/{name:str}",
-    tags=["agents"],
-    summary="One agent",
-    responses=responses("not_found", "internal", "not_ready"),
-)
-async def get_agent(
-    name: FromPath[str], service: NamedDependency[RunService], targets: NamedDependency[Targets]
-) -> AgentView:
-    """What one agent is and whether it can be asked now."""
-    return _agent_view(service.agents.get(name), targets)
-
-
-def _agent_view(agent: Agent, targets: Targets) -> AgentView:
-    return AgentView(
-        name=agent.name,
-        description=agent.description,
-        kind=agent.kind,
-        status=targets.status(agent.model),
-        version=agent.version,
-        tools=[tool.name for tool in agent.tools],
-    )
 
 
 @post(
@@ -93,24 +27,13 @@ def _agent_view(agent: Agent, targets: Targets) -> AgentView:
     status_code=200,
     tags=["agents"],
     summary="Run an agent",
-    guards=[no_idempotency_key],
-    responses=responses(*RUN_ERRORS),
+    responses=WAITING | responses(*RUN_ERRORS),
 )
 async def run_agent(
-    name: FromPath[str],
-    data: JSONBody[RunAgentRequest],
-    service: NamedDependency[RunService],
-    principal: NamedDependency[Principal],
-) -> RunAgentResponse:
+    name: FromPath[str], data: JSONBody[RunAgentRequest], turns: NamedDependency[Turns]
+) -> Response[RunAgentResponse]:
     """Runs the agent to its end and answers with the result."""
-    started, end, steps = await _run(service, principal, _named(name, data), data.include_steps)
-    return RunAgentResponse(
-        result=end.output,
-        run_id=started.run_id,
-        session_id=started.session_id,
-        duration_ms=end.duration_ms,
-        metadata=sse.metadata(started.agent_version, end, steps),
-    )
+    return await turns.answer(_named(name, data), _result, include_steps=data.include_steps)
 
 
 @post(
@@ -118,20 +41,12 @@ async def run_agent(
     status_code=200,
     tags=["agents"],
     summary="Run an agent, streamed",
-    guards=[no_idempotency_key],
     responses=event_stream("The run as it goes on: start, tool, chunk, reset, then done or error")
     | responses(*STREAM_ERRORS),
 )
-async def stream_agent(
-    name: FromPath[str],
-    data: JSONBody[RunAgentRequest],
-    request: Request[Any, Any, Any],
-    service: NamedDependency[RunService],
-    principal: NamedDependency[Principal],
-    streams: NamedDependency[OpenStreams],
-) -> Stream:
+async def stream_agent(name: FromPath[str], data: JSONBody[RunAgentRequest], turns: NamedDependency[Turns]) -> Stream:
     """Runs the agent and streams what happens as server-sent events."""
-    return await _stream(request, service, principal, streams, _named(name, data), data.include_steps)
+    return await turns.stream(_named(name, data), include_steps=data.include_steps)
 
 
 @post(
@@ -139,20 +54,11 @@ async def stream_agent(
     status_code=200,
     tags=["chat"],
     summary="One turn",
-    guards=[no_idempotency_key],
-    responses=responses(*RUN_ERRORS),
+    responses=WAITING | responses(*RUN_ERRORS),
 )
-async def chat(
-    data: JSONBody[ChatRequest], service: NamedDependency[RunService], principal: NamedDependency[Principal]
-) -> ChatResponse:
+async def chat(data: JSONBody[ChatRequest], turns: NamedDependency[Turns]) -> Response[ChatResponse]:
     """Adds the message to its session and answers it. Turns of one session run one after another."""
-    started, end, steps = await _run(service, principal, _chat(data), data.include_steps)
-    return ChatResponse(
-        response=end.output,
-        session_id=started.session_id,
-        run_id=started.run_id,
-        metadata=sse.metadata(started.agent_version, end, steps),
-    )
+    return await turns.answer(_chat(data), _response, include_steps=data.include_steps)
 
 
 @post(
@@ -160,19 +66,12 @@ async def chat(
     status_code=200,
     tags=["chat"],
     summary="One turn, streamed",
-    guards=[no_idempotency_key],
     responses=event_stream("The turn as it goes on: start, tool, chunk, reset, then done or error")
     | responses(*STREAM_ERRORS),
 )
-async def stream_chat(
-    data: JSONBody[ChatRequest],
-    request: Request[Any, Any, Any],
-    service: NamedDependency[RunService],
-    principal: NamedDependency[Principal],
-    streams: NamedDependency[OpenStreams],
-) -> Stream:
+async def stream_chat(data: JSONBody[ChatRequest], turns: NamedDependency[Turns]) -> Stream:
     """Adds the message to its session and streams the answer as server-sent events."""
-    return await _stream(request, service, principal, streams, _chat(data), data.include_steps)
+    return await turns.stream(_chat(data), include_steps=data.include_steps)
 
 
 @post(
@@ -180,23 +79,12 @@ async def stream_chat(
     status_code=200,
     tags=["chat"],
     summary="Question and answer",
-    guards=[no_idempotency_key],
-    responses=responses(*RUN_ERRORS),
+    responses=WAITING | responses(*RUN_ERRORS),
 )
-async def question(
-    data: JSONBody[QuestionRequest], service: NamedDependency[RunService], principal: NamedDependency[Principal]
-) -> AnswerResponse:
+async def question(data: JSONBody[QuestionRequest], turns: NamedDependency[Turns]) -> Response[AnswerResponse]:
     """Answers one question with the default agent, within `timeout` seconds."""
     wanted = StartRun(input=data.question, session_id=data.session_id, timeout=data.timeout)
-    started, end, _ = await _run(service, principal, wanted, include_steps=False)
-    return AnswerResponse(
-        answer=end.output,
-        iterations=end.iterations,
-        duration=round(end.duration_ms / 1000, 6),
-        cached=end.cached,
-        session_id=started.session_id,
-        run_id=started.run_id,
-    )
+    return await turns.answer(wanted, _answer)
 
 
 @get(
@@ -206,10 +94,10 @@ async def question(
     responses=responses("not_found", "internal", "not_ready"),
 )
 async def history(
-    session_id: FromPath[str], service: NamedDependency[RunService], principal: NamedDependency[Principal]
+    session_id: FromPath[str], sessions: NamedDependency[SessionService], principal: NamedDependency[Principal]
 ) -> History:
     """The messages since the session's last reset, oldest first."""
-    return History([message_view(*found) for found in await service.messages(principal, session_id)])
+    return History([message_view(*found) for found in await sessions.messages(principal, session_id)])
 
 
 @post(
@@ -217,14 +105,16 @@ async def history(
     status_code=204,
     tags=["chat"],
     summary="Begin a session anew",
-    guards=[no_idempotency_key],
     responses=responses(*BODY_ERRORS),
 )
 async def reset(
-    data: JSONBody[ResetRequest], service: NamedDependency[RunService], principal: NamedDependency[Principal]
-) -> None:
+    data: JSONBody[ResetRequest],
+    sessions: NamedDependency[SessionService],
+    principal: NamedDependency[Principal],
+    once: NamedDependency[Once],
+) -> Response[None]:
     """Cancels what is going on in the session and empties its history; the session stays."""
-    await service.reset(principal, data.session_id)
+    return await once.answer(lambda: sessions.reset(principal, data.session_id), status=204)
 
 
 def _named(name: str, data: RunAgentRequest) -> StartRun:
@@ -251,36 +141,34 @@ def _chat(data: ChatRequest) -> StartRun:
     )
 
 
-async def _run(
-    service: RunService, principal: Principal, wanted: StartRun, include_steps: bool
-) -> tuple[Started, RunFinished, list[Step] | None]:
-    """Run to the end. Raises `RunFailed` where there is no answer."""
-    started = await service.start(principal, wanted)
-    end = await service.result(started)
-    if run_status_error(end.status):
-        raise RunFailed(started.run_id, end)
-    return started, end, await service.steps(principal, started.run_id) if include_steps else None
+def _result(started: Started, end: RunFinished, steps: list[Step] | None) -> RunAgentResponse:
+    return RunAgentResponse(
+        result=end.output,
+        run_id=started.run_id,
+        session_id=started.session_id,
+        duration_ms=end.duration_ms,
+        metadata=sse.metadata(started.agent_version, end, steps),
+    )
 
 
-async def _stream(
-    request: Request[Any, Any, Any],
-    service: RunService,
-    principal: Principal,
-    streams: OpenStreams,
-    wanted: StartRun,
-    include_steps: bool,
-) -> Stream:
-    async def begin() -> Content:
-        started = await service.start(principal, wanted)
-        view = sse.QuickView(
-            run_id=started.run_id,
-            agent_version=started.agent_version,
-            request_id=request_id(request),
-            steps=(lambda: service.steps(principal, started.run_id)) if include_steps else None,
-        )
-        return sse.encode(service.follow(started), view.frames)
-
-    return await streams.open(begin)
+def _response(started: Started, end: RunFinished, steps: list[Step] | None) -> ChatResponse:
+    return ChatResponse(
+        response=end.output,
+        session_id=started.session_id,
+        run_id=started.run_id,
+        metadata=sse.metadata(started.agent_version, end, steps),
+    )
 
 
-HANDLERS = [list_agents, get_agent, run_agent, stream_agent, chat, stream_chat, question, history, reset]
+def _answer(started: Started, end: RunFinished, _: list[Step] | None) -> AnswerResponse:
+    return AnswerResponse(
+        answer=end.output,
+        iterations=end.iterations,
+        duration=round(end.duration_ms / 1000, 6),
+        cached=end.cached,
+        session_id=started.session_id,
+        run_id=started.run_id,
+    )
+
+
+HANDLERS = [run_agent, stream_agent, chat, stream_chat, question, history, reset]

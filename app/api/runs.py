@@ -13,11 +13,10 @@ from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from app.api import sse
-from app.api.paging import cursor_after, position
+from app.api.described import event_stream
+from app.api.paging import Limit, PageCursor, cursor_after, no_nul, position
 from app.api.problems import request_id, responses
-from app.api.quick import event_stream
 from app.api.schemas import EventPage, EventView, Run, RunPage, StepList
-from app.api.sessions import Limit, PageCursor
 from app.api.streams import MEDIA_TYPE, Content, OpenStreams
 from app.domain.errors import FieldError, RequestError
 from app.domain.principals import Principal
@@ -67,8 +66,7 @@ async def list_runs(
         before=position(page_cursor),
         limit=limit,
     )
-    if any("\x00" in text for text in (agent, session_id, user_id) if text is not None):
-        raise RequestError("validation_error", "A query parameter holds a NUL character, which no text may have.")
+    no_nul(agent, session_id, user_id)
     found = await service.runs(principal, wanted)
     more = cursor_after(found[-1].created_at, found[-1].id) if len(found) == limit else None
     return RunPage(data=found, next_cursor=more)

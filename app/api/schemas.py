@@ -1,79 +1,21 @@
-"""What goes in and out of the HTTP edge. Field docs are the API's documentation."""
+"""What comes out of the HTTP edge. The docs here are the API's documentation."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta
 
+from app.domain.approvals import Approval as Approval
+from app.domain.approvals import PendingApproval
 from app.domain.errors import FieldError
-from app.domain.messages import JsonObject, ToolCall, Usage
+from app.domain.messages import ToolCall, Usage
 from app.domain.runs import Run as Run
 from app.domain.runs import RunStatus, StopReason
 from app.domain.stores import Session as Session
+from app.domain.stores import SessionState as SessionState
 from app.runs.steps import Step
-
-MessageText = Annotated[str, Meta(min_length=1, description="What the user says.", examples=["What is 12 * 7?"])]
-SessionId = Annotated[
-    str,
-    Meta(
-        pattern="^[A-Za-z0-9._:-]{1,128}$",
-        description="The conversation to go on with; one that does not exist is created. None: a new one.",
-        examples=["support-4711"],
-    ),
-]
-UserId = Annotated[str, Meta(min_length=1, max_length=256, description="On whose behalf. Rows belong to this user.")]
-Seconds = Annotated[float, Meta(gt=0, le=86_400, description="Seconds until the answer must be there.", examples=[30])]
-Context = Annotated[
-    JsonObject, Meta(description="Facts that the prompt uses: its variables, and whatever else the model should know.")
-]
-Tags = Annotated[dict[str, str], Meta(description="Labels of the run, for finding and counting it.")]
-IncludeSteps = Annotated[bool, Meta(description="Also return every intermediate step, in `metadata.steps`.")]
-
-
-class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request body: an unknown field is an error."""
-
-
-class RunAgentRequest(_Body, frozen=True, kw_only=True):
-    """Run an agent by name."""
-
-    input: Annotated[Any, Meta(description="Any JSON. A string is the user's message, anything else is given as JSON.")]
-    session_id: SessionId | None = None
-    user_id: UserId | None = None
-    context: Context | None = None
-    timeout: Seconds | None = None
-    tags: Tags = {}
-    include_steps: IncludeSteps = False
-
-
-class ChatRequest(_Body, frozen=True, kw_only=True):
-    """One turn of a conversation."""
-
-    message: MessageText
-    agent: Annotated[str, Meta(description="Which agent answers. None: the default one.")] | None = None
-    session_id: SessionId | None = None
-    user_id: UserId | None = None
-    context: Context | None = None
-    timeout: Seconds | None = None
-    tags: Tags = {}
-    include_steps: IncludeSteps = False
-
-
-class QuestionRequest(_Body, frozen=True, kw_only=True):
-    """A question to the default agent."""
-
-    question: MessageText
-    session_id: SessionId | None = None
-    timeout: Seconds = 30.0
-
-
-class ResetRequest(_Body, frozen=True, kw_only=True):
-    """The session to begin anew."""
-
-    session_id: SessionId
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -122,6 +64,46 @@ class AnswerResponse(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
 
 
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """The run has no answer yet: it waits for a person's word on those calls, or for a resume after its `stop_after`."""
+
+    run_id: str
+    session_id: str
+    status: Literal["waiting"]
+    approvals: tuple[PendingApproval, ...]
+    metadata: Metadata
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was accepted; `task_id` is its id."""
+
+    task_id: str
+    status: RunStatus
+    session_id: str
+
+
+class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of several: a run that was accepted, or (`status` refused) the problem why there is none."""
+
+    status: RunStatus | Literal["refused"]
+    task_id: str | None = None
+    session_id: str | None = None
+    problem: Problem | None = None
+
+
+class TaskList(msgspec.Struct, frozen=True):
+    """What became of each item, in their order."""
+
+    tasks: list[TaskOutcome]
+
+
+class Steered(msgspec.Struct, frozen=True, kw_only=True):
+    """The message is on its way to the run."""
+
+    message_id: str
+    run_id: str
+
+
 class AgentView(msgspec.Struct, frozen=True, kw_only=True):
     """An agent. `status`: ready (its first model target is usable), degraded (only a later one is), unavailable."""
 
@@ -156,6 +138,13 @@ class RunPage(msgspec.Struct, frozen=True):
     """Runs, newest first. `next_cursor` null: that was the last page."""
 
     data: list[Run]
+    next_cursor: str | None
+
+
+class ApprovalPage(msgspec.Struct, frozen=True):
+    """Approvals, newest first."""
+
+    data: list[Approval]
     next_cursor: str | None
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from app.api.problems import run_problem
 from app.api.schemas import Metadata, run_status_error
-from app.domain.events import MessageDelta, RunFinished
+from app.domain.events import MessageDelta, RunFinished, RunWaiting
 from app.runs.steps import Step
 from app.runs.stream import KEEP_ALIVE, Item
 
@@ -18,11 +18,12 @@ OPENING = b"retry: 1000\n\n"
 ALIVE = b": keep-alive\n\n"
 LARGE = 65_536
 """A frame of more bytes than that is sent before the next one is made."""
-GOODBYE = b": this process is closing, reconnect with Last-Event-ID\n\n"
+GOODBYE = b": this connection ends before the run does, reconnect with Last-Event-ID\n\n"
 
 _encode = msgspec.json.Encoder().encode
 _delta = msgspec.json.Decoder(MessageDelta).decode
 _finished = msgspec.json.Decoder(RunFinished).decode
+_waiting = msgspec.json.Decoder(RunWaiting).decode
 _any = msgspec.json.Decoder().decode
 
 Batches = AsyncGenerator[list[Item], None]
@@ -35,16 +36,16 @@ def frame(event_id: str | None, name: str, data: bytes) -> bytes:
     return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), data)
 
 
-def metadata(agent_version: str, end: RunFinished, steps: list[Step] | None) -> Metadata:
-    """How an answer came about."""
+def metadata(agent_version: str, end: RunFinished | RunWaiting, steps: list[Step] | None) -> Metadata:
+    """How an answer came about, or how far it has come."""
     return Metadata(
         agent_version=agent_version,
         model=end.model,
         iterations=end.iterations,
         duration_ms=end.duration_ms,
         queue_ms=end.queue_ms,
-        cached=end.cached,
-        degraded=end.degraded,
+        cached=isinstance(end, RunFinished) and end.cached,
+        degraded=isinstance(end, RunFinished) and end.degraded,
         stop_reason=end.stop_reason,
         usage=end.usage,
         cost_usd=end.cost_usd,
@@ -68,6 +69,8 @@ class QuickView:
             return frame(item.id, "chunk", _encode({"text": delta.text, "message_id": delta.message_id}))
         if item.name == "run.finished":
             return await self._end(item)
+        if item.name == "run.waiting":
+            return await self._wait(item)
         if item.name == "run.created":
             created = _any(item.payload)
             start = {name: created[name] for name in ("run_id", "session_id", "agent")}
@@ -82,9 +85,22 @@ class QuickView:
         end = _finished(item.payload)
         if run_status_error(end.status):
             return frame(item.id, "error", _encode({"problem": run_problem(self._request_id, self._run_id, end)}))
-        steps = await self._steps() if self._steps is not None else None
-        about = metadata(self._agent_version, end, steps)
+        about = metadata(self._agent_version, end, await self._all_steps())
         return frame(item.id, "done", _encode({"result": end.output, "status": end.status, "metadata": about}))
+
+    async def _wait(self, item: Item) -> bytes:
+        wait = _waiting(item.payload)
+        told = {
+            "result": None,
+            "status": "waiting",
+            "run_id": self._run_id,
+            "approvals": wait.approvals,
+            "metadata": metadata(self._agent_version, wait, await self._all_steps()),
+        }
+        return frame(item.id, "done", _encode(told))
+
+    async def _all_steps(self) -> list[Step] | None:
+        return None if self._steps is None else await self._steps()
 
 
 def _tool(event: dict[str, Any]) -> dict[str, Any]:
@@ -99,19 +115,30 @@ async def log_frames(item: Item) -> bytes:
     return frame(item.id, item.name, item.payload)
 
 
+def _to_the_wait(batch: list[Item]) -> tuple[list[Item], bool]:
+    """The batch up to where the run waits, and whether it does; a wait that is over is left out."""
+    for index, item in enumerate(batch):
+        if item.name == "run.waiting":
+            after = batch[index + 1 :]
+            if not any(later.name in ("run.started", "run.finished") for later in after):
+                return [*batch[:index], item], True
+            return _to_the_wait([*batch[:index], *after])
+    return batch, False
+
+
 async def encode(
     batches: Batches,
     frames: Callable[[Item], Awaitable[bytes]],
     *,
+    through_waits: bool = True,
     keep_alive: float = KEEP_ALIVE,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[bytes, None]:
-    """The bytes of a stream; what is there at once is sent at once. Closes `batches`.
+    """The bytes of a stream; what is there at once is sent at once, and never a part of a frame. Closes `batches`.
 
     A batch without a byte is a comment where the last bytes are `keep_alive` seconds old: `batches` is not silent
-    while the stream is.
+    while the stream is. Without `through_waits` a run that waits ends it.
     """
-    ended = False
     sent = clock()
     try:
         yield OPENING
@@ -121,18 +148,22 @@ async def encode(
                 sent = clock()
                 continue
             ended = batch[-1].name == "run.finished"
-            waiting: list[bytes] = []
+            if not through_waits:
+                batch, waits = _to_the_wait(batch)
+                ended = ended or waits
+            encoded: list[bytes] = []
             for item in batch:
-                waiting.append(await frames(item))
-                if len(waiting[-1]) > LARGE:
-                    yield b"".join(waiting)
-                    waiting.clear()
+                encoded.append(await frames(item))
+                if len(encoded[-1]) > LARGE:
+                    yield b"".join(encoded)
+                    encoded.clear()
                     sent = clock()
-            data = b"".join(waiting)
+            data = b"".join(encoded)
             if data or clock() - sent >= keep_alive:
                 yield data or ALIVE
                 sent = clock()
-        if not ended:
-            yield GOODBYE
+            if ended:
+                return
+        yield GOODBYE
     finally:
         await batches.aclose()

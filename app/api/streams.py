@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 from litestar import Litestar, Request
@@ -12,6 +13,7 @@ from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
+from app.api.sse import GOODBYE
 from app.domain.errors import RequestError
 
 MEDIA_TYPE = "text/event-stream"
@@ -21,37 +23,48 @@ Content = AsyncGenerator[bytes, None]
 
 
 class OpenStreams:
-    """Counts the streams of this process up to `limit`."""
+    """Counts the streams of this process up to `limit`. One that is `max_age` seconds old is handed over: its client is told to reconnect.
 
-    def __init__(self, *, limit: int) -> None:
+    By then some end up to a tenth earlier, so that clients that came together do not all come back together. 0: at no age.
+    """
+
+    def __init__(self, *, limit: int, max_age: float = 0.0) -> None:
         self._limit = limit
+        self._max_age = max_age
         self.count = 0
 
-    async def open(self, begin: Callable[[], Awaitable[Content]]) -> EventStream:
+    async def open(
+        self, begin: Callable[[], Awaitable[Content]], *, headers: Mapping[str, str] | None = None
+    ) -> EventStream:
         """The response that streams what `begin` gives, counted from now to its end; `begin` is called only if there is room.
 
-        Raises `RequestError` queue_full where one more would be too many.
+        `headers` are looked at when it has returned. Raises `RequestError` queue_full where one more would be too many.
         """
-        if self.count >= self._limit:
-            raise RequestError("queue_full", f"{self._limit} streams are open already. Try again later, or elsewhere.")
-        self.count += 1
+        self.enter()
         try:
             content = await begin()
         except BaseException:
-            self.count -= 1
+            self.leave()
             raise
-        return EventStream(content, self._left)
+        return EventStream(content, self.leave, max_age=self._max_age, headers={**HEADERS, **(headers or {})})
 
-    def _left(self) -> None:
+    def enter(self) -> None:
+        """One more is open, also one of another kind. Raises `RequestError` queue_full where it would be too many."""
+        if self.count >= self._limit:
+            raise RequestError("queue_full", f"{self._limit} streams are open already. Try again later, or elsewhere.")
+        self.count += 1
+
+    def leave(self) -> None:
+        """One of them is over."""
         self.count -= 1
 
 
 class EventStream(Stream):
     """A response that streams those bytes, through proxies unbuffered; calls `left` when it is over, however it ends."""
 
-    def __init__(self, content: Content, left: Callable[[], None]) -> None:
-        super().__init__(content, media_type=MEDIA_TYPE, headers=HEADERS, status_code=200)
-        self._served = _Served(content, left)
+    def __init__(self, content: Content, left: Callable[[], None], *, max_age: float, headers: dict[str, str]) -> None:
+        super().__init__(content, media_type=MEDIA_TYPE, headers=headers, status_code=200)
+        self._served = _Served(content, left, max_age, headers)
 
     def to_asgi_response(self, app: Litestar | None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:
         """What serves it; the route has no headers or cookies to add."""
@@ -59,12 +72,15 @@ class EventStream(Stream):
 
 
 class _Served(ASGIStreamingResponse):
-    __slots__ = ("_content", "_left")
+    __slots__ = ("_content", "_expired", "_left", "_max_age", "_resting")
 
-    def __init__(self, content: Content, left: Callable[[], None]) -> None:
-        super().__init__(iterator=content, media_type=MEDIA_TYPE, headers=HEADERS)
+    def __init__(self, content: Content, left: Callable[[], None], max_age: float, headers: dict[str, str]) -> None:
+        super().__init__(iterator=content, media_type=MEDIA_TYPE, headers=headers)
         self._content = content
         self._left = left
+        self._max_age = max_age
+        self._expired = False
+        self._resting = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -77,14 +93,42 @@ class _Served(ASGIStreamingResponse):
         """Send until the stream ends or the client is gone, and wait for nothing more: a server may never say that one left who had all."""
         gone = asyncio.create_task(_disconnected(receive))
         sending = asyncio.create_task(self._stream(send))
+        timer = None
+        if self._max_age:
+            age = self._max_age * random.uniform(0.9, 1.0)
+            timer = asyncio.get_running_loop().call_later(age, self._expire, sending)
         try:
             await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            if timer is not None:
+                timer.cancel()
             for task in (gone, sending):
                 task.cancel()
             await asyncio.wait([gone, sending])
         if not sending.cancelled():
             sending.result()
+
+    def _expire(self, sending: asyncio.Task[None]) -> None:
+        """The stream is old enough: it ends now where it has nothing to send, else after what is being sent."""
+        self._expired = True
+        if self._resting:
+            sending.cancel()
+
+    async def _stream(self, send: Send) -> None:
+        try:
+            async for data in self._content:
+                self._resting = False
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                if self._expired:
+                    await send({"type": "http.response.body", "body": GOODBYE, "more_body": True})
+                    break
+                self._resting = True
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not (self._expired and self._resting) or task is None or task.uncancel():
+                raise
+            await send({"type": "http.response.body", "body": GOODBYE, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _disconnected(receive: Receive) -> None:

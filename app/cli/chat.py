@@ -8,18 +8,22 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from io import TextIOWrapper
 from typing import Any, Protocol
 
 import msgspec
 
+from app.cli.chat_approvals import Deciding, InputEnded
 from app.cli.chat_input import Interrupted, Typed, signals
 from app.cli.chat_screen import TICK, Screen
 from app.cli.chat_service import ChatService, running_service
 from app.cli.commands import DONE, FAILED
 from app.domain.errors import RequestError, SteadyhandError
+from app.domain.events import RunWaiting
 from app.runs.ids import new_id
+from app.runs.stream import Item
 from app.telemetry.logs import configure_logging
 from app.workspace.load import SHIPPED, load_workspace
 
@@ -27,7 +31,7 @@ HELP = """\
 /reset    forget what was said in this session
 /help     these lines
 /quit     end; so does Ctrl-D, and Ctrl-C where nothing is being answered
-Ctrl-C    while an answer is coming: stop waiting for it"""
+Ctrl-C    while an answer is coming: stop it"""
 
 
 class Input(Protocol):
@@ -35,7 +39,7 @@ class Input(Protocol):
 
     pressed: asyncio.Event
 
-    async def line(self) -> str | None: ...
+    async def line(self, prompt: str | None = None) -> str | None: ...
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -122,6 +126,7 @@ class Chat:
         self._typed = typed
         self._agent = agent
         self._session_id = session_id
+        self._deciding = Deciding(service=service, screen=screen, line=self._next_line)
         self._run_id: str | None = None
         self._failed = False
 
@@ -136,21 +141,21 @@ class Chat:
                 self._screen.line()
             try:
                 line = await self._next_line()
+                text = None if line is None else line.strip()
+                if text and not self._screen.live:
+                    self._screen.line()
+                if text in ("/quit", "/exit"):
+                    return not self._failed
+                if text:
+                    await self._handle(text)
             except Interrupted:
-                line = None
-            if line is None:
+                text = None
+            if text is None:
                 self._screen.line()
                 return not self._failed
-            text = line.strip()
-            if text and not self._screen.live:
-                self._screen.line()
-            if text in ("/quit", "/exit"):
-                return not self._failed
-            if text:
-                await self._handle(text)
 
-    async def _next_line(self) -> str | None:
-        reading = asyncio.create_task(self._typed.line())
+    async def _next_line(self, prompt: str | None = None) -> str | None:
+        reading = asyncio.create_task(self._typed.line(prompt))
         try:
             waited: list[asyncio.Future[Any]] = [reading, self._service.lost]
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -185,12 +190,27 @@ class Chat:
         self._screen.notice("this session begins anew")
 
     async def _answer(self, text: str) -> None:
-        """Show the answer as it comes, or stop waiting for it at Ctrl-C. Raises what the service raises."""
+        """Show the answer as it comes, ask for what the run waits for, or stop it at Ctrl-C. Raises what the service raises, and `Interrupted`."""
         self._run_id = None
-        self._typed.pressed.clear()
         self._screen.begin()
+        async with aclosing(self._service.ask(self._agent, self._session_id, text)) as items:
+            try:
+                while (waiting := await self._watched(items)) is not None:
+                    for approval in waiting.approvals:
+                        await self._deciding.decide(approval)
+                    self._screen.wait("thinking")
+            except InputEnded:
+                self._failed = True
+                self._screen.error(f"nobody is here to decide: run {self._run_id} waits")
+            except Interrupted:
+                await self._leave()
+                raise
+
+    async def _watched(self, items: AsyncGenerator[Item, None]) -> RunWaiting | None:
+        """Show what comes, to the run's end (None) or until it waits; at Ctrl-C it is stopped."""
+        self._typed.pressed.clear()
         pressed = asyncio.create_task(self._typed.pressed.wait())
-        showing = asyncio.create_task(self._show(text))
+        showing = asyncio.create_task(self._show(items))
         try:
             while not (pressed.done() or showing.done()):
                 self._screen.tick()
@@ -202,16 +222,21 @@ class Chat:
             await asyncio.wait([pressed, showing])
             self._screen.quiet()
         if given_up:
-            self._screen.end_line()
-            self._screen.notice(await self._service.leave(self._run_id))
-        else:
-            await showing
+            await self._leave()
+            return None
+        return await showing
 
-    async def _show(self, text: str) -> None:
-        async with aclosing(self._service.ask(self._agent, self._session_id, text)) as items:
-            async for item in items:
-                if item.name == "run.created":
-                    self._run_id = msgspec.json.decode(item.payload)["run_id"]
-                elif item.name == "run.finished":
-                    self._failed |= msgspec.json.decode(item.payload)["status"] != "succeeded"
-                self._screen.show(item)
+    async def _leave(self) -> None:
+        self._screen.end_line()
+        self._screen.notice(await self._service.leave(self._run_id))
+
+    async def _show(self, items: AsyncGenerator[Item, None]) -> RunWaiting | None:
+        async for item in items:
+            if item.name == "run.created":
+                self._run_id = msgspec.json.decode(item.payload)["run_id"]
+            elif item.name == "run.finished":
+                self._failed |= msgspec.json.decode(item.payload)["status"] != "succeeded"
+            self._screen.show(item)
+            if item.name == "run.waiting":
+                return msgspec.json.decode(item.payload, type=RunWaiting)
+        return None

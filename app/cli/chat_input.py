@@ -30,7 +30,7 @@ class Typed:
         if interactive:
             _line_editing()
 
-    async def line(self) -> str | None:
+    async def line(self, prompt: str | None = None) -> str | None:
         """The next line, or several that were pasted at once; None at the end. Raises `Interrupted`."""
         loop = asyncio.get_running_loop()
         read: asyncio.Future[str | None] = loop.create_future()
@@ -42,7 +42,7 @@ class Typed:
         def work() -> None:
             line, failed = None, None
             try:
-                line = self._read()
+                line = self._read(self._prompt if prompt is None else prompt)
             except Exception as error:  # noqa: BLE001  # raised in the loop
                 failed = error
             with contextlib.suppress(RuntimeError):  # the loop is gone
@@ -64,12 +64,12 @@ class Typed:
             raise Interrupted
         return read.result()
 
-    def _read(self) -> str | None:
+    def _read(self, prompt: str) -> str | None:
         if self._pipe is not None:
             data = self._pipe.readline()
             return data.decode(errors="replace").rstrip("\r\n") if data else None
         try:
-            return input(self._prompt)
+            return input(prompt)
         except EOFError:
             return None
 

@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
+import msgspec
+
+from app.cli.chat_service import LEFT, STOP_GRACE, Choice, left
 from app.cli.database import reach_database
 from app.domain.errors import RequestError, SteadyhandError
+from app.domain.events import RunFinished
+from app.domain.messages import JsonObject
 from app.domain.principals import ANONYMOUS
+from app.domain.runs import TERMINAL
+from app.runs.approvals import ApprovalService
 from app.runs.service import RunService, Started, StartRun
+from app.runs.sessions import SessionService
 from app.runs.stream import Item
 from app.storage.migrate import migrate, read_migrations
-from app.storage.postgres.owner import DatabaseOwned, owned_database
 from app.wiring import Services, open_services
 from app.workspace.load import Workspace
-
-STOP_GRACE = 5.0
-"""Seconds for a run to stop."""
 
 
 class OwnService:
     """A service of this process; see `own_service`."""
 
-    def __init__(self, *, service: RunService, name: str, lost: asyncio.Future[None]) -> None:
+    def __init__(
+        self,
+        *,
+        runs: RunService,
+        sessions: SessionService,
+        approvals: ApprovalService,
+        name: str,
+        lost: asyncio.Future[None],
+    ) -> None:
         self.lost = lost
-        self._service = service
+        self._runs = runs
+        self._sessions = sessions
+        self._approvals = approvals
         self._name = name
         self._starting: asyncio.Task[Started] | None = None
 
     async def check(self, agent: str | None) -> str:
-        return f"{self._service.agents.get(agent).name}, in this process ({self._name})"
+        return f"{self._runs.agents.get(agent).name}, in this process ({self._name})"
 
     async def messages(self, session_id: str) -> int:
         try:
-            return len(await self._service.messages(ANONYMOUS, session_id))
+            return len(await self._sessions.messages(ANONYMOUS, session_id))
         except RequestError as error:
             if error.code == "not_found":
                 return 0
@@ -43,56 +58,73 @@ class OwnService:
 
     async def ask(self, agent: str | None, session_id: str, text: str) -> AsyncGenerator[Item, None]:
         wanted = StartRun(input=text, agent=agent, session_id=session_id)
-        self._starting = asyncio.create_task(self._service.start(ANONYMOUS, wanted))
+        self._starting = asyncio.create_task(self._runs.start(ANONYMOUS, wanted))
         started = await asyncio.shield(self._starting)
-        async with aclosing(self._service.follow(started)) as batches:
+        async with aclosing(self._runs.follow(started)) as batches:
             async for batch in batches:
                 for item in batch:
                     yield item
+
+    async def decide(
+        self, approval_id: str, decision: Choice, arguments: JsonObject | None, comment: str | None
+    ) -> None:
+        await self._approvals.decide(ANONYMOUS, approval_id, decision, arguments, comment)
 
     async def leave(self, run_id: str | None) -> str:
         """Stops the run, also one that is just being accepted."""
         if self._starting is None:
             return "stopped"
         started = await self._starting
-        await self._service.interrupt(ANONYMOUS, started.run_id)
-        done, _ = await asyncio.wait([asyncio.shield(started.feed.ended)], timeout=STOP_GRACE)
-        return "stopped" if done else f"run {started.run_id} is being stopped"
+        run, _ = await self._runs.cancel(ANONYMOUS, started.run_id, LEFT)
+        status = run.status
+        if status not in TERMINAL:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_GRACE):
+                    status = (await self._ended(started)).status
+        return left(started.run_id, status)
+
+    async def _ended(self, started: Started) -> RunFinished:
+        async with aclosing(self._runs.follow(started)) as batches:
+            async for batch in batches:
+                if batch and batch[-1].name == "run.finished":
+                    return msgspec.json.decode(batch[-1].payload, type=RunFinished)
+        raise SteadyhandError(f"the answer belongs to run {started.run_id}")
 
     async def reset(self, session_id: str) -> None:
-        await self._service.reset(ANONYMOUS, session_id)
+        await self._sessions.reset(ANONYMOUS, session_id)
 
 
 @asynccontextmanager
 async def own_service(workspace: Workspace) -> AsyncIterator[OwnService]:
-    """A service of our own, which executes runs for the time of the block. Raises where another one serves the database."""
-    settings = workspace.settings
-    url = f"http://{settings.server.host}:{settings.server.port}"
-    instead = f"talk to it instead: steadyhand chat --url {url} (or what its banner says)"
+    """A service of our own, which executes runs for the time of the block, beside those that use the database already."""
     loop = asyncio.get_running_loop()
     lost: asyncio.Future[None] = loop.create_future()
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(reach_database(settings))
-
-        def taken(error: DatabaseOwned) -> None:
-            if not lost.done():
-                lost.set_exception(SteadyhandError(f"{error}; {instead}"))
-
-        try:
-            owned = owned_database(database.direct, lost=taken, wait=1.0, command="chat")
-            await stack.enter_async_context(owned)
-        except DatabaseOwned as error:
-            raise SteadyhandError(f"{error}; {instead}") from error
+        database = await stack.enter_async_context(reach_database(workspace.settings))
         if database.embedded:
             await migrate(database.direct, read_migrations())
-        services = await stack.enter_async_context(open_services(workspace, database.dsn, environ=os.environ))
+        services = await stack.enter_async_context(
+            open_services(workspace, database.dsn, direct=database.direct, role="all", environ=os.environ)
+        )
         if (await services.schema()).pending:
             raise SteadyhandError("the database lacks migrations: run `steadyhand migrate`")
         await asyncio.gather(*(provider.warm() for provider in services.providers.values()))
         await services.activate()
         working = asyncio.create_task(services.work())
+
+        def broke(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and task.exception() is not None and not lost.done():
+                lost.set_exception(SteadyhandError(f"nothing is executed any more: {task.exception()}"))
+
+        working.add_done_callback(broke)
         try:
-            yield OwnService(service=services.service, name=database.name, lost=lost)
+            yield OwnService(
+                runs=services.service,
+                sessions=services.sessions,
+                approvals=services.approvals,
+                name=database.name,
+                lost=lost,
+            )
         finally:
             await _end(services, working)
             if not lost.cancel():

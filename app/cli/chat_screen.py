@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import msgspec
 
 from app.domain import events as ev
+from app.domain.approvals import PendingApproval
 from app.domain.tools import result_text
 from app.runs.stream import Item
 
@@ -40,6 +41,12 @@ def call_line(name: str, arguments: Any) -> str:
     else:
         told = str(arguments)
     return f"{harmless(name)}({shortened(told)})"
+
+
+def exactly(data: Any) -> str:
+    """`data` as JSON over several lines, whole; what would steer or confuse a terminal is written as escapes."""
+    text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class Screen:
@@ -116,7 +123,8 @@ class Screen:
             self._delta(event)
         elif isinstance(event, ev.MessageCompleted):
             self.end_line()
-            self._run.last = event.message.content
+            if event.message.role == "assistant":
+                self._run.last = event.message.content
             self.wait("thinking")
         elif isinstance(event, ev.MessageReset):
             if event.message_id == self._run.message_id and self._run.length:
@@ -127,8 +135,20 @@ class Screen:
             self.wait(", ".join(self._run.calls.values())[:SHOWN])
         elif isinstance(event, ev.ToolFinished):
             self._tool(event)
+        elif isinstance(event, ev.ApprovalRequested):
+            self._run.calls[event.approval.call_id] = call_line(event.approval.name, event.approval.arguments)
+        elif isinstance(event, ev.RunWaiting):
+            self.end_line()
+            if not event.approvals:
+                self.notice(f"(the run waits: {event.stop_reason})")
         elif isinstance(event, ev.RunFinished):
             self._finished(event)
+
+    def question(self, approval: PendingApproval) -> None:
+        """A call on which a person must decide, with exactly its arguments."""
+        self.line(f"{harmless(approval.name)} wants to run (risk {approval.risk}) with", "33")
+        for line in exactly(approval.arguments).split("\n"):
+            self.line(f"  {line}")
 
     def _delta(self, event: ev.MessageDelta) -> None:
         run = self._run

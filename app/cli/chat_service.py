@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
 import httpx2
 import msgspec
 
 from app.domain.errors import RequestError, SteadyhandError
+from app.domain.messages import JsonObject
+from app.domain.runs import TERMINAL, RunStatus
 from app.runs.stream import Item
 
+Choice = Literal["approve", "deny"]
+LEFT = "stopped in the chat"
+"""Why a run is cancelled whose answer nobody waits for."""
 GIVE_UP = 60.0
 """Seconds in which a broken connection may come back."""
+PROOF = 1.0
+"""Seconds after which a connection has shown that the service is there, even if it had nothing to say."""
+STOP_GRACE = 5.0
+"""Seconds for a run to stop."""
 SILENCE = 30.0
 """Seconds without a byte (the service sends one every 10) after which a connection is taken for dead."""
 
@@ -36,11 +46,17 @@ class ChatService(Protocol):
         ...
 
     def ask(self, agent: str | None, session_id: str, text: str) -> AsyncGenerator[Item, None]:
-        """The run that answers, from `run.created` to `run.finished`."""
+        """The run that answers, from `run.created` to `run.finished`; it goes on after `run.waiting`, however long that takes."""
+        ...
+
+    async def decide(
+        self, approval_id: str, decision: Choice, arguments: JsonObject | None, comment: str | None
+    ) -> None:
+        """The person's word on a call; `arguments` replace the model's."""
         ...
 
     async def leave(self, run_id: str | None) -> str:
-        """What becomes of a run whose answer nobody waits for any more, in words; None: it did not say that it began."""
+        """Stops a run whose answer nobody waits for any more; what became of it, in words. None: it did not say that it began."""
         ...
 
     async def reset(self, session_id: str) -> None:
@@ -94,18 +110,20 @@ class RunningService:
                 yield item
 
     async def _log(self, run_id: str) -> AsyncGenerator[Item, None]:
-        """The run's log to its end, over as many connections as it takes."""
+        """The run's log to its end, over as many connections as it takes: each goes on where the last one was."""
         loop = asyncio.get_running_loop()
         last: str | None = None
         deadline, pause = loop.time() + self._give_up, 0.1
         while True:
             headers = {} if last is None else {"Last-Event-ID": last}
             why = "the stream ended early"
+            proved: float | None = None
             try:
                 async with self._stream("GET", f"/v1/runs/{run_id}/events", headers=headers) as items:
+                    proved = loop.time() + PROOF
                     async for item in items:
                         last = item.id or last
-                        deadline, pause = loop.time() + self._give_up, 0.1
+                        proved = 0.0
                         yield item
                         if item.name == "run.finished":
                             return
@@ -117,16 +135,37 @@ class RunningService:
                 elif error.code not in ("not_ready", "queue_full"):
                     raise
                 why = error.detail
+            if proved is not None and loop.time() >= proved:
+                deadline, pause = loop.time() + self._give_up, 0.1
             if loop.time() > deadline:
                 raise SteadyhandError(f"lost {self._url} ({why}); the answer belongs to run {run_id}")
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 2.0)
 
+    async def decide(
+        self, approval_id: str, decision: Choice, arguments: JsonObject | None, comment: str | None
+    ) -> None:
+        said: dict[str, Any] = {"decision": decision}
+        said |= {} if arguments is None else {"arguments": arguments}
+        said |= {} if comment is None else {"comment": comment}
+        await self._json("POST", f"/v1/approvals/{quote(approval_id, safe='')}", None, json=said)
+
     async def leave(self, run_id: str | None) -> str:
-        """Changes nothing: the run belongs to the service."""
         if run_id is None:
             return "not waiting any more; the service may have accepted the message"
-        return f"not waiting any more; the run goes on at the service: {run_id}"
+        run = await self._json("POST", f"/v1/runs/{run_id}/cancel", _Ended, json={"reason": LEFT})
+        if run.status not in TERMINAL:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_GRACE):
+                    run = await self._ended(run_id)
+        return left(run_id, run.status)
+
+    async def _ended(self, run_id: str) -> _Ended:
+        async with aclosing(self._log(run_id)) as log:
+            async for item in log:
+                if item.name == "run.finished":
+                    return msgspec.json.decode(item.payload, type=_Ended)
+        raise AssertionError("the log ends with the run")
 
     async def reset(self, session_id: str) -> None:
         await self._json("POST", "/reset", None, json={"session_id": session_id})
@@ -163,6 +202,13 @@ async def running_service(url: str) -> AsyncIterator[RunningService]:
         raise SteadyhandError(f"--url {url}: {error}") from error
 
 
+def left(run_id: str, status: RunStatus) -> str:
+    """What became of a run that was to stop."""
+    if status == "cancelled":
+        return "stopped"
+    return f"run {run_id} had ended: {status}" if status in TERMINAL else f"run {run_id} is being stopped"
+
+
 def _why(error: Exception) -> str:
     return str(error) or type(error).__name__
 
@@ -171,6 +217,12 @@ class _Named(msgspec.Struct):
     """What we read of an agent."""
 
     name: str
+
+
+class _Ended(msgspec.Struct):
+    """What we read of a run, or of its end."""
+
+    status: RunStatus
 
 
 class _History(msgspec.Struct):

@@ -70,10 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"steadyhand {version('steadyhand')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _serve(commands)
+    _worker(commands)
     _chat(commands)
     migrate = _command(commands, "migrate", "bring the database up to this release", json=True)
     migrate.add_argument("--check", action="store_true", help="change nothing; exit 1 where migrations are pending")
     _command(commands, "doctor", "check settings, database and model providers", json=True)
+    _command(commands, "callback-secret", "print the secret that signs callbacks", json=True)
     _command(commands, "validate", "read the workspace as `serve` would, and say what is wrong", json=True)
     init = _command(
         commands,
@@ -120,7 +122,37 @@ def _serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     serve.add_argument("--host", help="address to listen on (default: server.host, 127.0.0.1)")
     serve.add_argument("--port", type=_port, help="port to listen on, 0 for a free one (default: server.port, 8000)")
     serve.add_argument("--insecure", action="store_true", help="listen beyond this machine without authentication")
-    serve.add_argument("--role", choices=["all"], default="all", help="all: serve and execute runs")
+    serve.add_argument(
+        "--role",
+        choices=["all", "api"],
+        default="all",
+        help="all: serve and execute runs; api: serve only, `worker` processes execute them (default: all)",
+    )
+    serve.add_argument(
+        "--workers",
+        metavar="N",
+        type=_count,
+        default=0,
+        help="start N worker processes beside it, which then execute the runs",
+    )
+
+
+def _worker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    worker = _command(commands, "worker", "execute runs, without the API")
+    worker.add_argument(
+        "--concurrency", metavar="N", type=_count, help="runs at once (default: worker.concurrency, 64)"
+    )
+    worker.add_argument("--host", default="127.0.0.1", help="address of health and metrics (default: 127.0.0.1)")
+    worker.add_argument(
+        "--port", type=_port, default=9000, help="port of health and metrics, 0 for a free one (default: 9000)"
+    )
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count} is less than 1")
+    return count
 
 
 def _port(text: str) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from app.cli.embedded.cluster import embedded_postgres
+from app.cli.embedded.cluster import embedded_postgres, made
+from app.cli.embedded.ownership import only_serve
 from app.settings import Settings
 
 
@@ -22,15 +24,27 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def reach_database(settings: Settings, *, exclusive: bool = False) -> AsyncIterator[Reached]:
-    """The database for the time of the block. An embedded one is started where nobody runs it; `exclusive`: as its owner."""
+async def reach_database(
+    settings: Settings, *, stays: Literal["serve", "worker"] | None = None
+) -> AsyncIterator[Reached]:
+    """The database for the time of the block. An embedded one is started where nobody runs it.
+
+    `stays`: this process is there to stay, and keeps an embedded database running with the others that are. There is one
+    `serve` of a data folder: another one waits for its end for 10 s and then raises `DataFolderInUse`.
+    """
     given = settings.database
     if given.url is not None:
         yield Reached(dsn=given.url, direct=given.direct_url or given.url, embedded=False, name=_place(given.url))
         return
     folder = _absolute(settings.data_dir)
     bin_dir = Path(given.bin_dir) if given.bin_dir else None
-    async with embedded_postgres(folder, exclusive=exclusive, bin_dir=bin_dir) as dsn:
+    async with AsyncExitStack() as stack:
+        if stays == "serve":
+            await stack.enter_async_context(only_serve(made(folder)))
+        lasting = stays is not None
+        dsn = await stack.enter_async_context(
+            embedded_postgres(folder, exclusive=False, lasting=lasting, bin_dir=bin_dir)
+        )
         yield Reached(dsn=dsn, direct=dsn, embedded=True, name=f"embedded PostgreSQL in {folder}")
 
 

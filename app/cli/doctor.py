@@ -16,7 +16,14 @@ from app.main import VERSION
 from app.settings import Settings
 from app.storage.migrate import read_migrations, status
 from app.storage.postgres.pool import connect
+from app.storage.redis.link import Link
 from app.workspace.load import load_workspace
+
+_CONNECTED = """
+SELECT substr(application_name, length('steadyhand bus 01234567 ') + 1) FROM pg_stat_activity
+WHERE datname = current_database() AND starts_with(application_name, 'steadyhand bus ') ORDER BY backend_start
+"""
+"""The processes that serve or execute runs: each has one connection of that name."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -39,6 +46,7 @@ async def run(options: argparse.Namespace) -> int:
         findings.append(Finding("workspace", "ok", f"{workspace.folder}: agents {names}"))
         findings += _models(workspace.settings)
         findings += await _database(workspace.settings)
+        findings += await _redis(workspace.settings)
     if options.json:
         print(msgspec.json.encode({"findings": findings}).decode())
     else:
@@ -62,14 +70,36 @@ async def _database(settings: Settings) -> list[Finding]:
             try:
                 server = await connection.fetchval("SHOW server_version")
                 schema = await status(connection, read_migrations())
+                processes = [row[0] for row in await connection.fetch(_CONNECTED)]
             finally:
                 await connection.close(timeout=5.0)
     except SteadyhandError as error:
         return [Finding("database", "failed", str(error))]
     found = [Finding("database", "ok", f"{database.name}, version {server}")]
+    if processes:
+        found.append(Finding("processes", "ok", f"{len(processes)} connected: {'; '.join(processes)}"))
+    else:
+        found.append(Finding("processes", "ok", "none connected"))
     if schema.pending:
         how = "`serve` applies them" if database.embedded else "run `steadyhand migrate`"
         found.append(Finding("migrations", "warning", f"{len(schema.pending)} pending; {how}"))
     else:
         found.append(Finding("migrations", "ok", f"{len(schema.applied)} applied, none pending"))
     return found
+
+
+async def _redis(settings: Settings) -> list[Finding]:
+    if settings.redis.url is None:
+        return []
+    try:
+        link = Link(url=settings.redis.url)
+    except ConfigError as error:
+        return [Finding("redis", "failed", str(error))]
+    try:
+        wrong = await link.health()
+    finally:
+        await link.client.aclose()
+    if wrong is None:
+        return [Finding("redis", "ok", "it answers")]
+    text = f"cannot be reached: {wrong}; runs go on, other processes see whole messages instead of growing text"
+    return [Finding("redis", "warning", text)]

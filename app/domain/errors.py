@@ -5,6 +5,7 @@ SteadyhandError
 ├── RequestError            the caller must change the request; carries a stable `code`
 ├── DatabaseUnavailable     PostgreSQL cannot be reached or went away
 ├── Fenced                  another owner holds the run: this one must stop writing
+├── UnreadInbox             the run has news to read before it may end
 ├── RunStopped              the run was stopped on purpose; says by what
 └── ProviderError           a model provider failed; `kind` says how
     └── ProvidersUnavailable    every target of a route failed
@@ -55,10 +56,16 @@ RequestCode = Literal[
     "invalid_encoding",
     "invalid_cursor",
     "not_found",
+    "session_busy",
+    "run_finished",
     "run_cancelled",
+    "approval_resolved",
+    "agent_changed",
+    "state_conflict",
     "body_too_large",
     "unsupported_media_type",
     "validation_error",
+    "idempotency_key_reused",
     "queue_full",
     "not_ready",
 ]
@@ -82,11 +89,20 @@ class Fenced(SteadyhandError):
     """A write came from a stale owner and nothing of it was stored."""
 
 
-StopCause = Literal["timeout", "reset", "interrupted"]
+class UnreadInbox(SteadyhandError):
+    """The run cannot end yet: something came for it that its owner has not read. Nothing was stored."""
+
+
+StopCause = Literal["timeout", "cancelled", "superseded", "reset", "interrupted", "handover", "lease"]
 
 
 class RunStopped(SteadyhandError):
-    """Thrown into a run's effects to stop them: `timeout` (its deadline), `reset` (the session was reset), `interrupted` (this process ends)."""
+    """Thrown into a run's effects to stop them.
+
+    `timeout`: its deadline; `cancelled`: a call to stop it; `superseded`: a newer turn of its session; `reset`: the session was
+    reset or deleted. The run goes on elsewhere after `handover` (this process ends) and `lease` (it may be another's already).
+    `interrupted`: nothing could execute it any more.
+    """
 
     def __init__(self, cause: StopCause) -> None:
         super().__init__(cause)

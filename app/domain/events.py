@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
+from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, ToolCall, Usage
 from app.domain.models import Outcome
-from app.domain.runs import RunFailure, RunStatus, StopReason
+from app.domain.runs import Cancellation, RunFailure, RunStatus, StopReason
 from app.domain.tools import ToolStatus
 
 
@@ -28,6 +29,7 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     context: dict[str, Any] | None = None
     preface: str | None = None
     user_id: str | None = None
+    resumed_from: str | None = None
 
 
 class RunStarted(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +49,7 @@ class VisibleMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class MessageCompleted(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's message is whole."""
+    """A message is whole: a model's, or (role `user`) one that steers the run on its way."""
 
     message: VisibleMessage
 
@@ -59,11 +61,15 @@ class MessageReset(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolStarted(msgspec.Struct, frozen=True, kw_only=True):
-    """The intent, written before the tool runs. `arguments`: the JSON object, or the model's text where it does not parse."""
+    """The intent, written before the tool runs. `arguments`: the JSON object, or the model's text where it does not parse.
+
+    `key` names run, step, call and arguments: a repetition after a crash runs under the same one.
+    """
 
     call_id: str
     name: str
     arguments: Any
+    key: str | None = None
 
 
 class ToolProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +88,47 @@ class ToolFinished(msgspec.Struct, frozen=True, kw_only=True):
     status: ToolStatus
     result: msgspec.Raw
     duration_ms: float = 0.0
+
+
+class ApprovalRequested(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that a person must decide on. `digest` is that of its arguments: the approval is for them and no others."""
+
+    approval: PendingApproval
+    digest: str
+
+
+class ApprovalResolved(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it. `arguments`: what the person put in the place of the model's, as JSON text."""
+
+    approval_id: str
+    call_id: str
+    decision: Decision
+    by: str | None = None
+    comment: str | None = None
+    arguments: str | None = None
+
+
+class StateChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool changed the session's state."""
+
+    version: int
+    state: dict[str, Any]
+
+
+class RunWaiting(msgspec.Struct, frozen=True, kw_only=True):
+    """The run waits for a person, or for a resume after its `stop_after`: nothing holds it. The stream stays open.
+
+    The numbers are as in `RunFinished`, so far.
+    """
+
+    stop_reason: StopReason
+    approvals: tuple[PendingApproval, ...] = ()
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    iterations: int = 0
+    model: str | None = None
+    duration_ms: float = 0.0
+    queue_ms: float = 0.0
 
 
 class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +161,8 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
     queue_ms: float = 0.0
     cached: bool = False
     degraded: bool = False
+    outcome_unknown: bool = False
+    cancellation: Cancellation | None = None
 
 
 Event = (
@@ -124,7 +173,11 @@ Event = (
     | ToolStarted
     | ToolProgress
     | ToolFinished
+    | ApprovalRequested
+    | ApprovalResolved
+    | StateChanged
     | UsageRecorded
+    | RunWaiting
     | RunFinished
 )
 
@@ -136,7 +189,11 @@ EVENTS: dict[str, type[Event]] = {
     "tool.started": ToolStarted,
     "tool.progress": ToolProgress,
     "tool.finished": ToolFinished,
+    "approval.requested": ApprovalRequested,
+    "approval.resolved": ApprovalResolved,
+    "state.changed": StateChanged,
     "usage.recorded": UsageRecorded,
+    "run.waiting": RunWaiting,
     "run.finished": RunFinished,
 }
 NAMES: dict[type[Event], str] = {struct: name for name, struct in EVENTS.items()}

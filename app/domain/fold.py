@@ -8,33 +8,47 @@ import msgspec
 
 from app.domain import events as ev
 from app.domain.agents import Agent
+from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, Native, ToolCall, Usage
 from app.domain.tools import result_text
 
 UNFINISHED = "The run ended before this call finished; whether it took effect is not known."
+UNSEEN = (
+    "The process that ran this call died before its end was seen: it may have taken effect. "
+    "It was not repeated. Find out before you call it again, or tell the user."
+)
+EDITED = "[A person changed the arguments to {} before this ran.]\n"
 
 
 class Conversation:
     """The messages of one run, in order, grown event by event.
 
     `open_calls` are the calls of the last assistant message that have no result yet; `rejected` are the ids of messages
-    that do not count (`message.reset`).
+    that do not count (`message.reset`); `edited` are the arguments that a person gave in the place of the model's, by call.
     """
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.open_calls: dict[str, ToolCall] = {}
         self.rejected: set[str] = set()
+        self.edited: dict[str, str] = {}
 
     def apply(self, event: ev.Event | None, private: bytes | None = None) -> None:
         """Take one event in; None is one that this release does not know. `private` is what the journal keeps beside it."""
         if isinstance(event, ev.MessageCompleted):
-            self.add(_message(event.message, private))
+            if event.message.role == "user":
+                self.messages.append(Message(id=event.message.id, role="user", content=event.message.content))
+            else:
+                self.add(_message(event.message, private))
         elif isinstance(event, ev.ToolFinished):
             self.open_calls.pop(event.call_id, None)
-            self.messages.append(
-                tool_message(event.call_id, event.name, result_text(event.result), event.status != "ok")
-            )
+            text = result_text(event.result)
+            if event.call_id in self.edited:
+                text = EDITED.format(self.edited[event.call_id]) + text
+            self.messages.append(tool_message(event.call_id, event.name, text, event.status != "ok"))
+        elif isinstance(event, ev.ApprovalResolved):
+            if event.arguments is not None:
+                self.edited[event.call_id] = event.arguments
         elif isinstance(event, ev.RunCreated):
             self.messages.append(user_message(event))
         elif isinstance(event, ev.MessageReset):
@@ -47,12 +61,25 @@ class Conversation:
 
     def settled(self) -> list[Message]:
         """The messages that later turns see: no rejected drafts, and every call answered, as providers demand."""
-        kept = [message for message in self.messages if message.id not in self.rejected]
-        return kept + [tool_message(call.id, call.name, UNFINISHED, True) for call in self.open_calls.values()]
+        kept: list[Message] = []
+        for message in self.messages:
+            if message.id not in self.rejected:
+                kept.append(message)
+                kept += [
+                    tool_message(call.id, call.name, UNFINISHED, True)
+                    for call in message.tool_calls
+                    if call.id in self.open_calls
+                ]
+        return kept
 
 
 class RunState(Conversation):
-    """One run as `decide` sees it: its agent, the session's messages before it, its own, and what it has used."""
+    """One run as `decide` sees it: its agent, the session's messages before it, its own, and what it has used.
+
+    `started` are the open calls whose intent is written; `approvals` the ids of open requests by call; `decisions` what
+    became of the others. `steered` are the ids of the user messages that came on the way; `executed` is seconds of
+    execution in earlier attempts (`restore` counts them).
+    """
 
     def __init__(self, *, agent: Agent, system: str, history: tuple[Message, ...]) -> None:
         super().__init__()
@@ -62,6 +89,13 @@ class RunState(Conversation):
         self.iterations = 0
         self.closed = False
         self.call_ids: set[str] = set()
+        self.started: set[str] = set()
+        self.digests: dict[str, str] = {}
+        self.approvals: dict[str, PendingApproval] = {}
+        self.decisions: dict[str, Decision] = {}
+        self.steered: set[str] = set()
+        self.outcome_unknown = False
+        self.executed = 0.0
         self.usage: Usage | None = None
         self.model: str | None = None
 
@@ -70,6 +104,35 @@ class RunState(Conversation):
         super().apply(event, private)
         if isinstance(event, ev.UsageRecorded):
             self.record(event)
+        elif isinstance(event, ev.ToolStarted):
+            self.started.add(event.call_id)
+        elif isinstance(event, ev.ToolFinished):
+            self.started.discard(event.call_id)
+            self.outcome_unknown |= event.status == "outcome_unknown"
+        elif isinstance(event, ev.ApprovalRequested):
+            self.approvals[event.approval.call_id] = event.approval
+            self.digests[event.approval.call_id] = event.digest
+        elif isinstance(event, ev.ApprovalResolved):
+            self.approvals.pop(event.call_id, None)
+            self.decisions[event.call_id] = event.decision
+        elif isinstance(event, ev.MessageCompleted) and event.message.role == "user":
+            self.steered.add(event.message.id)
+
+    def restore(self, journal: Iterable[ev.StoredEvent]) -> None:
+        """Take in what earlier attempts stored, and count how long they executed: from each `run.started` to the last event after it."""
+        began: float | None = None
+        last = 0.0
+        for stored in journal:
+            if stored.name in ("run.started", "run.waiting"):
+                self.executed += 0.0 if began is None else max(0.0, last - began)
+                began = stored.at if stored.name == "run.started" else None
+            last = stored.at
+            self.apply(ev.decode(stored), stored.private)
+        self.executed += 0.0 if began is None else max(0.0, last - began)
+
+    def arguments(self, call: ToolCall) -> str:
+        """What that call runs with: a person's arguments where one gave some."""
+        return self.edited.get(call.id, call.arguments)
 
     def add(self, message: Message) -> None:
         """Take in a complete assistant message and count it.

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from app.domain.events import RunFinished
+from app.domain.events import RunFinished, RunWaiting
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +47,14 @@ class RunWatch(Protocol):
         """The run reached its end and the end is stored."""
         ...
 
+    def waiting(self, event: RunWaiting, times: RunTimes) -> None:
+        """The run waits, and that is stored."""
+        ...
+
+    def left(self) -> None:
+        """The run goes on elsewhere."""
+        ...
+
     def failed(self, error: BaseException) -> None:
         """A fault of ours ended the execution; the traceback is the log's only copy."""
         ...
@@ -69,6 +77,10 @@ class RunObserver(Protocol):
 
     def denied(self, tool: str) -> None:
         """A call of that tool was refused to the model."""
+        ...
+
+    def recovered(self) -> None:
+        """A run of a dead owner was taken over."""
         ...
 
     def fenced(self) -> None:

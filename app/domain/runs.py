@@ -19,7 +19,10 @@ StopReason = Literal[
     "invalid_output",
     "error",
     "cancelled",
+    "approval_required",
+    "stopped_after_step",
 ]
+"""Why a run ended, or waits (the last two)."""
 
 TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
     "queued": frozenset({"running", "failed", "cancelled"}),
@@ -33,6 +36,9 @@ TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
 
 TERMINAL: frozenset[RunStatus] = frozenset(status for status, after in TRANSITIONS.items() if not after)
 
+OnBusy = Literal["enqueue", "reject", "interrupt"]
+"""What becomes of a turn whose session has a live one: it waits, it is refused, or the live ones are cancelled for it."""
+
 
 class RunFailure(msgspec.Struct, frozen=True):
     """Why a run failed or was cancelled: a stable `code`, and what to do about it."""
@@ -41,8 +47,18 @@ class RunFailure(msgspec.Struct, frozen=True):
     detail: str
 
 
+class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
+    """Who stopped a run, and why. `by` is the user of the caller's key, None where it had none."""
+
+    by: str | None = None
+    reason: str | None = None
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as clients see it. Times are UTC; `output` is JSON (a string, or the structured answer)."""
+    """A run as clients see it. Times are UTC; `output` is JSON (a string, or the structured answer).
+
+    `outcome_unknown`: a tool that writes was under way when its process died or it was stopped, and nobody saw its end.
+    """
 
     id: str
     session_id: str
@@ -60,6 +76,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None
     cost_usd: float | None
     resumed_from: str | None
+    outcome_unknown: bool
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
 
 from app.domain.agents import Agent
-from app.domain.events import RunFinished, StoredEvent
-from app.domain.messages import JsonObject
+from app.domain.approvals import Approval, ApprovalStatus, PendingApproval
+from app.domain.errors import StopCause
+from app.domain.events import RunFinished, RunWaiting, StoredEvent
+from app.domain.idempotency import IdempotencyKey
+from app.domain.messages import JsonObject, Message
 from app.domain.observers import EndedRun
 from app.domain.principals import Principal
-from app.domain.runs import Run, RunStatus
+from app.domain.runs import Cancellation, OnBusy, Run, RunStatus
 
 
 class NewRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run to be accepted. `created` is the payload of its first event; `timeout`: seconds until its caller stops waiting."""
+    """A run to be accepted. `created` is the payload of its first event; `timeout`: seconds until its caller stops waiting.
+
+    `delay`: seconds before it takes its place in its session's line; `priority`: higher goes first. `resumed_from` names a
+    failed run of the same session whose finished steps are copied into the new journal.
+    """
 
     id: str
     session_id: str
@@ -31,8 +38,15 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     agent_version: str
     tags: JsonObject
     created: bytes
-    timeout: float | None
-    traceparent: str | None
+    timeout: float | None = None
+    traceparent: str | None = None
+    on_busy: OnBusy = "enqueue"
+    stop_after: str | None = None
+    delay: float | None = None
+    priority: int = 0
+    callback_url: str | None = None
+    resumed_from: str | None = None
+    key: IdempotencyKey | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,8 +60,23 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str | None
 
 
+class Replayed(msgspec.Struct, frozen=True):
+    """The key was used before: by the same request, which made that run, or (`same` False) by another one."""
+
+    run_id: str | None
+    same: bool
+
+
+Refusal = Literal["not_found", "session_busy"]
+"""Why no run was made: the session is another user's, or busy and the caller said `reject`."""
+
+
 class Owned(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that this process owns under `epoch`. `remaining`: seconds until its caller stops waiting; `queued`: seconds it waited."""
+    """A run that this process owns under `epoch`.
+
+    `remaining`: seconds until its caller stops waiting; `queued`: seconds it waited; `failures`: how many owners died;
+    `inbox`: rows that its inbox ever had.
+    """
 
     run_id: str
     tenant: str
@@ -63,6 +92,10 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None
     remaining: float | None
     queued: float
+    failures: int = 0
+    inbox: int = 0
+    stop_after: str | None = None
+    resumed_from: str | None = None
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +108,25 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     private: bytes | None = None
 
 
+class Post(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of a run's inbox: a user's message that steers it (`id`, `content`), or a wish to stop it, `age` seconds old."""
+
+    n: int
+    id: str
+    kind: Literal["stop", "message"]
+    content: str = ""
+    cause: StopCause = "cancelled"
+    cancellation: Cancellation = Cancellation()
+    age: float = 0.0
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What a heartbeat found: a run that is still ours, and how many rows its inbox ever had."""
+
+    run_id: str
+    inbox: int
+
+
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A session as clients see it."""
 
@@ -82,6 +134,13 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str | None
     created_at: datetime
     updated_at: datetime
+
+
+class SessionState(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON object that a session keeps beside its messages; `version` counts its changes from 0."""
+
+    state: JsonObject
+    version: int
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,14 +157,15 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a run stands: enough to read its journal."""
+    """Where a run stands: enough to read its journal. `inbox`: rows that its inbox ever had."""
 
     status: RunStatus
     last_seq: int
+    inbox: int = 0
 
 
 class RunStore(Protocol):
-    """Runs, sessions and their journal. Every write is one transaction."""
+    """Runs, their queue and their journal. Every write is one transaction."""
 
     async def save_agent(self, tenant: str, agent: Agent) -> None:
         """Keep a definition under its version, once."""
@@ -115,42 +175,93 @@ class RunStore(Protocol):
         """A definition that was kept."""
         ...
 
-    async def start(self, principal: Principal, run: NewRun, *, slot: bool) -> Accepted | None:
-        """Store run, session turn and first event. Born `running` if `slot` and nothing of its session is live.
-
-        None: the session is another user's.
-        """
+    async def start(self, principal: Principal, run: NewRun, *, slot: bool) -> Accepted | Replayed | Refusal:
+        """Store run, session turn, first event and key. Born `running`, leased to us, if `slot` and nothing of its session is live."""
         ...
 
     async def claim(self) -> tuple[Owned, bytes] | None:
-        """Take over the oldest queued run that is at the head of its session; with it the payload of its `run.created`."""
+        """Take over the queued run whose turn it is; with it the payload of its `run.created`. Its `run.started` is written."""
         ...
 
-    async def take_over_running(self, spared: Sequence[str], age: float) -> list[Owned]:
-        """Make every run that is `running` for `age` seconds ours under a new epoch, but not the spared ones."""
-        ...
+    async def recover(self, max_attempts: int, spared: Sequence[str]) -> tuple[Owned, bytes] | None:
+        """Take over a run whose lease has run out, none of the `spared` ones, as `claim` does.
 
-    async def append(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> None:
-        """Store consecutive events of a run that we own. Raises `Fenced` when we do not."""
-        ...
-
-    async def finish(self, run_id: str, epoch: int, events: Sequence[NewEvent], finished: RunFinished) -> None:
-        """Store the last events and the terminal status in one transaction. Raises `Fenced`."""
-        ...
-
-    async def finish_queued(self, run_id: str, payload: bytes, finished: RunFinished) -> tuple[int, EndedRun] | None:
-        """End a run that nobody owns; its event gets the next seq, which is returned with what the run was.
-
-        None: it is not queued any more.
+        One with as many `failures` gets no `run.started` any more.
         """
+        ...
+
+    async def due(self) -> int:
+        """Give delayed runs whose time has come their turn. How many."""
+        ...
+
+    async def orphan_all(self) -> int:
+        """End every lease: for a process that knows that it is alone. How many there were."""
+        ...
+
+    async def extend(self, epochs: Sequence[tuple[str, int]]) -> list[Held]:
+        """Extend the leases of those (run, epoch) that are still ours, and say which they are."""
+        ...
+
+    async def append(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> int:
+        """Store consecutive events of a run that we own, and extend its lease. How many rows its inbox ever had. Raises `Fenced`."""
+        ...
+
+    async def finish(
+        self, run_id: str, epoch: int, events: Sequence[NewEvent], finished: RunFinished, inbox: int | None
+    ) -> bool:
+        """Store the last events and the terminal status in one transaction. Whether its session has later turns.
+
+        Raises `Fenced`, and `UnreadInbox` where the inbox had more rows than `inbox` (None: whatever it had).
+        """
+        ...
+
+    async def park(
+        self,
+        run_id: str,
+        epoch: int,
+        events: Sequence[NewEvent],
+        waiting: RunWaiting,
+        digests: Sequence[str],
+        outcome_unknown: bool,
+        inbox: int,
+    ) -> None:
+        """Store the last events; the run waits, owned by nobody; its new approvals, with those digests, wait for people.
+
+        Raises `Fenced` and `UnreadInbox`.
+        """
+        ...
+
+    async def release(self, run_id: str, epoch: int) -> None:
+        """Hand the run back to the queue. Raises `Fenced`."""
+        ...
+
+    async def end_unowned(
+        self, run_id: str, event: bytes, finished: RunFinished, statuses: Sequence[RunStatus]
+    ) -> tuple[int, EndedRun] | None:
+        """End a run that nobody owns, if it has one of those statuses; its event gets the next seq, which is returned.
+
+        None: it has another status by now. Its open approvals are cancelled.
+        """
+        ...
+
+    async def requeue(self, run_id: str, stop_after: str | None) -> bool:
+        """Queue a run that waits after its `stop_after`, with another one. Whether it waited for that."""
         ...
 
     async def stored_ids(self, run_id: str, seqs: Sequence[int]) -> list[UUID]:
         """The ids of stored events: lets a writer find out what arrived before its connection broke."""
         ...
 
-    async def history(self, tenant: str, session_id: str, epoch: int, before_turn: int) -> list[list[StoredEvent]]:
-        """The events that make the messages of the session's earlier runs, one list a run, in turn order."""
+    async def post_message(self, run_id: str, message_id: str, content: str) -> bool:
+        """Put a user's message into a live run's inbox, once per id. False: the run is not live."""
+        ...
+
+    async def post_stop(self, run_id: str, cause: StopCause, cancellation: Cancellation) -> RunStatus | None:
+        """Put a wish to stop into a live run's inbox, once; the run's status then. None: it is not live."""
+        ...
+
+    async def inbox(self, run_id: str, after: int) -> list[Post]:
+        """The rows of a run's inbox after that one, in order."""
         ...
 
     async def events(self, run_id: str, after: int, limit: int) -> list[StoredEvent]:
@@ -159,9 +270,30 @@ class RunStore(Protocol):
 
     async def head(self, principal: Principal, run_id: str) -> Head | None: ...
 
+    async def heads(self, run_ids: Sequence[str]) -> dict[str, Head]:
+        """Where those runs stand, whosesoever they are; one that is gone is missing."""
+        ...
+
     async def run(self, principal: Principal, run_id: str) -> Run | None: ...
 
     async def runs(self, principal: Principal, wanted: RunFilter) -> list[Run]: ...
+
+    async def queue(self) -> tuple[int, float]:
+        """How many runs are queued and due, and the age of the oldest in seconds."""
+        ...
+
+
+class SessionStore(Protocol):
+    """Sessions: their messages, their state, their turns."""
+
+    async def history(
+        self, tenant: str, session_id: str, epoch: int, before_turn: int
+    ) -> tuple[list[Message], list[list[StoredEvent]]]:
+        """What the session began with, and the events that make the messages of its earlier runs, one list a run, in turn order.
+
+        Runs that another one has resumed are left out.
+        """
+        ...
 
     async def session(self, principal: Principal, session_id: str) -> tuple[Session, int] | None:
         """The session and its epoch."""
@@ -171,10 +303,68 @@ class RunStore(Protocol):
         self, principal: Principal, before: tuple[datetime, str] | None, limit: int
     ) -> list[Session]: ...
 
+    async def live(self, principal: Principal, session_id: str, before_turn: int) -> list[tuple[str, RunStatus]]:
+        """The session's live runs of earlier turns, oldest first."""
+        ...
+
     async def reset(self, principal: Principal, session_id: str) -> list[str] | None:
         """Begin the session's next epoch. The ids of the live runs of the one before, or None: no such session."""
         ...
 
-    async def queue(self) -> tuple[int, float]:
-        """How many runs are queued, and the age of the oldest in seconds."""
+    async def delete(self, principal: Principal, session_id: str) -> bool:
+        """The session, its runs and all that belongs to them are gone. False: there was none."""
+        ...
+
+    async def fork(
+        self, principal: Principal, session_id: str, user_id: str | None, base: Sequence[Message], state: JsonObject
+    ) -> Session | None:
+        """A new session that begins with those messages. None: there is one of that id already."""
+        ...
+
+    async def turn_of(self, principal: Principal, session_id: str, run_id: str) -> int | None:
+        """Which turn of the session's current epoch that run was."""
+        ...
+
+    async def state(self, principal: Principal, session_id: str) -> SessionState | None: ...
+
+    async def put_state(
+        self, principal: Principal, session_id: str, state: JsonObject, version: int | None
+    ) -> SessionState | None:
+        """Replace the state. None where `version` is given and not the current one, or there is no such session."""
+        ...
+
+
+class ApprovalStore(Protocol):
+    """People's inbox."""
+
+    async def approvals(
+        self,
+        principal: Principal,
+        status: ApprovalStatus | None,
+        run_id: str | None,
+        before: tuple[datetime, str] | None,
+        limit: int,
+    ) -> list[Approval]:
+        """A page of approvals, newest first."""
+        ...
+
+    async def approval(self, principal: Principal, approval_id: str) -> Approval | None: ...
+
+    async def resolve(
+        self,
+        approval_id: str,
+        status: ApprovalStatus,
+        by: str | None,
+        comment: str | None,
+        edited: bytes | None,
+        event: bytes,
+    ) -> tuple[str, int, bool] | None:
+        """Decide a pending approval of a waiting run, once: its event joins the journal, the run is queued when none is left open.
+
+        (run id, the event's seq, whether the run was queued); None: it is not pending any more.
+        """
+        ...
+
+    async def expired(self, limit: int) -> list[tuple[str, PendingApproval]]:
+        """Pending approvals whose time is over, with their runs."""
         ...

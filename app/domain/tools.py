@@ -52,11 +52,23 @@ def unseen(effect: Effect | None) -> ToolStatus:
     return "cancelled" if effect in ("read", "idempotent") else "outcome_unknown"
 
 
+class SessionStateAccess(Protocol):
+    """The session's JSON object, as its tools share it. Changes show in the run's stream as `state.changed`."""
+
+    async def get(self) -> JsonObject:
+        """The state as it is now; empty at first."""
+        ...
+
+    async def update(self, change: Callable[[JsonObject], JsonObject]) -> JsonObject:
+        """Replace the state by what `change` makes of it, and return that. Called again where somebody else was faster."""
+        ...
+
+
 class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a tool may know of the run that calls it. A tool asks for it by a parameter of this type.
 
     `idempotency_key` is the same for every repetition of this call; `deadline` is `time.monotonic()` seconds;
-    `emit(name, data)` shows progress in the run's stream.
+    `emit(name, data)` shows progress in the run's stream; `state` is the session's.
     """
 
     run_id: str
@@ -67,6 +79,7 @@ class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str
     deadline: float
     emit: Callable[[str, Any], Awaitable[None]]
+    state: SessionStateAccess
 
 
 class Toolbox(Protocol):

@@ -43,6 +43,7 @@ class Birth(msgspec.Struct, frozen=True, kw_only=True):
             traceparent=run.traceparent,
             remaining=run.timeout,
             queued=0.0,
+            stop_after=run.stop_after,
         )
         return Job(owned=owned, agent=self.agent, system=self.system, created=self.created)
 

@@ -6,22 +6,19 @@ of another process, or of long ago, is read from the journal and folded.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 
 import msgspec
 
-from app.domain.errors import DatabaseUnavailable
 from app.domain.fold import RunState, conversation
 from app.domain.messages import Message
-from app.domain.stores import Owned, RunStore
+from app.domain.stores import Owned, SessionStore
+from app.runs.patience import patiently
 
 MOST_CHARACTERS = 20_000_000
 """How much is kept, of the sessions used last."""
 PER_MESSAGE = 500
 """What a message weighs beside its text."""
-PAUSE = 0.25
-"""Seconds between attempts while the database is away."""
 
 Key = tuple[str, str, int]
 
@@ -37,7 +34,7 @@ class Kept(msgspec.Struct, frozen=True):
 class Histories:
     """Histories by session; what is kept is bounded and can always be read again."""
 
-    def __init__(self, *, store: RunStore, most: int = MOST_CHARACTERS) -> None:
+    def __init__(self, *, store: SessionStore, most: int = MOST_CHARACTERS) -> None:
         self._store = store
         self._most = most
         self._kept: OrderedDict[Key, Kept] = OrderedDict()
@@ -48,15 +45,12 @@ class Histories:
         if run.turn == 1:
             return ()
         kept = self._take(_key(run))
-        if kept is not None and kept.turn == run.turn - 1:
+        if kept is not None and kept.turn == run.turn - 1 and run.resumed_from is None:
             return kept.messages
-        while True:
-            try:
-                runs = await self._store.history(run.tenant, run.session_id, run.session_epoch, run.turn)
-            except DatabaseUnavailable:
-                await asyncio.sleep(PAUSE)
-            else:
-                return conversation(runs)
+        base, runs = await patiently(
+            lambda: self._store.history(run.tenant, run.session_id, run.session_epoch, run.turn)
+        )
+        return (*base, *conversation(runs))
 
     def keep(self, run: Owned, state: RunState) -> None:
         """That run has ended, and its end is stored: the next turn of its session begins with this."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 
 from app.domain import events as ev
-from app.domain.errors import DatabaseUnavailable, Fenced
+from app.domain.errors import DatabaseUnavailable, Fenced, UnreadInbox
 from app.domain.stores import NewEvent, RunStore
 from app.runs.live import Feed
+from app.runs.patience import FIRST_PAUSE, LONGEST_PAUSE, patiently
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 2.0
 _encode = msgspec.json.Encoder().encode
 
 
@@ -30,32 +30,53 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """Appends to one run. Appends of concurrent callers go one after another, each whole; a cancelled caller's append still completes."""
+    """Writes to one run. Writes of concurrent callers go one after another, each whole; a cancelled caller's write still completes.
 
-    def __init__(self, *, store: RunStore, feed: Feed, run_id: str, epoch: int, last_seq: int) -> None:
+    While the database is away they wait for it: what happened is not forgotten. All raise `Fenced` when the run is not ours
+    any more; those that end our ownership raise `UnreadInbox`, and have stored nothing, while the inbox had more rows
+    than the caller has `read`. `inbox` is how many it ever had, as far as is known.
+    """
+
+    def __init__(self, *, store: RunStore, feed: Feed, run_id: str, epoch: int, last_seq: int, inbox: int = 0) -> None:
         self._store = store
         self._feed = feed
         self._run_id = run_id
         self._epoch = epoch
-        self.last_seq = last_seq
         self._turn = asyncio.Lock()
+        self.last_seq = last_seq
+        self.inbox = inbox
 
-    async def append(self, entries: Sequence[Entry], finished: ev.RunFinished | None = None) -> None:
-        """Store the events, with `finished` as the last and the run's end, and publish them.
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Store the events and publish them."""
+        await _whole(self._write(entries, self._append))
 
-        While the database is away it waits for it: what happened is not forgotten. Raises `Fenced` when the run is not ours any more.
-        """
-        write = asyncio.ensure_future(self._append(entries, finished))
-        try:
-            await asyncio.shield(write)
-        except asyncio.CancelledError:
-            await asyncio.wait([write])
-            raise
+    async def finish(self, entries: Sequence[Entry], finished: ev.RunFinished, *, read: int | None) -> None:
+        """Store the events, with `finished` as the last and the run's end. `read` None: the inbox does not matter."""
 
-    async def _append(self, entries: Sequence[Entry], finished: ev.RunFinished | None) -> None:
+        async def write(new: Sequence[NewEvent]) -> None:
+            await self._store.finish(self._run_id, self._epoch, new, finished, read)
+
+        await _whole(self._write([*entries, Entry(finished)], write))
+
+    async def park(
+        self, entries: Sequence[Entry], waiting: ev.RunWaiting, digests: Sequence[str], *, unknown: bool, read: int
+    ) -> None:
+        """Store the events, with `waiting` as the last: the run belongs to nobody. `digests` are those of its approvals."""
+
+        async def write(new: Sequence[NewEvent]) -> None:
+            await self._store.park(self._run_id, self._epoch, new, waiting, digests, unknown, read)
+
+        await _whole(self._write([*entries, Entry(waiting)], write))
+
+    async def release(self) -> None:
+        """Hand the run back to the queue."""
+        await _whole(patiently(lambda: self._store.release(self._run_id, self._epoch)))
+
+    async def _append(self, new: Sequence[NewEvent]) -> None:
+        self.inbox = await self._store.append(self._run_id, self._epoch, new)
+
+    async def _write(self, entries: Sequence[Entry], write: Callable[[Sequence[NewEvent]], Awaitable[None]]) -> None:
         async with self._turn:
-            if finished is not None:
-                entries = [*entries, Entry(finished)]
             new = [
                 NewEvent(
                     seq=seq,
@@ -66,29 +87,28 @@ class Journal:
                 )
                 for seq, entry in enumerate(entries, self.last_seq + 1)
             ]
-            await self._store_all(new, finished)
+            await self._store_all(new, write)
             self.last_seq = new[-1].seq
             now = time.time()
             self._feed.publish(
                 [ev.StoredEvent(seq=e.seq, name=e.name, payload=e.payload, private=e.private, at=now) for e in new]
             )
 
-    async def _store_all(self, new: Sequence[NewEvent], finished: ev.RunFinished | None) -> None:
+    async def _store_all(self, new: Sequence[NewEvent], write: Callable[[Sequence[NewEvent]], Awaitable[None]]) -> None:
         pause = FIRST_PAUSE
         unsure = False
         while True:
             try:
                 if unsure and await self._arrived(new):
                     return
-                if finished is None:
-                    await self._store.append(self._run_id, self._epoch, new)
-                else:
-                    await self._store.finish(self._run_id, self._epoch, new, finished)
-                return
+                return await write(new)
             except Fenced:
                 # A write whose answer was lost may have been under way still when we looked, and stood in its own way.
                 if unsure and await self._arrived(new):
                     return
+                raise
+            except UnreadInbox:
+                self.inbox += 1  # at least; the next answer says it exactly
                 raise
             except DatabaseUnavailable as error:
                 if not unsure:
@@ -105,3 +125,13 @@ class Journal:
         if stored != [event.id for event in new]:
             raise Fenced(self._run_id)
         return True
+
+
+async def _whole(writing: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end, also where the caller is cancelled meanwhile."""
+    write = asyncio.ensure_future(writing)
+    try:
+        await asyncio.shield(write)
+    except asyncio.CancelledError:
+        await asyncio.wait([write])
+        raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,6 +13,7 @@ from app.domain import events as ev
 from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
 from app.domain.models import Attempt, Completed
+from app.domain.runs import Cancellation
 from app.domain.tools import Effect, ToolResult, unseen
 from app.runs.ids import new_id
 
@@ -46,7 +47,30 @@ def _distinct(calls: Sequence[ToolCall], taken: Container[str]) -> tuple[ToolCal
     return tuple(distinct)
 
 
-def finished(end: Finish, state: RunState | None, *, duration: float = 0.0, queued: float = 0.0) -> ev.RunFinished:
+WaitReason = Literal["approval_required", "stopped_after_step"]
+
+
+def waiting(reason: WaitReason, state: RunState, *, duration: float, queued: float) -> ev.RunWaiting:
+    """The event of a run that waits; all approvals that are open go with it. Seconds."""
+    return ev.RunWaiting(
+        stop_reason=reason,
+        approvals=tuple(state.approvals.values()),
+        usage=state.usage,
+        iterations=state.iterations,
+        model=state.model,
+        duration_ms=milliseconds(duration),
+        queue_ms=milliseconds(queued),
+    )
+
+
+def finished(
+    end: Finish,
+    state: RunState | None,
+    *,
+    duration: float = 0.0,
+    queued: float = 0.0,
+    cancellation: Cancellation | None = None,
+) -> ev.RunFinished:
     """The terminal event of a run that got as far as `state`; None: it never began. Seconds."""
     return ev.RunFinished(
         status=end.status,
@@ -59,6 +83,8 @@ def finished(end: Finish, state: RunState | None, *, duration: float = 0.0, queu
         model=None if state is None else state.model,
         duration_ms=milliseconds(duration),
         queue_ms=milliseconds(queued),
+        outcome_unknown=state is not None and state.outcome_unknown,
+        cancellation=cancellation,
     )
 
 

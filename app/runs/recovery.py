@@ -1,11 +1,10 @@
-"""Ending runs that nobody executes: those of a dead process, and those that were claimed but cannot be begun."""
+"""Ending runs that are ours but cannot be executed: poisonous ones, late ones, and those that cannot even be begun."""
 
 from __future__ import annotations
 
 import logging
 
 from app.agent.decide import Finish
-from app.agent.endings import stopped
 from app.domain import events as ev
 from app.domain.agents import Agent
 from app.domain.errors import DatabaseUnavailable, Fenced
@@ -31,29 +30,19 @@ class Recovery:
         self._agents = agents
         self._observer = observer
 
-    async def recover(self, spared: list[str], age: float = 0.0) -> int:
-        """End every run that is `running` for `age` seconds and not spared: `failed`, `interrupted`. How many there were.
-
-        Only the one owner of the database may call it: before it serves (a dead process left them), and after an
-        outage (a start or a claim was stored but its answer lost).
-        """
-        interrupted = await self._store.take_over_running(spared, age)
-        for owned in interrupted:
-            await self.end(owned, stopped("interrupted"))
-        return len(interrupted)
-
     async def end(self, owned: Owned, end: Finish) -> None:
         """Write the end of that run: no call is left without an outcome. Waits while the database is away."""
         feed = self._feeds.open(owned.run_id)
         journal = Journal(store=self._store, feed=feed, run_id=owned.run_id, epoch=owned.epoch, last_seq=owned.last_seq)
         agent, state = await self._state(owned)
         lost = []
-        for call in state.open_calls.values():
+        for call in list(state.open_calls.values()):
             spec = agent.tool(call.name)
             lost.append(Entry(record.unseen_end(call, spec.effect if spec else None, UNFINISHED)))
+            state.apply(lost[-1].event)
         finished = record.finished(end, state, queued=owned.queued)
         try:
-            await journal.append(lost, finished)
+            await journal.finish(lost, finished, read=None)
         except Fenced:
             self._observer.fenced()
             self._feeds.release(owned.run_id)

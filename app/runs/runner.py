@@ -6,42 +6,40 @@ record of what it did.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import aclosing
-from functools import partial
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from app.agent import context
-from app.agent.decide import CallModel, CallTools, Finish, decide
-from app.agent.endings import FAULT, ending
+from app.agent.decide import AskApproval, CallModel, CallTools, Decision, Finish, decide
+from app.agent.endings import FAULT, ending, stopped
 from app.domain import events as ev
 from app.domain.agents import Agent
-from app.domain.errors import Fenced, ProviderError, RunStopped
+from app.domain.approvals import PendingApproval, digest
+from app.domain.errors import Fenced, ProviderError, RunStopped, UnreadInbox
 from app.domain.fold import RunState
-from app.domain.messages import Message, ToolCall
-from app.domain.models import Completed, Provider, Recorder, TextDelta
-from app.domain.observers import RunInfo, RunObserver, RunTimes
-from app.domain.stores import Owned, RunStore
-from app.domain.tools import Toolbox, ToolContext, ToolResult
+from app.domain.models import Provider
+from app.domain.observers import RunInfo, RunObserver, RunTimes, RunWatch
+from app.domain.stores import Owned, Post, RunStore, SessionStore
+from app.domain.tools import Toolbox
 from app.runs import record
 from app.runs.histories import Histories
 from app.runs.ids import new_id
-from app.runs.journal import Entry, Journal
+from app.runs.journal import Journal
+from app.runs.ledger import Ledger
 from app.runs.live import Feed, Feeds
-from app.runs.stop import Stop
+from app.runs.model_call import ModelCalls
+from app.runs.patience import patiently
+from app.runs.session_state import RunSessionState
+from app.runs.stop import HANDED_ON, Stop
+from app.runs.tool_calls import ToolCalls
 
 log = logging.getLogger(__name__)
 
-TOOL_GRACE = 5.0
-"""Seconds that a stopped tool has to end before its outcome is written without it."""
-
-
-STOPPED = "The run was stopped while this tool was running."
+PAGE = 200
+BORN = 2
+"""Events that a run has when its first execution begins: anything more is of an earlier one."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,214 +55,258 @@ class Runner:
     """Executes runs, any number at once."""
 
     def __init__(
-        self, *, store: RunStore, provider: Provider, toolbox: Toolbox, observer: RunObserver, feeds: Feeds
+        self,
+        *,
+        store: RunStore,
+        sessions: SessionStore,
+        provider: Provider,
+        toolbox: Toolbox,
+        observer: RunObserver,
+        feeds: Feeds,
+        approval_ttl: float,
     ) -> None:
         self._store = store
+        self._sessions = sessions
         self._provider = provider
         self._toolbox = toolbox
         self._observer = observer
         self._feeds = feeds
-        self._histories = Histories(store=store)
+        self._approval_ttl = approval_ttl
+        self._histories = Histories(store=sessions)
 
     async def execute(self, job: Job, stop: Stop) -> None:
-        """Bring the run to its end. Returns when its terminal event is stored, or when it turned out not to be ours."""
+        """Bring the run to its end, or to where it waits or is handed on. Returns when that is stored, or when it turned out not to be ours."""
+        began = time.monotonic()
         owned = job.owned
         feed = self._feeds.open(owned.run_id)
-        journal = Journal(store=self._store, feed=feed, run_id=owned.run_id, epoch=owned.epoch, last_seq=owned.last_seq)
-        info = RunInfo(
-            run_id=owned.run_id,
-            session_id=owned.session_id,
-            tenant=owned.tenant,
-            user_id=owned.user_id,
-            agent=owned.agent,
-            agent_version=owned.agent_version,
-            route=job.agent.model,
-            attempt=owned.attempt,
-            traceparent=owned.traceparent,
-            queued=owned.queued,
-        )
-        began = time.monotonic()
-        with self._observer.running(info) as watch:
+        with self._observer.running(_info(job)) as watch:
             execution = _Execution(
                 job=job,
                 stop=stop,
-                journal=journal,
+                store=self._store,
+                sessions=self._sessions,
                 feed=feed,
                 provider=self._provider,
                 toolbox=self._toolbox,
                 observer=self._observer,
+                approval_ttl=self._approval_ttl,
                 began=began,
-                history=await self._histories.before(owned),
             )
             try:
                 try:
-                    await execution.run()
-                    self._histories.keep(owned, execution.state)
+                    await execution.restore(self._histories)
+                    end = await execution.run()
                 except Fenced:
                     raise
                 except Exception as error:  # noqa: BLE001  # the run must end, whatever the fault
                     watch.failed(error)
-                    await execution.finish(FAULT)
+                    end = await execution.fail()
             except Fenced:
                 self._observer.fenced()
                 log.warning("another owner has the run; stopped writing")
+                watch.left()
                 self._feeds.release(owned.run_id)
                 return
-            assert execution.finished is not None
-            if stop.called_at is not None:
+            self._tell(watch, end, stop, RunTimes(total=time.monotonic() - began, effects=stop.effects))
+        if isinstance(end, ev.RunFinished):
+            self._histories.keep(owned, execution.state)
+            self._feeds.end(owned.run_id, end)
+        else:
+            self._feeds.release(owned.run_id)
+
+    def _tell(self, watch: RunWatch, end: ev.RunFinished | ev.RunWaiting | None, stop: Stop, times: RunTimes) -> None:
+        if end is None:
+            watch.left()
+        elif isinstance(end, ev.RunWaiting):
+            watch.waiting(end, times)
+        else:
+            if stop.called_at is not None and stop.cause not in HANDED_ON:
                 self._observer.stopped(time.monotonic() - stop.called_at)
-            times = RunTimes(total=time.monotonic() - began, effects=stop.effects)
-            watch.finished(execution.finished, execution.finished.model, times)
-        self._feeds.end(owned.run_id, execution.finished)
+            watch.finished(end, end.model, times)
+
+
+def _info(job: Job) -> RunInfo:
+    owned = job.owned
+    return RunInfo(
+        run_id=owned.run_id,
+        session_id=owned.session_id,
+        tenant=owned.tenant,
+        user_id=owned.user_id,
+        agent=owned.agent,
+        agent_version=owned.agent_version,
+        route=job.agent.model,
+        attempt=owned.attempt,
+        traceparent=owned.traceparent,
+        queued=owned.queued,
+    )
 
 
 class _Execution:
-    """One run being executed: its state, and what is done but not yet written."""
+    """One run being executed by one owner."""
 
     def __init__(
         self,
         *,
         job: Job,
         stop: Stop,
-        journal: Journal,
+        store: RunStore,
+        sessions: SessionStore,
         feed: Feed,
         provider: Provider,
         toolbox: Toolbox,
         observer: RunObserver,
+        approval_ttl: float,
         began: float,
-        history: tuple[Message, ...],
     ) -> None:
+        owned = job.owned
         self._job = job
         self._stop = stop
-        self._journal = journal
-        self._feed = feed
-        self._provider = provider
-        self._toolbox = toolbox
-        self._observer = observer
+        self._store = store
+        self._approval_ttl = approval_ttl
         self._began = began
-        self.state = RunState(agent=job.agent, system=job.system, history=history)
-        self.state.apply(job.created)
-        self._pending: list[Entry] = []
-        self.finished: ev.RunFinished | None = None
-
-    async def run(self) -> None:
-        """Perform what `decide` says until the run's end is stored."""
-        while True:
-            decision = decide(self.state)
-            if isinstance(decision, Finish):
-                break
-            try:
-                if isinstance(decision, CallModel):
-                    await self._call_model(decision)
-                else:
-                    await self._call_tools(decision)
-            except (RunStopped, ProviderError) as error:
-                decision = ending(error)
-                break
-        await self.finish(decision)
-
-    async def finish(self, end: Finish) -> None:
-        """Write the run's end, and with it whatever was not written yet."""
-        duration = time.monotonic() - self._began
-        finished = record.finished(end, self.state, duration=duration, queued=self._job.owned.queued)
-        await self._journal.append(self._pending, finished)
-        self._pending = []
-        self.finished = finished
-
-    def _add(self, event: ev.Event, private: bytes | None = None) -> None:
-        """Take an event into the state; it is written with the next flush."""
-        self.state.apply(event, private)
-        self._pending.append(Entry(event, private))
-
-    async def _flush(self) -> None:
-        if self._pending:
-            await self._journal.append(self._pending)
-            self._pending = []
-
-    async def _call_model(self, decision: CallModel) -> None:
-        if decision.rejects is not None:
-            self._add(ev.MessageReset(message_id=decision.rejects))
-        request = context.build(self.state, decision.tools)
-        await self._flush()
-        message_id = new_id("msg")
-        feed = self._feed
-        feed.begin(message_id)
-        recorder = Recorder()
-        completed: Completed | None = None
-        try:
-            async with self._stop, aclosing(self._provider.stream(request, recorder)) as chunks:
-                async for chunk in chunks:
-                    if isinstance(chunk, TextDelta):
-                        feed.text(chunk.text)
-                    elif isinstance(chunk, Completed):
-                        completed = chunk
-                    else:
-                        feed.reason(chunk.text)
-            assert completed is not None, "a provider ended without Completed"
-        finally:
-            if completed is not None:  # also where a stop came just after: what was answered and paid counts
-                self._answered(message_id, completed, may_call=decision.tools == "auto")
-            for attempt in recorder.attempts:
-                self._add(record.usage(attempt, request.route))
-
-    def _answered(self, message_id: str, completed: Completed, *, may_call: bool) -> None:
-        message = record.message(message_id, completed, may_call=may_call, taken=self.state.call_ids)
-        private = msgspec.json.encode(message.native) if message.native is not None else None
-        self.state.add(message)
-        self._pending.append(Entry(ev.MessageCompleted(message=ev.visible(message)), private))
-
-    async def _call_tools(self, decision: CallTools) -> None:
-        agent = self._job.agent
-        for call in (*decision.calls, *(call for call, _ in decision.denied)):
-            started = ev.ToolStarted(call_id=call.id, name=call.name, arguments=record.arguments(call.arguments))
-            self._pending.append(Entry(started))
-        for call, reason in decision.denied:
-            self._observer.denied(call.name)
-            result = ToolResult(call_id=call.id, name=call.name, status="denied", result=record.raw_text(reason))
-            self._add(record.tool_finished(result, 0.0))
-        await self._flush()
-        began = time.monotonic()
-        running = {
-            asyncio.create_task(self._toolbox.run(agent.tool(call.name), call, self._tool_context(call))): call
-            for call in decision.calls
-        }
-        try:
-            while running:
-                async with self._stop:
-                    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in [task for task in running if task in done]:
-                    del running[task]
-                    self._add(record.tool_finished(task.result(), time.monotonic() - began))
-                await self._flush()
-        except BaseException:
-            await self._abandon(running, began)
-            raise
-
-    async def _abandon(self, running: Mapping[asyncio.Task[ToolResult], ToolCall], began: float) -> None:
-        """Stop the tools and write down how each ended; a `write` that was under way may have taken effect."""
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=TOOL_GRACE)
-        for task, call in running.items():
-            if task.done() and not task.cancelled() and task.exception() is None:
-                self._add(record.tool_finished(task.result(), time.monotonic() - began))
-            else:
-                spec = self._job.agent.tool(call.name)
-                self._add(record.unseen_end(call, spec.effect if spec else "read", STOPPED))
-
-    def _tool_context(self, call: ToolCall) -> ToolContext:
-        owned = self._job.owned
-        return ToolContext(
+        self._read = 0
+        self._steering: list[Post] = []
+        self._reached = False
+        self.state = RunState(agent=job.agent, system=job.system, history=())
+        self._journal = Journal(
+            store=store,
+            feed=feed,
             run_id=owned.run_id,
-            session_id=owned.session_id,
-            tenant=owned.tenant,
-            user_id=owned.user_id,
-            call_id=call.id,
-            idempotency_key=f"{owned.run_id}:{call.id}",
-            deadline=self._stop.deadline,
-            emit=partial(self._progress, call.id),
+            epoch=owned.epoch,
+            last_seq=owned.last_seq,
+            inbox=owned.inbox,
+        )
+        self._ledger = Ledger(state=self.state, journal=self._journal)
+        self._models = ModelCalls(run_id=owned.run_id, ledger=self._ledger, feed=feed, provider=provider, stop=stop)
+        self._tools = ToolCalls(
+            owned=owned,
+            ledger=self._ledger,
+            toolbox=toolbox,
+            observer=observer,
+            stop=stop,
+            session_state=RunSessionState(store=sessions, journal=self._journal, owned=owned),
         )
 
-    async def _progress(self, call_id: str, name: str, data: Any) -> None:
-        await self._journal.append([Entry(ev.ToolProgress(call_id=call_id, name=name, data=data))])
+    async def restore(self, histories: Histories) -> None:
+        """The state is what the session had said before, and what earlier owners of the run had done."""
+        owned = self._job.owned
+        self.state.history = await histories.before(owned)
+        if owned.last_seq <= BORN:
+            self.state.apply(self._job.created)
+            return
+        stored: list[ev.StoredEvent] = []
+        while not stored or stored[-1].seq < owned.last_seq:
+            after = stored[-1].seq if stored else 0
+            stored += await patiently(lambda after=after: self._store.events(owned.run_id, after, PAGE))  # type: ignore[misc]
+        self.state.restore(stored)
+        left = self._job.agent.limits.timeout - self.state.executed
+        self._stop.deadline = min(self._stop.deadline, self._began + left)
+
+    async def run(self) -> ev.RunFinished | ev.RunWaiting | None:
+        """Perform what `decide` says until the run ends, waits, or is handed on (None), and that is stored."""
+        while True:
+            try:
+                await self._read_inbox()
+                if self._stop.cause is not None and self._stop.cause not in HANDED_ON:
+                    raise RunStopped(self._stop.cause)
+                decision = decide(self.state)
+                if isinstance(decision, Finish):
+                    return await self._finish(decision)
+                if self._stop.leaving or self._stop.cause is not None:
+                    await self._hand_on()
+                    return None
+                if isinstance(decision, AskApproval):
+                    return await self._ask(decision)
+                if self._reached:
+                    return await self._park("stopped_after_step")
+                await self._perform(decision)
+            except UnreadInbox:
+                continue
+            except (RunStopped, ProviderError) as error:
+                if isinstance(error, RunStopped) and error.cause in HANDED_ON:
+                    await self._hand_on()
+                    return None
+                try:
+                    return await self._finish(self._ending(error))
+                except UnreadInbox:
+                    continue
+
+    async def fail(self) -> ev.RunFinished:
+        """A fault of ours ended it: so the journal says, whatever came for the run."""
+        while True:
+            try:
+                return await self._finish(FAULT)
+            except UnreadInbox:
+                self._read = self._journal.inbox
+
+    def _ending(self, error: RunStopped | ProviderError) -> Finish:
+        if isinstance(error, RunStopped):
+            return stopped(error.cause, self._stop.cancellation)
+        return ending(error)
+
+    async def _perform(self, decision: Decision) -> None:
+        if isinstance(decision, CallModel):
+            await self._models.perform(decision)
+            done = {"model"}
+        else:
+            assert isinstance(decision, CallTools)
+            await self._tools.perform(decision)
+            done = {"tool", *(call.name for call in decision.calls)}
+        self._reached = self._job.owned.stop_after in done
+
+    async def _read_inbox(self) -> None:
+        """What came for the run: a stop takes effect, what the user says joins the conversation once no call is open."""
+        if self._journal.inbox > self._read:
+            for post in await patiently(lambda: self._store.inbox(self._job.owned.run_id, self._read)):
+                self._read = post.n
+                if post.kind == "stop":
+                    self._stop.call(post.cause, post.cancellation, age=post.age)
+                elif post.id not in self.state.steered:
+                    self._steering.append(post)
+        if self._steering and not self.state.open_calls:
+            for post in self._steering:
+                said = ev.VisibleMessage(id=post.id, role="user", content=post.content)
+                self._ledger.add(ev.MessageCompleted(message=said))
+            self._steering = []
+            await self._ledger.flush()
+
+    async def _finish(self, end: Finish) -> ev.RunFinished:
+        """Write the run's end, and with it whatever was not written yet."""
+        finished = record.finished(
+            end,
+            self.state,
+            duration=self._executed(),
+            queued=self._job.owned.queued,
+            cancellation=self._stop.cancellation if end.status == "cancelled" else None,
+        )
+        await self._ledger.finish(finished, read=self._read)
+        return finished
+
+    async def _hand_on(self) -> None:
+        await self._ledger.flush()
+        await self._journal.release()
+
+    async def _ask(self, decision: AskApproval) -> ev.RunWaiting:
+        """Ask people about the calls that they were not asked about yet, and wait."""
+        expires = datetime.now(UTC) + timedelta(seconds=self._approval_ttl)
+        for call, risk in decision.calls:
+            approval = PendingApproval(
+                id=new_id("apr"),
+                call_id=call.id,
+                name=call.name,
+                arguments=record.arguments(call.arguments),
+                risk=risk,
+                expires_at=expires,
+            )
+            self._ledger.add(ev.ApprovalRequested(approval=approval, digest=digest(call.name, call.arguments)))
+        return await self._park("approval_required")
+
+    async def _park(self, reason: record.WaitReason) -> ev.RunWaiting:
+        state = self.state
+        waiting = record.waiting(reason, state, duration=self._executed(), queued=self._job.owned.queued)
+        await self._ledger.park(waiting, [state.digests[a.call_id] for a in waiting.approvals], read=self._read)
+        return waiting
+
+    def _executed(self) -> float:
+        """Seconds of execution, earlier owners' too."""
+        return self.state.executed + time.monotonic() - self._began

@@ -1,30 +1,33 @@
-"""All that the outside may do with runs and sessions. The HTTP edge, the terminal and tests call this and nothing below it."""
+"""All that the outside may do with runs. The HTTP edge, the terminal and tests call this and nothing below it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator
-from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from app.agent.endings import stopped
 from app.domain import events as ev
-from app.domain.errors import DatabaseUnavailable, RequestError, StopCause
-from app.domain.fold import Conversation
-from app.domain.messages import JsonObject, Message
+from app.domain.agents import Agent
+from app.domain.errors import DatabaseUnavailable, FieldError, RequestError
+from app.domain.hints import Hints
+from app.domain.idempotency import IdempotencyKey
+from app.domain.messages import JsonObject
 from app.domain.observers import RunObserver
 from app.domain.principals import Principal
-from app.domain.runs import TERMINAL, Run
-from app.domain.stores import Head, NewRun, RunFilter, RunStore, Session
+from app.domain.runs import TERMINAL, Cancellation, OnBusy, Run, RunStatus
+from app.domain.stores import Accepted, Head, NewRun, Replayed, RunFilter, RunStore, SessionStore
 from app.runs import record
 from app.runs.agents import Agents
 from app.runs.birth import Birth, session_id_of
 from app.runs.ids import new_id
 from app.runs.live import Feed, Feeds
 from app.runs.steps import Step, steps
+from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE, Cursor, Item, Reader, check_cursor
 from app.runs.worker import Render, Worker
 
@@ -33,12 +36,16 @@ log = logging.getLogger(__name__)
 ANSWER_GRACE = 2.0
 """Seconds after the caller's timeout in which the run's own end may still arrive."""
 PAGE = 200
-_EVERY_TURN = 2**31 - 1
+STEPS = ("model", "tool")
+"""Names of steps that every agent has; each tool is one more."""
 _FIRST_ATTEMPT = msgspec.json.encode(ev.RunStarted(attempt=1))
 
 
 class StartRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A wish for a run. `input` is any JSON; `timeout`: seconds until the caller stops waiting."""
+    """A wish for a run. `input` is any JSON; `timeout`: seconds until the caller stops waiting; `delay`: seconds before it may begin.
+
+    `stop_after` names the step after which it waits: `model`, `tool`, or one of the agent's tools.
+    """
 
     input: Any
     agent: str | None = None
@@ -47,10 +54,16 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True):
     context: JsonObject | None = None
     timeout: float | None = None
     tags: dict[str, str] = {}
+    on_busy: OnBusy = "enqueue"
+    stop_after: str | None = None
+    delay: float | None = None
+    priority: int = 0
+    callback_url: str | None = None
+    key: IdempotencyKey | None = None
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that was accepted; `feed` is its live end."""
+    """A run that was accepted; `feed` is its live end. `replayed`: by an earlier request with the same key."""
 
     run_id: str
     session_id: str
@@ -58,6 +71,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     agent_version: str
     feed: Feed
     timeout: float | None
+    status: RunStatus
+    replayed: bool = False
 
 
 class RunService:
@@ -67,17 +82,23 @@ class RunService:
         self,
         *,
         store: RunStore,
+        sessions: SessionStore,
         agents: Agents,
         worker: Worker,
         feeds: Feeds,
+        stops: Stops,
+        broadcast: Hints,
         render: Render,
         observer: RunObserver,
         keep_alive: float = KEEP_ALIVE,
     ) -> None:
         self._store = store
+        self._sessions = sessions
         self._agents = agents
         self._worker = worker
         self._feeds = feeds
+        self._stops = stops
+        self._broadcast = broadcast
         self._render = render
         self._observer = observer
         self._keep_alive = keep_alive
@@ -91,14 +112,14 @@ class RunService:
     async def start(self, principal: Principal, wanted: StartRun) -> Started:
         """Accept a run: it is stored, and begins at once where its session is idle and a slot is free.
 
-        Raises `RequestError` for an unknown agent, a bad session id, a context that does not fit the prompt, somebody
-        else's session, and while this process is closing.
+        Raises `RequestError` for an unknown agent, a bad session id, a context that does not fit the prompt, an unknown step,
+        somebody else's session, a busy one (`on_busy` reject), a key that was used for something else, and while this
+        process is closing.
         """
-        if self._worker.draining:
-            raise RequestError("not_ready", "The service is shutting down. Send the request again in a moment.")
         agent = self._agents.get(wanted.agent)
         session_id = session_id_of(wanted.session_id)
-        system, unused = self._render(agent, wanted.context or {})
+        check_step(agent, wanted.stop_after)
+        _, unused = self._render(agent, wanted.context or {})
         created = ev.RunCreated(
             run_id=new_id("run"),
             session_id=session_id,
@@ -110,9 +131,15 @@ class RunService:
             preface=msgspec.json.encode(unused).decode() if unused else None,
             user_id=wanted.user_id or principal.user,
         )
+        return await self._start(principal, wanted, agent, created)
+
+    async def _start(self, principal: Principal, wanted: StartRun, agent: Agent, created: ev.RunCreated) -> Started:
+        if self._worker.draining:
+            raise RequestError("not_ready", "The service is shutting down. Send the request again in a moment.")
+        system, _ = self._render(agent, created.context or {})
         run = NewRun(
             id=created.run_id,
-            session_id=session_id,
+            session_id=created.session_id,
             user_id=created.user_id,
             agent=agent.name,
             agent_version=agent.version,
@@ -120,119 +147,191 @@ class RunService:
             created=msgspec.json.encode(created),
             timeout=wanted.timeout,
             traceparent=self._observer.traceparent(),
+            on_busy=wanted.on_busy,
+            stop_after=wanted.stop_after,
+            delay=wanted.delay,
+            priority=wanted.priority,
+            callback_url=wanted.callback_url,
+            resumed_from=created.resumed_from,
+            key=wanted.key,
         )
-        job = Birth(run=run, created=created, agent=agent, system=system)
+        birth = Birth(run=run, created=created, agent=agent, system=system)
         # In a task of its own: neither a caller that leaves nor a database that hangs may lose sight of what was stored.
-        accepting = asyncio.create_task(self._accept(principal, job))
-        self._accepting.add(accepting)
-        accepting.add_done_callback(self._accepting.discard)
+        accepting = asyncio.create_task(self._accept(principal, birth))
+        self._keep(accepting)
         done, _ = await asyncio.wait([accepting], timeout=wanted.timeout)
         if not done:
             accepting.add_done_callback(_seen)
             raise RequestError("not_ready", "The database did not answer in time. Try again in a moment.")
-        return Started(
-            run_id=run.id,
-            session_id=session_id,
-            agent=agent.name,
-            agent_version=agent.version,
-            feed=accepting.result(),
-            timeout=wanted.timeout,
-        )
+        return accepting.result()
 
-    async def _accept(self, principal: Principal, birth: Birth) -> Feed:
-        """Store the run, and begin it where it was born running. Its feed."""
+    async def _accept(self, principal: Principal, birth: Birth) -> Started:
+        """Store the run, and begin it where it was born running."""
         run = birth.run
+        since = time.monotonic()
         slot = self._worker.reserve()
-        # Before the run is stored: a worker may claim it, and even end it, before this call hears that it was.
-        feed = self._feeds.hold(run.id)
         try:
             accepted = await self._store.start(principal, run, slot=slot)
-            if accepted is None:
-                raise RequestError("not_found", f"There is no session {run.session_id!r}.")
-            if feed.first_seq is None:
-                feed.publish([ev.StoredEvent(seq=1, name="run.created", payload=run.created)])
-            if accepted.status == "running":
-                feed.publish([ev.StoredEvent(seq=2, name="run.started", payload=_FIRST_ATTEMPT)])
-                self._worker.begin(birth.job(principal, accepted))
-            else:
-                self._worker.queued(run.id)
-                if run.timeout is not None:
-                    self._expire_later(feed, run.timeout)
-        except BaseException as error:
-            if feed.first_seq is None:
-                feed.held = False
-                self._feeds.leave(feed)
-            if not isinstance(error, RequestError):
-                self._worker.outage()
-            raise
+            if isinstance(accepted, Accepted) and accepted.status == "running":
+                feed = self._feeds.hold(run.id, 0)
+                feed.publish(
+                    [
+                        ev.StoredEvent(seq=1, name="run.created", payload=run.created, at=time.time()),
+                        ev.StoredEvent(seq=2, name="run.started", payload=_FIRST_ATTEMPT, at=time.time()),
+                    ]
+                )
+                self._worker.begin(birth.job(principal, accepted), since)
+                return _started(run, feed, accepted.status)
         finally:
             if slot:
                 self._worker.release()
-        return feed
+        if isinstance(accepted, Accepted):
+            return await self._queued(principal, run, accepted)
+        if isinstance(accepted, Replayed):
+            return await self._again(principal, accepted, run.timeout)
+        if accepted == "session_busy":
+            raise RequestError("session_busy", f"Session {run.session_id!r} has a live run. Wait for it, or cancel it.")
+        raise RequestError("not_found", f"There is no session {run.session_id!r}.")
 
-    def _expire_later(self, feed: Feed, timeout: float) -> None:
-        """End the run when its caller stops waiting, should it be queued still."""
-        expiry = asyncio.create_task(self._expiry(feed, timeout))
-        self._accepting.add(expiry)
-        expiry.add_done_callback(self._accepting.discard)
+    async def _queued(self, principal: Principal, run: NewRun, accepted: Accepted) -> Started:
+        """The run is in the queue; whoever can is told."""
+        feed = self._feeds.open(run.id)
+        feed.learn(1)
+        if run.delay is None:
+            self._broadcast.queued()
+        if self._worker.draining:
+            feed.forsake()
+        if run.on_busy == "interrupt":
+            for run_id, _ in await self._sessions.live(principal, run.session_id, accepted.turn):
+                await self._stops.stop(run_id, "superseded", Cancellation(by=principal.user, reason="a newer turn"))
+        if run.timeout is not None and run.delay is None:
+            self._keep(asyncio.create_task(self._expiry(feed, run.timeout)))
+        return _started(run, feed, accepted.status)
+
+    async def _again(self, principal: Principal, replayed: Replayed, timeout: float | None) -> Started:
+        """The run that an earlier request with the same key made."""
+        if not replayed.same or replayed.run_id is None:
+            detail = "This Idempotency-Key was used for another request. Use a new key for a new request."
+            raise RequestError("idempotency_key_reused", detail)
+        run = await self.run(principal, replayed.run_id)
+        started = await self._attach(run, timeout)
+        return msgspec.structs.replace(started, replayed=True)
+
+    async def _attach(self, run: Run, timeout: float | None) -> Started:
+        """A run that is there already; its outcome, where it has one, is known to its feed."""
+        feed = self._feeds.open(run.id)
+        if run.status not in ("queued", "running") and feed.result is None:
+            for event in await self._all_events(run.id):
+                feed.take([event])
+        return Started(
+            run_id=run.id,
+            session_id=run.session_id,
+            agent=run.agent,
+            agent_version=run.agent_version,
+            feed=feed,
+            timeout=timeout,
+            status=run.status,
+        )
 
     async def _expiry(self, feed: Feed, timeout: float) -> None:
-        done, _ = await asyncio.wait([feed.ended], timeout=timeout)
+        """End the run when its caller stops waiting, should it be queued still."""
         try:
-            if not done and not self._worker.stop(feed.run_id, "timeout"):
-                await self._end_queued(feed.run_id, "timeout")
-        except DatabaseUnavailable as error:  # who claims it will see that it is late
-            log.warning("a late run could not be ended yet", extra={"run_id": feed.run_id, "reason": str(error)})
+            await feed.outcome(timeout)
+        except TimeoutError:
+            try:
+                await self._stops.end_unowned(feed.run_id, "timeout", statuses=["queued"])
+            except DatabaseUnavailable as error:  # who claims it will see that it is late
+                log.warning("a late run could not be ended yet", extra={"run_id": feed.run_id, "reason": str(error)})
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
 
     async def aclose(self) -> None:
         """What was begun here and has not ended is waited for; the worker has been drained before."""
         if self._accepting:
             await asyncio.wait(set(self._accepting))
 
-    async def result(self, started: Started) -> ev.RunFinished:
-        """The end of a run, however it ended. A run that is still queued when its caller's time is over ends there.
+    async def result(self, started: Started) -> ev.RunFinished | ev.RunWaiting:
+        """The end of a run, however it ended, or that it waits. A run that is still queued when its caller's time is over ends there.
 
         Raises `RequestError` not_ready where this process ends before the run.
         """
-        ended = started.feed.ended
-        limit = None if started.timeout is None else started.timeout + ANSWER_GRACE
-        done, _ = await asyncio.wait([ended], timeout=limit)
-        if not done:
+        try:
+            outcome = await started.feed.outcome(None if started.timeout is None else started.timeout + ANSWER_GRACE)
+        except TimeoutError:
             return record.finished(stopped("timeout"), None)
-        end = ended.result()
-        if end is None:
-            detail = f"The service is shutting down; run {started.run_id} is kept. Ask for its outcome in a moment."
+        if outcome is None:
+            detail = f"The service is shutting down; run {started.run_id} goes on. Ask for its outcome in a moment."
             raise RequestError("not_ready", detail)
-        return end
+        return outcome
 
     def follow(self, started: Started) -> AsyncGenerator[list[Item], None]:
         """The whole stream of a run that was just started, as `Reader.batches` gives it."""
-        return self._read(started.run_id, Cursor(), started.feed)
+        return self._reader(started.feed, Cursor()).batches()
 
     async def events(self, principal: Principal, run_id: str, cursor: Cursor) -> AsyncGenerator[list[Item], None]:
         """The stream of any run from a cursor on. Raises `RequestError` before the first frame: not_found, invalid_cursor."""
-        feed = self._feeds.open(run_id)
-        try:
-            head = await self._head(principal, run_id)
-            cursor = await check_cursor(self._store, feed, cursor, head)
-        finally:
-            self._feeds.leave(feed)
-        return self._read(run_id, cursor, Feed(run_id) if head.status in TERMINAL else None)
+        head = await self._head(principal, run_id)
+        feed = Feed(run_id) if head.status in TERMINAL else self._feeds.open(run_id)
+        feed.learn(head.last_seq)
+        return self._reader(feed, await check_cursor(self._store, feed, cursor, head)).batches()
 
-    async def _read(self, run_id: str, cursor: Cursor, feed: Feed | None) -> AsyncGenerator[list[Item], None]:
-        if feed is None:
-            feed = self._feeds.open(run_id)
-        feed.readers += 1
-        batches = Reader(
-            store=self._store, feeds=self._feeds, feed=feed, cursor=cursor, keep_alive=self._keep_alive
-        ).batches()
-        try:
-            async for batch in batches:
-                yield batch
-        finally:
-            await batches.aclose()
-            feed.readers -= 1
-            self._feeds.leave(feed)
+    def _reader(self, feed: Feed, cursor: Cursor) -> Reader:
+        return Reader(store=self._store, feeds=self._feeds, feed=feed, cursor=cursor, keep_alive=self._keep_alive)
+
+    async def cancel(self, principal: Principal, run_id: str, reason: str | None) -> tuple[Run, bool]:
+        """Stop a run for good; the wish is stored with who and why. The run, and whether it was live: a terminal one is unchanged."""
+        await self._head(principal, run_id)
+        live = await self._stops.stop(run_id, "cancelled", Cancellation(by=principal.user, reason=reason))
+        return await self.run(principal, run_id), live
+
+    async def steer(self, principal: Principal, run_id: str, content: str, message_id: str | None = None) -> str:
+        """Say something to a live run: the model reads it at the next step. The message's id; once per id.
+
+        Raises `RequestError` run_finished where the run is not live.
+        """
+        await self._head(principal, run_id)
+        message_id = message_id or new_id("msg")
+        if not await self._store.post_message(run_id, message_id, content):
+            raise RequestError("run_finished", f"Run {run_id} has ended: send the message as a new turn.")
+        self._broadcast.posted(run_id)
+        return message_id
+
+    async def resume(
+        self,
+        principal: Principal,
+        run_id: str,
+        *,
+        stop_after: str | None = None,
+        key: IdempotencyKey | None = None,
+    ) -> Started:
+        """Let a run that waits after its `stop_after` go on, or go on with what a failed one had finished, as a new run.
+
+        Raises `RequestError` run_finished for any other run.
+        """
+        run = await self.run(principal, run_id)
+        agent = await self._agents.version(principal.tenant, run.agent, run.agent_version)
+        if agent is None:
+            raise RequestError("agent_changed", f"Version {run.agent_version} of agent {run.agent} is not known here.")
+        check_step(agent, stop_after)
+        if run.status == "failed":
+            (first,) = await self._store.events(run_id, 0, 1)
+            created = msgspec.structs.replace(
+                msgspec.json.decode(first.payload, type=ev.RunCreated), run_id=new_id("run"), resumed_from=run_id
+            )
+            wanted = StartRun(input=None, stop_after=stop_after, tags=run.tags, key=key)
+            return await self._start(principal, wanted, agent, created)
+        feed = self._feeds.open(run_id)
+        if not await self._store.requeue(run_id, stop_after):
+            detail = (
+                f"Run {run_id} is {run.status}: only a failed run, or one that waits after stop_after, can be resumed."
+            )
+            raise RequestError("run_finished", detail)
+        feed.resumed()
+        feed.learn((await self._head(principal, run_id)).last_seq)
+        self._broadcast.queued()
+        return await self._attach(msgspec.structs.replace(run, status="queued"), None)
 
     async def journal(
         self, principal: Principal, run_id: str, after: int, limit: int
@@ -259,81 +358,45 @@ class RunService:
         """A run. Raises `RequestError` not_found."""
         run = await self._store.run(principal, run_id)
         if run is None:
-            raise RequestError("not_found", f"There is no run {run_id!r}.")
+            raise _no_run(run_id)
         return run
 
     async def runs(self, principal: Principal, wanted: RunFilter) -> list[Run]:
         """A page of runs, newest first."""
         return await self._store.runs(principal, wanted)
 
-    async def session(self, principal: Principal, session_id: str) -> Session:
-        """A session. Raises `RequestError` not_found."""
-        session, _ = await self._session(principal, session_id)
-        return session
-
-    async def sessions(self, principal: Principal, before: tuple[datetime, str] | None, limit: int) -> list[Session]:
-        """A page of sessions, latest used first."""
-        return await self._store.sessions(principal, before, limit)
-
-    async def messages(self, principal: Principal, session_id: str) -> list[tuple[str, Message]]:
-        """The session's messages since its last reset, each with its run's id, also those of a run that is going on."""
-        _, epoch = await self._session(principal, session_id)
-        messages: list[tuple[str, Message]] = []
-        for events in await self._store.history(principal.tenant, session_id, epoch, _EVERY_TURN):
-            conversation = Conversation()
-            run_id = ""
-            for stored in events:
-                event = ev.decode(stored)
-                if isinstance(event, ev.RunCreated):
-                    run_id = event.run_id
-                conversation.apply(event, stored.private)
-            messages += [(run_id, m) for m in conversation.messages if m.id not in conversation.rejected]
-        return messages
-
-    async def reset(self, principal: Principal, session_id: str) -> None:
-        """Begin the session anew: its history is empty, its live runs are cancelled and have ended (a tool may take some seconds more)."""
-        live = await self._store.reset(principal, session_id)
-        if live is None:
-            raise RequestError("not_found", f"There is no session {session_id!r}.")
-        endings = [feed.ended for run_id in live if (feed := self._feeds.get(run_id)) is not None]
-        for run_id in reversed(live):  # the last turn first: none may begin because the one before it ended
-            if not self._worker.stop(run_id, "reset"):
-                await self._end_queued(run_id, "reset")
-        if endings:
-            await asyncio.wait(endings, timeout=ANSWER_GRACE)
-
-    async def interrupt(self, principal: Principal, run_id: str) -> None:
-        """Stop a live run; its end says `interrupted`. One that has ended stays as it is. Raises `RequestError` not_found."""
-        await self._head(principal, run_id)
-        if not self._worker.stop(run_id, "interrupted"):
-            await self._end_queued(run_id, "interrupted")
-
-    async def _end_queued(self, run_id: str, cause: StopCause) -> None:
-        finished = record.finished(stopped(cause), None)
-        payload = msgspec.json.encode(finished)
-        ended = await self._store.finish_queued(run_id, payload, finished)
-        if ended is None:
-            await self._worker.stop_claimed(run_id, cause)
-            return
-        seq, run = ended
-        self._feeds.open(run_id).publish([ev.StoredEvent(seq=seq, name="run.finished", payload=payload)])
-        self._observer.unstarted(run, finished)
-        self._feeds.end(run_id, finished)
-
     async def _head(self, principal: Principal, run_id: str) -> Head:
         head = await self._store.head(principal, run_id)
         if head is None:
-            raise RequestError("not_found", f"There is no run {run_id!r}.")
+            raise _no_run(run_id)
         return head
 
-    async def _session(self, principal: Principal, session_id: str) -> tuple[Session, int]:
-        found = await self._store.session(principal, session_id)
-        if found is None:
-            raise RequestError("not_found", f"There is no session {session_id!r}.")
-        return found
+
+def check_step(agent: Agent, name: str | None) -> None:
+    """Raises `RequestError` validation_error for a step that a run of that agent cannot have."""
+    known = (*STEPS, *(spec.name for spec in agent.tools))
+    if name is not None and name not in known:
+        why = f"must name a step of agent {agent.name}: {', '.join(known)}"
+        raise RequestError("validation_error", f"`stop_after` {why}.", [FieldError("stop_after", why)])
 
 
-def _seen(task: asyncio.Task[Feed]) -> None:
+def _no_run(run_id: str) -> RequestError:
+    return RequestError("not_found", f"There is no run {run_id!r}.")
+
+
+def _started(run: NewRun, feed: Feed, status: Literal["queued", "running"] | RunStatus) -> Started:
+    return Started(
+        run_id=run.id,
+        session_id=run.session_id,
+        agent=run.agent,
+        agent_version=run.agent_version,
+        feed=feed,
+        timeout=run.timeout,
+        status=status,
+    )
+
+
+def _seen(task: asyncio.Task[Started]) -> None:
     """Nobody waits for it any more: its error was told to the log by whoever raised it."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.warning("a run that its caller gave up on was not accepted", extra={"reason": str(error)})

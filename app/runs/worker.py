@@ -6,17 +6,18 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
 
 import msgspec
 
 from app.agent.endings import FAULT, stopped
 from app.domain import events as ev
 from app.domain.agents import Agent
-from app.domain.errors import DatabaseUnavailable, StopCause
+from app.domain.errors import DatabaseUnavailable
 from app.domain.observers import RunObserver
-from app.domain.stores import Owned, RunStore
+from app.domain.stores import Held, Owned, RunStore
 from app.runs.agents import Agents
 from app.runs.live import Feeds
 from app.runs.recovery import Recovery
@@ -26,18 +27,36 @@ from app.runs.stop import Stop
 log = logging.getLogger(__name__)
 
 POLL = 1.0
-"""Seconds between looks at the queue when nothing hints at it; jittered by a fifth."""
+"""Seconds between looks at the queue and at inboxes when nothing hints at them; jittered by a fifth."""
 LAST_WORDS = 10.0
-"""Seconds of a drain that are kept for stopping what did not end by itself."""
-ORPHAN_AGE = 30.0
-"""Seconds after which a run that is `running` but not here is taken for lost."""
+"""Seconds of a drain that are kept for cutting off what did not end by itself."""
 
 Render = Callable[[Agent, Mapping[str, Any]], tuple[str, dict[str, Any]]]
 """The system text of an agent for a caller's context, and what of the context it left over."""
 
 
+class Leases(Protocol):
+    """Keeps what this process owns from being taken over. Times are `time.monotonic()` seconds."""
+
+    def add(self, run_id: str, epoch: int, until: float, deadline: float) -> None:
+        """Extend that lease, which holds `until` then, as long as the run may go on."""
+        ...
+
+    def remove(self, run_id: str) -> None: ...
+
+
+class Execution:
+    """A run that is being executed here. `inbox`: rows of its inbox that were looked at for a stop."""
+
+    def __init__(self, *, stop: Stop, epoch: int, inbox: int) -> None:
+        self.stop = stop
+        self.epoch = epoch
+        self.inbox = inbox
+        self.task: asyncio.Task[None]
+
+
 class Worker:
-    """Executes runs: those that are born here, and those that it claims from the queue."""
+    """Executes runs: those that are born here, those that it claims from the queue, and those that it recovers from dead owners."""
 
     def __init__(
         self,
@@ -49,7 +68,10 @@ class Worker:
         agents: Agents,
         render: Render,
         observer: RunObserver,
+        leases: Leases,
         concurrency: int,
+        lease: float,
+        max_attempts: int,
     ) -> None:
         self._store = store
         self._runner = runner
@@ -58,14 +80,17 @@ class Worker:
         self._agents = agents
         self._render = render
         self._observer = observer
+        self._leases = leases
         self._concurrency = concurrency
+        self._lease = lease
+        self._max_attempts = max_attempts
         self._reserved = 0
-        self._running: dict[str, tuple[asyncio.Task[None], Stop]] = {}
+        self._running: dict[str, Execution] = {}
+        self._looking: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._may_have_queued = True
-        self._outage: float | None = None
         self.draining = False
 
     def reserve(self) -> bool:
@@ -80,101 +105,124 @@ class Worker:
         self._reserved -= 1
         self._changed.set()
 
-    def queued(self, run_id: str) -> None:
-        """A run was queued: look at the queue now, and whenever a run ends. Nobody waits for it in a process that ends."""
-        if self.draining:
-            self._feeds.open(run_id).forsake()
+    def queued(self) -> None:
+        """A run was queued: look at the queue now, and whenever a run ends."""
         self._may_have_queued = True
         self._wake.set()
 
-    def outage(self) -> None:
-        """The database went away under a write: a run may have become ours without our knowing."""
-        if self._outage is None:
-            self._outage = time.monotonic()
+    def posted(self, run_id: str) -> None:
+        """A run's inbox has news, or the run is gone: look, if it is or is about to be executed here."""
+        if self._running or self._claiming.locked() or self._reserved:
+            looking = asyncio.create_task(self._look(run_id))
+            self._looking.add(looking)
+            looking.add_done_callback(self._looking.discard)
 
-    def begin(self, job: Job) -> None:
-        """Execute a run that is ours. Its time is its agent's, or less where its caller waits shorter."""
+    def lost(self, run_ids: Sequence[str]) -> None:
+        """Those leases are gone, or nobody knows: whoever has the runs now must not find their effects going on here."""
+        for run_id in run_ids:
+            if (execution := self._running.get(run_id)) is not None:
+                log.warning("a lease was lost", extra={"run_id": run_id})
+                execution.stop.call("lease")
+
+    def news(self, held: Sequence[Held]) -> None:
+        """What a heartbeat saw of inboxes."""
+        for run in held:
+            execution = self._running.get(run.run_id)
+            if execution is not None and run.inbox > execution.inbox:
+                self.posted(run.run_id)
+
+    def begin(self, job: Job, since: float) -> None:
+        """Execute a run that is ours since then (`time.monotonic()`). Its time is its agent's, or less where its caller waits shorter."""
+        owned = job.owned
         seconds = job.agent.limits.timeout
-        if job.owned.remaining is not None:
-            seconds = min(seconds, job.owned.remaining)
-        stop = Stop(time.monotonic() + seconds)
-        task = asyncio.create_task(self._execute(job, stop), name=f"run {job.owned.run_id}")
-        self._running[job.owned.run_id] = (task, stop)
-
-    def stop(self, run_id: str, cause: StopCause) -> bool:
-        """Stop a run that is being executed here. False: it is not."""
-        entry = self._running.get(run_id)
-        if entry is not None:
-            entry[1].call(cause)
-        return entry is not None
-
-    async def stop_claimed(self, run_id: str, cause: StopCause) -> bool:
-        """Stop a run that was claimed a moment ago, also if its execution has not begun yet."""
-        async with self._claiming:
-            return self.stop(run_id, cause)
+        if owned.remaining is not None:
+            seconds = min(seconds, owned.remaining)
+        deadline = time.monotonic() + seconds
+        execution = Execution(stop=Stop(deadline), epoch=owned.epoch, inbox=owned.inbox)
+        self._leases.add(owned.run_id, owned.epoch, since + self._lease, deadline)
+        self._running[owned.run_id] = execution
+        execution.task = asyncio.create_task(self._execute(job, execution.stop), name=f"run {owned.run_id}")
 
     async def _execute(self, job: Job, stop: Stop) -> None:
         run_id = job.owned.run_id
         try:
             await self._runner.execute(job, stop)
         except Exception:
-            log.exception("the execution of a run broke; it will be ended as interrupted", extra={"run_id": run_id})
+            log.exception("the execution of a run broke; its lease runs out", extra={"run_id": run_id})
             self._feeds.release(run_id)
-            self.outage()
         finally:
+            self._leases.remove(run_id)
             del self._running[run_id]
             self._changed.set()
             if self._may_have_queued:
                 self._wake.set()
 
     async def serve(self) -> None:
-        """Claim queued runs while there are free slots, until cancelled. The poll is the net under every hint."""
+        """Claim runs while there are free slots, until cancelled. The poll is the net under every hint."""
+        poll_at = 0.0
         while True:
-            try:
-                await self._claim_all()
-                if self._outage is not None and time.monotonic() - self._outage > ORPHAN_AGE:
-                    await self._recovery.recover(list(self._running), ORPHAN_AGE)
-                    self._outage = None
-            except DatabaseUnavailable as error:
-                self.outage()
-                log.warning("cannot look at the queue", extra={"reason": str(error)})
-            try:
-                async with asyncio.timeout(POLL * random.uniform(0.8, 1.2)):
-                    await self._wake.wait()
-            except TimeoutError:
-                self._may_have_queued = True
             self._wake.clear()
+            try:
+                if time.monotonic() >= poll_at:
+                    poll_at = time.monotonic() + POLL * random.uniform(0.8, 1.2)
+                    self._may_have_queued = True
+                    await self._recover_all()
+                    await self._look_at_all()
+                await self._claim_all()
+            except DatabaseUnavailable as error:
+                log.warning("cannot look at the queue", extra={"reason": str(error)})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, poll_at - time.monotonic())):
+                    await self._wake.wait()
 
     async def _claim_all(self) -> None:
         while self._may_have_queued and self.reserve():
             try:
                 async with self._claiming:
+                    since = time.monotonic()
+                    self._may_have_queued = (
+                        False  # before the look: a run that is queued during it must not be forgotten
+                    )
                     claimed = await self._store.claim()
                     if claimed is not None:
-                        await self._take(*claimed)
+                        self._may_have_queued = True
+                        await self._take(*claimed, since)
             finally:
                 self.release()
-            if claimed is None:
-                break
-        self._may_have_queued = False  # before the look: a run that is queued during it must not be forgotten
-        depth, oldest_age = await self._store.queue()
-        self._observer.queue(depth, oldest_age)
-        if depth:
-            self._may_have_queued = True
 
-    async def _take(self, owned: Owned, payload: bytes) -> None:
-        """Execute a claimed run, or end it where its time is over or it cannot be begun."""
-        feed = self._feeds.hold(owned.run_id)
-        if not feed.events:
-            feed.publish([ev.StoredEvent(seq=1, name="run.created", payload=payload)])
-        started = msgspec.json.encode(ev.RunStarted(attempt=owned.attempt))
-        feed.publish([ev.StoredEvent(seq=owned.last_seq, name="run.started", payload=started)])
+    async def _recover_all(self) -> None:
+        while self.reserve():
+            try:
+                async with self._claiming:
+                    since = time.monotonic()
+                    # What goes on here keeps its lease, or is told that it lost it: it is not doubled.
+                    recovered = await self._store.recover(self._max_attempts, list(self._running))
+                    if recovered is not None:
+                        log.warning("took over a run whose owner died", extra={"run_id": recovered[0].run_id})
+                        self._observer.recovered()
+                        await self._take(*recovered, since)
+            finally:
+                self.release()
+            if recovered is None:
+                return
+
+    async def _take(self, owned: Owned, payload: bytes, since: float) -> None:
+        """Execute a run that is ours now, or end it where its time is over, its owners died too often, or it cannot be begun."""
+        poisonous = owned.failures >= self._max_attempts
+        feed = self._feeds.hold(owned.run_id, owned.last_seq if poisonous else owned.last_seq - 1)
         try:
+            if poisonous:
+                await self._recovery.end(owned, stopped("interrupted"))
+                return
+            started = msgspec.json.encode(ev.RunStarted(attempt=owned.attempt))
+            event = ev.StoredEvent(seq=owned.last_seq, name="run.started", payload=started, at=time.time())
+            feed.publish([event])
             if owned.remaining is not None and owned.remaining <= 0:
                 await self._recovery.end(owned, stopped("timeout"))
             else:
-                self.begin(await self._job(owned, payload))
+                self.begin(await self._job(owned, payload), since)
         except DatabaseUnavailable:
+            self._feeds.release(owned.run_id)
             raise
         except Exception:
             log.exception("a claimed run cannot be begun", extra={"run_id": owned.run_id})
@@ -189,27 +237,62 @@ class Worker:
         system, _ = self._render(agent, created.context or {})
         return Job(owned=owned, agent=agent, system=system, created=created)
 
-    async def drain(self, seconds: float) -> None:
-        """Begin nothing new, let what runs end by itself; what has not within the time is stopped as `interrupted`.
+    async def _look_at_all(self) -> None:
+        """Which of the runs here have news in their inbox, and which are not ours any more."""
+        if not self._running:
+            return
+        here = dict(self._running)
+        heads = await self._store.heads(list(here))
+        for run_id, execution in here.items():
+            head = heads.get(run_id)
+            if head is None:
+                self.lost([run_id])
+            elif head.inbox > execution.inbox:
+                self.posted(run_id)
 
-        Who waits for a run that is still queued is sent away at once: another process will execute it.
+    async def _look(self, run_id: str) -> None:
+        """Whether somebody wants that run to stop, or has deleted it."""
+        async with self._claiming:  # one that was just claimed is executed when this is free
+            execution = self._running.get(run_id)
+        if execution is None:
+            return
+        try:
+            posts = await self._store.inbox(run_id, execution.inbox)
+            if not posts and run_id not in await self._store.heads([run_id]):
+                self.lost([run_id])
+        except DatabaseUnavailable:
+            return  # the poll looks again
+        for post in posts:
+            execution.inbox = post.n
+            if post.kind == "stop":
+                execution.stop.call(post.cause, post.cancellation, age=post.age)
+
+    async def drain(self, seconds: float) -> None:
+        """Begin nothing new. A run that somebody in this process waits for may end; any other is handed on after the step that it is in.
+
+        What has not gone within the time is cut off and handed on. Who waits here for a run that is not executed here is sent away at once.
         """
         now = time.monotonic()
         self.draining = True
         self._feeds.forsake_queued(self._running)
+        for run_id, execution in self._running.items():
+            execution.stop.leaving = not self._feeds.open(run_id).awaited
         await self._idle(now + max(seconds - LAST_WORDS, seconds / 2))
-        self.interrupt()
+        self.hurry()
         await self._idle(now + seconds)
-        for task, _ in list(self._running.values()):
-            log.error("a run did not stop in time and is left to be recovered", extra={"task": task.get_name()})
-            task.cancel()
+        for execution in list(self._running.values()):
+            log.error("a run did not stop in time; its lease runs out", extra={"task": execution.task.get_name()})
+            execution.task.cancel()
         await self._idle(time.monotonic() + 1.0)
         self._feeds.forsake()
+        if self._looking:
+            await asyncio.wait(set(self._looking))
 
-    def interrupt(self) -> None:
-        """Stop every run that is being executed here, as `interrupted`."""
-        for _, stop in self._running.values():
-            stop.call("interrupted")
+    def hurry(self) -> None:
+        """Cut off what the runs here are doing, and hand them on."""
+        for execution in self._running.values():
+            execution.stop.leaving = True
+            execution.stop.call("handover")
 
     async def _idle(self, until: float) -> None:
         """Returns when nothing is executed or about to be, or at that time."""

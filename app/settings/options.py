@@ -28,12 +28,13 @@ class Secret(str):
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """The HTTP edge. `port` 0: any free one; `max_body` in bytes."""
+    """The HTTP edge. `port` 0: any free one; `max_body` in bytes; `max_stream_age`: a stream is told to reconnect then, 0: never."""
 
     host: Text = "127.0.0.1"
     port: Port = 8000
     max_body: Count = 1_000_000
     max_streams: Count = 2000
+    max_stream_age: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 570.0
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,16 +52,37 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Redis(msgspec.Struct, frozen=True, kw_only=True):
-    """A Redis-protocol server."""
+    """A Redis-protocol server, which carries live text between processes. No `url`: nothing does."""
 
     url: Secret | None = None
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
-    """Execution of runs: how many at once, and how long a stopping process lets them finish."""
+    """Execution of runs.
+
+    `concurrency`: how many at once; `lease`: how long a run belongs to a process that gives no sign of life; `max_attempts`: how
+    many processes may die with a run before it fails; `drain`: how long a stopping process lets its runs finish.
+    """
 
     concurrency: Count = 64
+    lease: Annotated[float, msgspec.Meta(ge=0.5, le=86_400)] = 30.0
+    max_attempts: Count = 3
     drain: Seconds = 110.0
+
+
+class Safety(msgspec.Struct, frozen=True, kw_only=True):
+    """What people decide. `approval_ttl`: an approval that nobody gave by then is denied."""
+
+    approval_ttl: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] = 86_400.0
+
+
+class CallbackOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """[callbacks] as written: `secret_env` is the variable with the key of their signatures."""
+
+    allow_private: bool = False
+    secret_env: str = "STEADYHAND_CALLBACK_SECRET"  # noqa: S105 - a variable's name
+    timeout: Seconds = 10.0
+    max_attempts: Count = 8
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +119,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     database: Database = Database()
     redis: Redis = Redis()
     worker: Worker = Worker()
+    safety: Safety = Safety()
+    callbacks: CallbackOptions = CallbackOptions()
     log: Log = Log()
     providers: dict[str, ProviderOptions] = {}
     models: dict[str, RouteOptions] = {}
@@ -115,6 +139,20 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     own_host: bool = True
     api_key: Secret | None = None
+
+
+class Callbacks(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls to the URLs that clients gave, resolved.
+
+    `allow_private`: also to private addresses; `secret` signs them, and None where the variable `secret_env` is not set; `timeout`
+    bounds one attempt, of which there are `max_attempts`.
+    """
+
+    allow_private: bool
+    secret_env: str
+    secret: Secret | None
+    timeout: float
+    max_attempts: int
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -153,6 +191,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database: Database
     redis: Redis
     worker: Worker
+    safety: Safety
+    callbacks: Callbacks
     log: Log
     providers: dict[str, Provider]
     routes: dict[str, Route]
@@ -182,8 +222,6 @@ NOT_YET: frozenset[str] = frozenset(
         "server.cors_origins",
         "server.trusted_proxies",
         "server.root_path",
-        "worker.lease",
-        "worker.max_attempts",
         "models.*.on_midstream",
         "models.*.hedge_after",
         "breaker",
@@ -192,7 +230,8 @@ NOT_YET: frozenset[str] = frozenset(
         "limits",
         "admission",
         "auth",
-        "safety",
+        "safety.max_input",
+        "safety.pii",
         "experiments",
         "mcp",
         "embeddings",

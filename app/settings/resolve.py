@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from app.domain.errors import ConfigProblem
 from app.settings.check import KeyPath
 from app.settings.options import (
+    CallbackOptions,
+    Callbacks,
     Database,
     Options,
     Provider,
@@ -24,6 +26,7 @@ from app.settings.options import (
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _OWN_HOSTS = {"openai": "api.openai.com", "anthropic": "api.anthropic.com"}
 _VARIABLES = {"openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"), "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")}
+_REDIS = ("redis://", "rediss://", "unix://")
 _OFFLINE = Target("offline", "offline")
 
 
@@ -41,6 +44,8 @@ class Resolution:
     def settings(self, options: Options, profile: str) -> Settings:
         """The settings, of use only while `problems` is empty."""
         self._check_database(options.database)
+        if options.redis.url and not options.redis.url.startswith(_REDIS):
+            self._wrong(("redis", "url"), f"must begin with {', '.join(_REDIS[:-1])} or {_REDIS[-1]}")
         providers = {name: self._provider(name, written) for name, written in options.providers.items()}
         routes = {
             name: self._route(name, written) for name, written in ({"default": RouteOptions()} | options.models).items()
@@ -55,14 +60,11 @@ class Resolution:
             database=options.database,
             redis=options.redis,
             worker=options.worker,
+            safety=options.safety,
+            callbacks=self._callbacks(options.callbacks),
             log=options.log,
             providers=providers,
             routes=routes,
-            warnings=(
-                ("redis.url is set but not used yet: this version keeps everything in its own process",)
-                if options.redis.url
-                else ()
-            ),
             advice=tuple(
                 f'route {name} has no model, so the offline provider answers. Write [models.{name}] chain = ["openai/MODEL"] '
                 f'in steadyhand.toml and set OPENAI_API_KEY, or use "anthropic/MODEL" and ANTHROPIC_API_KEY'
@@ -88,6 +90,16 @@ class Resolution:
                 self._wrong(("database", key), "must begin with postgresql://")
         if database.direct_url and not database.url:
             self._wrong(("database", "direct_url"), "is the way round the pooler of database.url, which is not set")
+
+    def _callbacks(self, written: CallbackOptions) -> Callbacks:
+        secret = self._environ.get(written.secret_env, "").strip()
+        return Callbacks(
+            allow_private=written.allow_private,
+            secret_env=written.secret_env,
+            secret=Secret(secret) if secret else None,
+            timeout=written.timeout,
+            max_attempts=written.max_attempts,
+        )
 
     def _provider(self, name: str, written: ProviderOptions) -> Provider:
         path = ("providers", name)

@@ -1,1 +1,1 @@
-"""Where things are kept. `postgres` is the truth."""
+"""Where things are kept. `postgres` is the truth, `redis` is speed."""

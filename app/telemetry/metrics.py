@@ -93,6 +93,9 @@ class Metrics:
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
+        self.recovered = Counter(
+            "agent_runs_recovered_total", "Runs taken over from an owner that died.", registry=registry
+        )
         self.fenced_writes = Counter(
             "agent_fenced_writes_total", "Writes of stale owners that were refused.", registry=registry
         )

@@ -13,7 +13,7 @@ from opentelemetry.trace import Link, SpanContext, StatusCode, get_current_span,
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from app.domain.events import RunFinished
+from app.domain.events import RunFinished, RunWaiting
 from app.domain.observers import EndedRun, RunInfo, RunTimes
 from app.telemetry import context, names
 from app.telemetry.metrics import Metrics
@@ -51,6 +51,9 @@ class RunTelemetry:
 
     def denied(self, tool: str) -> None:
         self._metrics.tool_calls[tool, "denied"].inc()
+
+    def recovered(self) -> None:
+        self._metrics.recovered.inc()
 
     def fenced(self) -> None:
         self._metrics.fenced_writes.inc()
@@ -122,6 +125,15 @@ class _Watch:
             log.warning("max_iterations_reached", extra={"agent": agent, "iterations": event.iterations})
         if times.total > SLOW:
             log.warning("slow_response", extra={"agent": agent, "effects_ms": _ms(times.effects), **fields})
+
+    def waiting(self, event: RunWaiting, times: RunTimes) -> None:
+        self._metrics.overhead.observe(max(0.0, times.total - times.effects))
+        self._span.set_attributes({names.STATUS: "waiting", names.STOP_REASON: event.stop_reason})
+        log.info("agent_waiting", extra={"agent": self._info.agent, "stop_reason": event.stop_reason})
+
+    def left(self) -> None:
+        self._span.set_attribute(names.STATUS, "queued")
+        log.info("agent_handed_on", extra={"agent": self._info.agent})
 
     def failed(self, error: BaseException) -> None:
         self._fault = True

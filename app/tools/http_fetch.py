@@ -1,7 +1,6 @@
 """GET of a public web page, for a model that chooses the URL: so the URL is hostile until proven otherwise.
 
-Every connection resolves its host once, checks every address of the answer and connects to one of those numbers, with the
-original name in `Host` and TLS. There is no second look-up between check and connect, and a redirect is a new connection.
+Every connection goes through `CheckedNetwork`, with the original name in `Host` and TLS; a redirect is a new connection.
 Proxies, cookies, credentials and `.netrc` are never used. Compression other than gzip is not offered and not accepted.
 """
 
@@ -10,25 +9,24 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
-import functools
 import html
 import re
-import socket
 import ssl
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable
 
 import httpcore2
 import httpx2
 import msgspec
 
 from app.domain.text import clean
+from app.egress.addresses import Address, is_public
+from app.egress.network import CheckedNetwork, EgressRefused, Resolver, system_resolver, system_tls
+from app.egress.urls import InvalidUrl, checked_url, port_of
 from app.tools.declare import tool
-from app.tools.egress import Address, is_public, parsed
 
 PORTS = frozenset({80, 443, 8080, 8443})
 """Where web servers answer; other ports belong to services that did not expect a model."""
-MAX_URL = 2_000
 MAX_REDIRECTS = 5
 """From https to http never."""
 MAX_BODY = 1024 * 1024
@@ -39,15 +37,12 @@ TIME_LIMIT = 20.0
 """Seconds for everything, redirects included; one connect or read has `PHASE_LIMIT`."""
 PHASE_LIMIT = 8.0
 
-Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-
 _HEADERS = [
     (b"User-Agent", b"steadyhand-http-fetch"),
     (b"Accept", b"text/html, application/json, application/xml;q=0.9, text/*;q=0.9"),
     (b"Accept-Encoding", b"gzip"),
     (b"Connection", b"close"),
 ]
-_HOST = re.compile(rb"[A-Za-z0-9._:-]+")
 _READABLE = re.compile(r"text/[\w.+-]+|application/(?:[\w.-]+\+)?(?:json|xml)")
 _CHARSETS = re.compile(
     r"utf-8|utf-8-sig|utf-16(?:-[lb]e)?|ascii|iso8859-\d+|cp\d+|koi8-[rtu]|gb\w+|big5\w*|euc_\w+|shift_\w+|mac-\w+"
@@ -112,12 +107,6 @@ async def http_fetch(url: str) -> Page:
     return await Fetcher(resolver=system_resolver, allow=is_public, network=httpcore2.AnyIOBackend()).fetch(url)
 
 
-async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """The host's addresses as the operating system knows them. Raises OSError."""
-    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in answers]
-
-
 class Fetcher:
     """Fetches pages under a policy: `allow` judges every address of `resolver`'s answer before `network` connects to it."""
 
@@ -130,7 +119,7 @@ class Fetcher:
         tls: ssl.SSLContext | None = None,
         time_limit: float = TIME_LIMIT,
     ) -> None:
-        self._checked = _CheckedNetwork(resolver=resolver, allow=allow, network=network)
+        self._checked = CheckedNetwork(resolver=resolver, allow=allow, network=network)
         self._tls = tls
         self._time_limit = time_limit
 
@@ -143,6 +132,8 @@ class Fetcher:
             raise FetchError(f"no whole answer within {self._time_limit:g} s") from error
         except httpcore2.TimeoutException as error:
             raise FetchError(f"the server did not answer within {PHASE_LIMIT:g} s") from error
+        except EgressRefused as error:
+            raise FetchError(str(error)) from error
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise FetchError(f"the connection failed: {clean(str(error))[:200] or type(error).__name__}") from error
 
@@ -165,7 +156,7 @@ class Fetcher:
         """The page, or the `Location` of a redirect."""
         tls = self._tls
         if url.scheme == "https" and tls is None:
-            tls = await asyncio.to_thread(_system_tls)
+            tls = await asyncio.to_thread(system_tls)
         host = url.netloc
         target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         limits = dict.fromkeys(("connect", "read", "write", "pool"), PHASE_LIMIT)
@@ -195,72 +186,14 @@ class Fetcher:
         )
 
 
-class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
-    """Connects to addresses that passed the check, and only to those."""
-
-    def __init__(
-        self, *, resolver: Resolver, allow: Callable[[Address], bool], network: httpcore2.AsyncNetworkBackend
-    ) -> None:
-        self._resolver = resolver
-        self._allow = allow
-        self._network = network
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        """A connection to `host`, within `timeout` seconds over all its addresses. Raises FetchError where one of them is not allowed."""
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._connect(host, port, local_address, socket_options)
-        except TimeoutError as error:
-            raise httpcore2.ConnectTimeout("connecting took too long") from error
-
-    async def _connect(
-        self,
-        host: str,
-        port: int,
-        local_address: str | None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None,
-    ) -> httpcore2.AsyncNetworkStream:
-        try:
-            addresses = [parsed(text) for text in await self._resolver(host, port)]
-        except (OSError, UnicodeError) as error:
-            raise FetchError(f"the host {host} is not known") from error
-        if not all(self._allow(address) for address in addresses):
-            # The address stays unsaid: it would map the operator's network for the model.
-            raise FetchError(f"{host} is not on the public internet: only public addresses may be fetched")
-        failure = httpcore2.ConnectError(f"the host {host} has no address")
-        for address in dict.fromkeys(addresses):
-            try:
-                return await self._network.connect_tcp(
-                    str(address), port, local_address=local_address, socket_options=socket_options
-                )
-            except httpcore2.ConnectError as error:
-                failure = error
-        raise failure
-
-
 def _checked_url(text: str) -> httpx2.URL:
-    if len(text) > MAX_URL:
-        raise FetchError(f"the URL is longer than {MAX_URL} characters")
     try:
-        url = httpx2.URL(text)
-    except (httpx2.InvalidURL, ValueError) as error:
-        raise FetchError("the URL is not valid") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise FetchError("the URL must be absolute and begin with http:// or https://")
-    if not _HOST.fullmatch(url.raw_host):
-        raise FetchError("the URL's host is not valid")
-    if url.userinfo:
-        raise FetchError("the URL must not hold credentials")
-    if (url.port or (443 if url.scheme == "https" else 80)) not in PORTS:
+        url = checked_url(text)
+    except InvalidUrl as error:
+        raise FetchError(str(error)) from error
+    if port_of(url) not in PORTS:
         raise FetchError(f"port {url.port} is not allowed: only {', '.join(map(str, sorted(PORTS)))}")
-    return url.copy_with(fragment=None)
+    return url
 
 
 async def _body(response: httpcore2.Response, encoding: str) -> tuple[bytes, bool]:
@@ -299,9 +232,3 @@ def _charset(declared: str) -> str:
     except LookupError:
         return "utf-8"
     return name if _CHARSETS.fullmatch(name) else "utf-8"
-
-
-@functools.cache
-def _system_tls() -> ssl.SSLContext:
-    """The operator's certificate authorities; reading them takes long enough to do it once, and not on the loop."""
-    return httpcore2.default_ssl_context()

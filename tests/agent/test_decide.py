@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
-from app.agent.decide import MAX_REPAIRS, CallModel, CallTools, Decision, Finish, decide
+from app.agent.decide import MAX_REPAIRS, AskApproval, CallModel, CallTools, Decision, Finish, decide
 from app.agent.endings import FAULT, ending, stopped
+from app.domain import approvals
 from app.domain import events as ev
-from app.domain.errors import ProviderError, ProvidersUnavailable, RunStopped
+from app.domain.approvals import PendingApproval, digest
+from app.domain.errors import ProviderError, ProvidersUnavailable, StopCause
 from app.domain.messages import ToolCall
-from app.domain.runs import TERMINAL
+from app.domain.runs import TERMINAL, Cancellation, RunFailure
 from tests.agent.states import SCHEMA, agent, asked, rejected, result, said, state, user
 
 A, B = ToolCall("a", "echo", "{}"), ToolCall("b", "echo", "not json")
@@ -67,13 +71,60 @@ def test_after_the_last_iteration_comes_one_call_without_tools(events: list[ev.E
     assert decide(state(*events, of=agent(iterations=1))) == decision
 
 
-@pytest.mark.parametrize(("limit", "denied"), [("low", True), ("medium", True), ("high", False), ("critical", False)])
-def test_a_tool_above_auto_approve_is_denied_beside_the_others(limit: str, denied: bool) -> None:
-    decision = decide(state(user(), asked("m1", RISKY, A), of=agent(auto_approve=limit)))
+def asked_for(call: ToolCall, arguments: str | None = None) -> ev.ApprovalRequested:
+    given = arguments or call.arguments
+    pending = PendingApproval(
+        id="apr1", call_id=call.id, name=call.name, arguments={}, risk="high", expires_at=datetime(2030, 1, 1, tzinfo=UTC)
+    )
+    return ev.ApprovalRequested(approval=pending, digest=digest(call.name, given))
+
+
+def resolved(call: ToolCall, decision: approvals.Decision, arguments: str | None = None) -> ev.ApprovalResolved:
+    return ev.ApprovalResolved(approval_id="apr1", call_id=call.id, decision=decision, arguments=arguments)
+
+
+@pytest.mark.parametrize(("limit", "asks"), [("low", True), ("medium", True), ("high", False), ("critical", False)])
+def test_a_tool_above_auto_approve_waits_for_a_person_once_the_others_are_done(limit: str, asks: bool) -> None:
+    run = state(user(), asked("m1", RISKY, A), of=agent(auto_approve=limit))
+    assert decide(run) == CallTools(calls=(A,) if asks else (RISKY, A))
+    run.apply(result(A))
+    assert decide(run) == (AskApproval(calls=((RISKY, "high"),)) if asks else CallTools(calls=(RISKY,)))
+    run.apply(asked_for(RISKY))
+    if asks:
+        assert decide(run) == AskApproval()
+
+
+def test_an_approved_call_runs_with_its_own_arguments_only() -> None:
+    approved = state(user(), asked("m1", RISKY), asked_for(RISKY), resolved(RISKY, "approved"))
+    assert decide(approved) == CallTools(calls=(RISKY,))
+    other = state(user(), asked("m1", RISKY), asked_for(RISKY, '{"n":2}'), resolved(RISKY, "approved"))
+    decision = decide(other)
     assert isinstance(decision, CallTools)
-    assert decision.calls == ((A,) if denied else (RISKY, A))
-    assert [call for call, _ in decision.denied] == ([RISKY] if denied else [])
-    assert all("risky was not run: its risk is high" in why and limit in why for _, why in decision.denied)
+    assert decision.calls == ()
+    assert "other arguments" in decision.denied[0][1]
+    edited = state(user(), asked("m1", RISKY), asked_for(RISKY), resolved(RISKY, "approved", '{"n":7}'))
+    assert decide(edited) == CallTools(calls=(RISKY,))
+    assert edited.arguments(RISKY) == '{"n":7}'
+
+
+@pytest.mark.parametrize(("how", "why"), [("denied", "decided against"), ("expired", "in time"), ("cancelled", "withdrawn")])
+def test_what_a_person_did_not_approve_is_told_to_the_model(how: approvals.Decision, why: str) -> None:
+    decision = decide(state(user(), asked("m1", RISKY), asked_for(RISKY), resolved(RISKY, how)))
+    assert isinstance(decision, CallTools)
+    assert (decision.calls, [call for call, _ in decision.denied]) == ((), [RISKY])
+    assert why in decision.denied[0][1]
+
+
+@pytest.mark.parametrize(("effect", "lost"), [("read", False), ("idempotent", False), ("write", True)])
+def test_a_call_whose_end_nobody_saw_is_repeated_only_where_that_does_no_harm(effect: str, lost: bool) -> None:
+    spec = msgspec.structs.replace(agent().tools[0], effect=effect)
+    began = ev.ToolStarted(call_id=A.id, name=A.name, arguments={})
+    run = state(user(), asked("m1", A), began, of=agent(tools=(spec,)))
+    assert decide(run) == CallTools(calls=() if lost else (A,), lost=(A,) if lost else ())
+    unknown = ev.ToolFinished(call_id=A.id, name=A.name, status="outcome_unknown", result=msgspec.Raw(b'"?"'))
+    run.apply(unknown)
+    assert isinstance(decide(run), CallModel)
+    assert run.outcome_unknown
 
 
 DRAFTS: list[ev.Event] = [said("m1", "no"), rejected("m1"), said("m2", "{}"), rejected("m2"), said("m3", '{"n": "1"}')]
@@ -127,9 +178,6 @@ def test_a_closing_answer_is_repaired_without_tools(events: list[ev.Event], deci
 @pytest.mark.parametrize(
     ("error", "status", "reason", "code"),
     [
-        (RunStopped("timeout"), "failed", "timeout", "timeout"),
-        (RunStopped("reset"), "cancelled", "cancelled", "run_cancelled"),
-        (RunStopped("interrupted"), "failed", "error", "interrupted"),
         (ProviderError("bad_request", "too long", status=400), "failed", "error", "provider_error"),
         (ProviderError("rate_limited", "slow", status=429), "failed", "providers_unavailable", "providers_unavailable"),
         (
@@ -147,14 +195,34 @@ def test_a_closing_answer_is_repaired_without_tools(events: list[ev.Event], deci
     ],
 )
 def test_how_a_run_ends_that_did_not_come_to_its_own_end(
-    error: RunStopped | ProviderError, status: str, reason: str, code: str
+    error: ProviderError, status: str, reason: str, code: str
 ) -> None:
     end = ending(error)
     assert end.error is not None
     assert (end.status, end.stop_reason, end.error.code, end.output) == (status, reason, code, None)
     assert len(end.error.detail) > 20
-    if isinstance(error, RunStopped):
-        assert end == stopped(error.cause)
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "reason", "code"),
+    [
+        ("timeout", "failed", "timeout", "timeout"),
+        ("cancelled", "cancelled", "cancelled", "run_cancelled"),
+        ("superseded", "cancelled", "cancelled", "run_cancelled"),
+        ("reset", "cancelled", "cancelled", "run_cancelled"),
+        ("interrupted", "failed", "error", "interrupted"),
+    ],
+)
+def test_how_a_stopped_run_ends(cause: StopCause, status: str, reason: str, code: str) -> None:
+    end = stopped(cause)
+    assert end.error is not None
+    assert (end.status, end.stop_reason, end.error.code, end.output) == (status, reason, code, None)
+    assert stopped(cause, Cancellation()) == end
+
+
+def test_who_cancelled_and_why_is_said() -> None:
+    end = stopped("cancelled", Cancellation(by="ann", reason="wrong question"))
+    assert end.error == RunFailure("run_cancelled", "Cancelled by ann: wrong question")
 
 
 def test_a_fault_of_ours_says_where_to_look_and_nothing_else() -> None:

@@ -17,27 +17,44 @@ from prometheus_client import CollectorRegistry
 
 from app.api.guards import Gate
 from app.api.health import Readings
+from app.api.idempotency import Idempotent
 from app.api.targets import Targets
+from app.callbacks.service import CallbackService
 from app.domain.agents import Agent
+from app.domain.hints import NoHints
 from app.domain.models import Provider
-from app.domain.principals import ANONYMOUS
-from app.domain.stores import RunStore
+from app.domain.principals import ANONYMOUS, Principal
+from app.egress.network import system_resolver
 from app.main import create_app
 from app.prompts.render import render
 from app.runs.agents import Agents
+from app.runs.approvals import ApprovalService
+from app.runs.broadcast import Broadcast, Here
+from app.runs.follow import Follower
+from app.runs.housekeeping import Housekeeping
 from app.runs.live import Feeds
 from app.runs.recovery import Recovery
 from app.runs.runner import Runner
 from app.runs.service import RunService
+from app.runs.sessions import SessionService
+from app.runs.stops import Stops
 from app.runs.worker import Worker
+from app.storage.postgres.approvals import PostgresApprovalStore
+from app.storage.postgres.callbacks import PostgresCallbackStore
+from app.storage.postgres.hints import PostgresHints
+from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import open_pool
 from app.storage.postgres.runs import PostgresRunStore
+from app.storage.postgres.sessions import PostgresSessionStore
 from app.telemetry.http import AsgiApp
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import open_tracing
-from tests.runs.conftest import react
+from tests.runs.conftest import OwnLeases, react
 from tests.scripted import Notes, ScriptedToolbox
 
+LEASE = 30.0
+FORBIDDEN = "192.0.2.1"
+"""The only address that a callback may not go to."""
 Frame = tuple[str | None, str, Any]
 """The id, the name and the data of one event."""
 
@@ -49,6 +66,8 @@ class Edge:
     app: AsgiApp
     client: httpx2.AsyncClient
     service: RunService
+    approvals: ApprovalService
+    housekeeping: Housekeeping
     worker: Worker
     feeds: Feeds
     provider: Any
@@ -61,6 +80,17 @@ class Edge:
         assert response.status_code == 200, response.text
         answer: dict[str, Any] = response.json()
         return answer
+
+    async def run(self, run_id: str) -> dict[str, Any]:
+        """A run as it is now."""
+        run: dict[str, Any] = (await self.client.get(f"/v1/runs/{run_id}")).json()
+        return run
+
+    async def became(self, run_id: str, *statuses: str) -> dict[str, Any]:
+        """The run, once it has one of those statuses."""
+        while (run := await self.run(run_id))["status"] not in statuses:
+            pass
+        return run
 
     async def frames(self, method: str, path: str, body: Any = None, **headers: str) -> list[Frame]:
         """Every event of a whole stream."""
@@ -78,38 +108,82 @@ async def open_edge(
     keep_alive: float = 10.0,
     max_body: int = 100_000,
     max_streams: int = 100,
+    max_stream_age: float = 3600.0,
     routes: Mapping[str, tuple[str, ...]] | None = None,
-    through: Callable[[RunStore], RunStore] = lambda store: store,
+    through: Callable[[Any], Any] = lambda store: store,
+    toolbox: ScriptedToolbox | None = None,
+    hinted: bool = False,
+    principal: Principal = ANONYMOUS,
 ) -> AsyncIterator[Edge]:
-    """A process on that database that serves those agents, the first one by default."""
-    notes, toolbox, feeds, gate = Notes(), ScriptedToolbox(), Feeds(), Gate(None)
+    """A process on that database that serves those agents, the first one by default.
+
+    `through` may wrap its stores. `hinted`: there are others, which it tells and hears. Callbacks may go anywhere, and are kept but not sent.
+    """
+    notes, gate = Notes(), Gate(None)
+    toolbox = toolbox or ScriptedToolbox()
     tracing = open_tracing({}, "test")
     async with open_pool(dsn) as database:
-        store = through(PostgresRunStore(database=database))
+        store = through(PostgresRunStore(database=database, owner=f"test {id(notes)}", lease=LEASE))
+        sessions = through(PostgresSessionStore(database=database))
+        keys = through(PostgresKeyStore(database=database))
+        hints = PostgresHints(dsn=dsn) if hinted else NoHints()
+        feeds = Feeds(hints=hints)
         known = {agent.name: agent for agent in agents or (react(),)}
         registry = Agents(current=known, default=next(iter(known)), store=store)
-        await registry.save(ANONYMOUS.tenant)
+        await registry.save(principal.tenant)
         worker = Worker(
             store=store,
-            runner=Runner(store=store, provider=provider, toolbox=toolbox, observer=notes, feeds=feeds),
+            runner=Runner(
+                store=store,
+                sessions=sessions,
+                provider=provider,
+                toolbox=toolbox,
+                observer=notes,
+                feeds=feeds,
+                approval_ttl=3600.0,
+            ),
             recovery=Recovery(store=store, feeds=feeds, agents=registry, observer=notes),
             feeds=feeds,
             agents=registry,
             render=render,
             observer=notes,
+            leases=OwnLeases(),
             concurrency=concurrency,
+            lease=LEASE,
+            max_attempts=3,
         )
+        follower = Follower(store=store, feeds=feeds)
+        here = Here(worker=worker, follower=follower)
+        broadcast = Broadcast(receivers=[here, hints])
+        stops = Stops(store=store, observer=notes, broadcast=broadcast)
         service = RunService(
             store=store,
+            sessions=sessions,
             agents=registry,
             worker=worker,
             feeds=feeds,
+            stops=stops,
+            broadcast=broadcast,
             render=render,
             observer=notes,
             keep_alive=keep_alive,
         )
+        approvals = ApprovalService(
+            store=through(PostgresApprovalStore(database=database)), runs=store, agents=registry, broadcast=broadcast
+        )
+        housekeeping = Housekeeping(store=store, keys=keys, approvals=approvals, observer=notes, broadcast=broadcast)
+        callbacks = CallbackService(
+            store=PostgresCallbackStore(database=database),
+            resolver=system_resolver,
+            allow=lambda address: str(address) != FORBIDDEN,
+            wake=lambda: None,
+        )
         app = create_app(
             service=service,
+            sessions=SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast),
+            approvals=approvals,
+            callbacks=callbacks,
+            idempotent=Idempotent(store=keys),
             readings=Readings(version="test", vital={}, others={}),
             targets=Targets(routes=routes or {"default": ("scripted",)}),
             metrics=Metrics(registry=CollectorRegistry(), version="test"),
@@ -117,8 +191,12 @@ async def open_edge(
             gate=gate,
             max_body=max_body,
             max_streams=max_streams,
+            max_stream_age=max_stream_age,
+            principal=principal,
         )
-        serving = asyncio.create_task(worker.serve())
+        if isinstance(hints, PostgresHints):
+            await hints.start(here, worker.queued)
+        serving = [asyncio.create_task(work) for work in (worker.serve(), follower.run())]
         client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=app, raise_app_exceptions=True),
             base_url="http://steadyhand",
@@ -126,13 +204,18 @@ async def open_edge(
         )
         try:
             async with client:
-                yield Edge(app, client, service, worker, feeds, provider, toolbox, gate)
+                yield Edge(app, client, service, approvals, housekeeping, worker, feeds, provider, toolbox, gate)
         finally:
             toolbox.gate.set()
+            gate.closed = "closing"
             feeds.close()
             await worker.drain(1.0)
-            serving.cancel()
-            await asyncio.wait([serving])
+            await service.aclose()
+            for task in serving:
+                task.cancel()
+            await asyncio.wait(serving)
+            if isinstance(hints, PostgresHints):
+                await hints.aclose()
             await tracing.aclose()
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.api.bodies import ChatRequest, QuestionRequest, ResetRequest, RunAgentRequest
 from app.api.decoding import decode_body
-from app.api.schemas import ChatRequest, QuestionRequest, ResetRequest, RunAgentRequest
 from app.domain.errors import RequestError
 from tests.api.problems import check
 from tests.runs.conftest import react

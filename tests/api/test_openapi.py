@@ -10,10 +10,10 @@ import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from app.api.bodies import ChatRequest
 from app.api.decoding import decode_body
-from app.api.document import ANSWERS, REQUESTS
+from app.api.examples import ANSWERS, REQUESTS
 from app.api.problems import STATUS
-from app.api.schemas import ChatRequest
 from app.domain.errors import RequestError
 from app.main import describe
 from tests.scripted import ScriptedProvider, says

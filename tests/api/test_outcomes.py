@@ -115,16 +115,17 @@ async def test_a_reset_cancels_what_runs_and_what_waits(edge: Any) -> None:
         assert len(e.provider.requests) == 1
 
 
-async def test_a_drain_interrupts(edge: Any) -> None:
+async def test_a_drain_hands_on_what_does_not_end(edge: Any) -> None:
     async with edge(ScriptedProvider(*[[asyncio.Event()]] * 2)) as e:
         call = asyncio.create_task(e.client.post("/chat", json={"message": "x"}))
         await until(lambda: e.provider.requests)
         await e.worker.drain(0.1)
-        problem = check(await call, 500, "internal")
-        assert "again" in problem["detail"]
-        run = (await e.client.get(f"/v1/runs/{problem['run_id']}")).json()
-        assert (run["status"], run["stop_reason"], run["error"]["code"]) == ("failed", "error", "interrupted")
-        for path in ("/chat", "/chat/stream"):
+        problem = check(await call, 503, "not_ready")
+        assert "goes on" in problem["detail"]
+        (run,) = (await e.client.get("/v1/runs")).json()["data"]
+        assert (run["status"], run["stop_reason"], run["error"]) == ("queued", None, None)
+        assert run["id"] in problem["detail"]
+        for path in ("/chat", "/chat/stream", "/chat/async"):
             check(await e.client.post(path, json={"message": "x"}), 503, "not_ready")
 
 

@@ -12,7 +12,8 @@ from tests.scripted import ScriptedProvider, says
 
 RUN = {
     "id", "session_id", "agent", "agent_version", "user_id", "tags", "status", "stop_reason", "output", "error",
-    "degraded", "cached", "iterations", "usage", "cost_usd", "resumed_from", "created_at", "started_at", "finished_at",
+    "degraded", "cached", "iterations", "usage", "cost_usd", "resumed_from", "outcome_unknown", "created_at", "started_at",
+    "finished_at",
 }  # fmt: skip
 
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from typing import Any
 
-from app.api.sse import ALIVE, GOODBYE, LARGE, OPENING, encode
+import msgspec
+import pytest
+
+from app.api.sse import ALIVE, GOODBYE, LARGE, OPENING, QuickView, encode
+from app.api.streams import OpenStreams
+from app.domain.approvals import PendingApproval
+from app.domain.events import RunWaiting
 from app.runs.stream import Item
 
 SAID = Item("1", "said", b"{}")
@@ -48,3 +57,125 @@ async def test_what_was_sent_in_parts_was_sent() -> None:
     told = Told((10.0, [large, NAMELESS]), (19.9, [NAMELESS]), (20.0, [NAMELESS]))
     sent = [(told.clock(), len(data)) async for data in encode(told.batches(), name, keep_alive=10.0, clock=told.clock)]
     assert sent == [(0.0, len(OPENING)), (10.0, LARGE + 1), (20.0, len(ALIVE)), (20.0, len(GOODBYE))]
+
+
+WAITING = RunWaiting(
+    stop_reason="approval_required",
+    approvals=(
+        PendingApproval(
+            id="apr_1", call_id="c1", name="risky", arguments={"x": 1}, risk="high", expires_at=datetime(2026, 1, 2, tzinfo=UTC)
+        ),
+    ),
+    model="m",
+    iterations=2,
+)  # fmt: skip
+WAITS = Item("7", "run.waiting", msgspec.json.encode(WAITING))
+STARTS = Item("9", "run.started", b'{"attempt":2}')
+ENDS = Item("12", "run.finished", b"{}")
+
+
+async def test_a_run_that_waits_is_done_for_the_quick_view() -> None:
+    view = QuickView(run_id="run_1", agent_version="v", request_id="r")
+    head, event, body = (await view.frames(WAITS)).decode().strip().split("\n")
+    told = msgspec.json.decode(body.removeprefix("data: "))
+    about = told.pop("metadata")
+    assert (head, event) == ("id: 7", "event: done")
+    assert told == {
+        "result": None, "status": "waiting", "run_id": "run_1",
+        "approvals": [{
+            "id": "apr_1", "call_id": "c1", "name": "risky", "arguments": {"x": 1}, "risk": "high",
+            "expires_at": "2026-01-02T00:00:00Z",
+        }],
+    }  # fmt: skip
+    assert about["stop_reason"] == "approval_required"
+    assert (about["model"], about["iterations"], about["cached"], about["degraded"]) == ("m", 2, False, False)
+    assert "steps" not in about
+
+
+@pytest.mark.parametrize(
+    ("batches", "ids"),
+    [
+        ([[SAID], [WAITS], [ENDS]], ["1", "7"]),
+        ([[SAID, WAITS, SAID], [ENDS]], ["1", "7"]),
+        ([[WAITS, SAID, STARTS], [SAID], [ENDS]], ["1", "9", "1", "12"]),
+        ([[WAITS, STARTS, WAITS, SAID], [ENDS]], ["9", "7"]),
+        ([[WAITS, ENDS]], ["12"]),
+    ],
+)
+async def test_a_wait_ends_the_stream_of_one_who_does_not_stay(batches: list[list[Item]], ids: list[str]) -> None:
+    told = Told(*((float(at), batch) for at, batch in enumerate(batches)))
+    sent = [data async for data in encode(told.batches(), show_id, through_waits=False, clock=told.clock)]
+    assert b"".join(sent[1:]).decode().split() == ids
+
+
+async def test_one_who_stays_is_told_every_wait() -> None:
+    told = Told((1.0, [WAITS]), (2.0, [STARTS, WAITS]), (3.0, [ENDS]))
+    sent = [data async for data in encode(told.batches(), show_id, clock=told.clock)]
+    assert b"".join(sent[1:]).decode().split() == ["7", "9", "7", "12"]
+
+
+async def show_id(item: Item) -> bytes:
+    return f"{item.id} ".encode()
+
+
+class Connection:
+    """One that asked for a stream. It takes what is sent when it may."""
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.ended = False
+        self.reading = asyncio.Event()
+        self.reading.set()
+
+    async def send(self, message: Any) -> None:
+        await self.reading.wait()
+        self.content += message.get("body", b"")
+        self.ended = message["type"] == "http.response.body" and not message["more_body"]
+
+    async def receive(self) -> Any:
+        await asyncio.Event().wait()
+
+    async def serve(self, streams: OpenStreams, content: AsyncGenerator[bytes, None]) -> None:
+        async def begin() -> AsyncGenerator[bytes, None]:
+            return content
+
+        response = await streams.open(begin)
+        served = response.to_asgi_response(None, None)  # type: ignore[arg-type]  # it needs neither
+        await served({"type": "http"}, self.receive, self.send)  # type: ignore[arg-type]  # nor more of a scope
+
+
+async def silent(closed: list[bool]) -> AsyncGenerator[bytes, None]:
+    try:
+        yield b"first;"
+        await asyncio.Event().wait()
+    finally:
+        closed.append(True)
+
+
+async def test_a_silent_stream_is_handed_over_at_its_age() -> None:
+    closed: list[bool] = []
+    connection, streams = Connection(), OpenStreams(limit=1, max_age=0.02)
+    await connection.serve(streams, silent(closed))
+    assert (connection.content, connection.ended) == (b"first;" + GOODBYE, True)
+    assert (closed, streams.count) == ([True], 0)
+
+
+async def test_a_stream_that_is_sending_is_handed_over_after_the_frame() -> None:
+    closed: list[bool] = []
+    connection, streams = Connection(), OpenStreams(limit=1, max_age=0.01)
+    connection.reading.clear()
+    serving = asyncio.create_task(connection.serve(streams, silent(closed)))
+    await asyncio.sleep(0.03)
+    assert (connection.content, serving.done()) == (b"", False)
+    connection.reading.set()
+    await serving
+    assert (connection.content, connection.ended, closed) == (b"first;" + GOODBYE, True, [True])
+
+
+async def test_a_stream_that_ends_by_itself_says_no_goodbye() -> None:
+    async def short() -> AsyncGenerator[bytes, None]:
+        yield b"all;"
+
+    connection = Connection()
+    await connection.serve(OpenStreams(limit=1, max_age=60.0), short())
+    assert (connection.content, connection.ended) == (b"all;", True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
 import msgspec
 
 from app.cli.chat import Chat
-from app.cli.chat_own import OwnService
 from app.cli.chat_screen import Screen
-from app.cli.chat_service import ChatService
+from app.cli.chat_service import ChatService, Choice
 from app.domain import events as ev
+from app.domain.approvals import PendingApproval
+from app.domain.errors import RequestError
 from app.runs.stream import Item
 
 
@@ -30,13 +32,51 @@ class Lines:
 
     def __init__(self, *lines: str | Exception | None) -> None:
         self.pressed = asyncio.Event()
+        self.prompts: list[str] = []
         self._lines = list(lines)
 
-    async def line(self) -> str | None:
+    async def line(self, prompt: str | None = None) -> str | None:
         line = self._lines.pop(0) if self._lines else None
+        if prompt is not None:
+            self.prompts.append(prompt)
         if isinstance(line, Exception):
             raise line
         return line
+
+
+class Scripted:
+    """A service whose runs are these items; an event among them is waited for. `said` is what it was told."""
+
+    def __init__(self, *items: Item | asyncio.Event, refuse: RequestError | None = None) -> None:
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.said: list[Any] = []
+        self._items = items
+        self._refusals = [] if refuse is None else [refuse]
+
+    async def check(self, agent: str | None) -> str:
+        return "a script"
+
+    async def messages(self, session_id: str) -> int:
+        return 0
+
+    async def ask(self, agent: str | None, session_id: str, text: str) -> AsyncGenerator[Item, None]:
+        for one in self._items:
+            if isinstance(one, asyncio.Event):
+                await one.wait()
+            else:
+                yield one
+
+    async def decide(self, approval_id: str, decision: Choice, arguments: Any, comment: str | None) -> None:
+        self.said.append((approval_id, decision, arguments, comment))
+        if self._refusals:
+            raise self._refusals.pop()
+
+    async def leave(self, run_id: str | None) -> str:
+        self.said.append(("leave", run_id))
+        return "stopped"
+
+    async def reset(self, session_id: str) -> None:
+        self.said.append("reset")
 
 
 def plain_screen() -> tuple[Screen, StringIO, StringIO]:
@@ -57,6 +97,26 @@ def finished(status: Any = "succeeded", output: Any = None, **more: Any) -> Item
     return item("run.finished", ev.RunFinished(status=status, output=output, **fields))
 
 
+def created() -> Item:
+    event = ev.RunCreated(run_id="run_1", session_id="s1", agent="a", agent_version="v", message_id="m0", input="hi")
+    return item("run.created", event)
+
+
+def approval(name: str = "pay", arguments: Any = None, *, id: str = "apr_1", call_id: str = "c1") -> PendingApproval:
+    until = datetime(2030, 1, 1, tzinfo=UTC)
+    return PendingApproval(id=id, call_id=call_id, name=name, arguments=arguments, risk="high", expires_at=until)
+
+
+def waiting(*approvals: PendingApproval) -> list[Item]:
+    requested = [item("approval.requested", ev.ApprovalRequested(approval=one, digest="d")) for one in approvals]
+    return [*requested, item("run.waiting", ev.RunWaiting(stop_reason="approval_required", approvals=approvals))]
+
+
+def ended(call_id: str, status: Any, result: bytes) -> Item:
+    event = ev.ToolFinished(call_id=call_id, name="pay", status=status, result=msgspec.Raw(result))
+    return item("tool.finished", event)
+
+
 def message(text: str) -> Item:
     return item(
         "message.completed", ev.MessageCompleted(message=ev.VisibleMessage(id="m", role="assistant", content=text))
@@ -74,10 +134,6 @@ async def talk(service: ChatService, *lines: str | Exception | None, agent: str 
     chat = Chat(service=service, screen=screen, typed=Lines(*lines), agent=agent, session_id="s1")
     answered = await chat.run(known=False)
     return answered, out.getvalue(), errors.getvalue()
-
-
-def own(edge: Any) -> OwnService:
-    return OwnService(service=edge.service, name="test", lost=asyncio.get_running_loop().create_future())
 
 
 class CuttingProxy:

@@ -1,4 +1,4 @@
-"""A process that uses a data folder: `python -m tests.cli.holder FOLDER exclusive|join`.
+"""A process that uses a data folder: `python -m tests.cli.holder FOLDER exclusive|join|lasting`.
 
 Prints the DSN once it has one, `interrupted` for every SIGINT, and ends when its standard input does.
 """
@@ -21,13 +21,14 @@ def say(text: str) -> None:
     os.write(sys.stdout.fileno(), f"{text}\n".encode())
 
 
-async def hold(folder: Path, *, exclusive: bool) -> None:
+async def hold(folder: Path, how: str) -> None:
     """Use the folder until told to end."""
-    async with embedded_postgres(folder, exclusive=exclusive, settings=FAST) as dsn:
+    lasting = how == "lasting"
+    async with embedded_postgres(folder, exclusive=how == "exclusive", lasting=lasting, settings=FAST) as dsn:
         say(dsn)
         await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, lambda *_: say("interrupted"))
-    asyncio.run(hold(Path(sys.argv[1]), exclusive=sys.argv[2] == "exclusive"))
+    asyncio.run(hold(Path(sys.argv[1]), sys.argv[2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import httpx2
@@ -10,18 +11,26 @@ import pytest
 
 from app.cli.chat import Chat
 from app.cli.chat_input import Interrupted
-from app.cli.chat_own import own_service
+from app.cli.chat_own import OwnService, own_service
 from app.cli.chat_service import RunningService, running_service
 from app.domain.errors import RequestError, SteadyhandError
 from app.domain.models import TextDelta
 from app.domain.principals import ANONYMOUS
 from app.domain.stores import RunFilter
-from app.runs.stream import Cursor
-from app.storage.postgres.owner import owned_database
 from app.workspace.load import SHIPPED, load_workspace
 from tests.api.edge import listening, open_edge
-from tests.cli.chatting import Lines, cutting, delta, finished, own, plain_screen, talk
+from tests.cli.chatting import Lines, approval, created, cutting, delta, finished, plain_screen, talk, waiting
 from tests.scripted import Say, ScriptedProvider, says
+
+
+def own(edge: Any) -> OwnService:
+    return OwnService(
+        runs=edge.service,
+        sessions=edge.sessions,
+        approvals=edge.approvals,
+        name="test",
+        lost=asyncio.get_running_loop().create_future(),
+    )
 
 
 async def test_a_conversation_with_tools_empty_lines_and_commands(database: str) -> None:
@@ -58,7 +67,7 @@ async def test_ctrl_c_in_process_stops_the_run_and_the_chat_goes_on(database: st
         await talking
         runs = await edge.service.runs(ANONYMOUS, RunFilter())
         assert [(run.status, run.error.code if run.error else None) for run in runs] == [
-            ("succeeded", None), ("failed", "interrupted"),
+            ("succeeded", None), ("cancelled", "cancelled"),
         ]  # fmt: skip
         assert "stopped\n\nlater\n" in out.getvalue()
 
@@ -93,24 +102,20 @@ async def test_over_http_it_is_the_same_conversation(database: str) -> None:
         assert await service.messages("nobody-knows") == 0
 
 
-async def test_ctrl_c_over_http_lets_the_run_go_on(database: str) -> None:
-    provider = ScriptedProvider(says("", ("c1", "slow", "{}")), says("after all"))
+async def test_ctrl_c_over_http_stops_the_run_and_the_chat_goes_on(database: str) -> None:
+    provider = ScriptedProvider(says("", ("c1", "slow", "{}")), says("later"))
     async with open_edge(database, provider) as edge, listening(edge.app) as port:
         async with running_service(f"http://127.0.0.1:{port}") as service:
             screen, out, _ = plain_screen()
-            lines = Lines("work")
+            lines = Lines("work", "again")
             chat = Chat(service=service, screen=screen, typed=lines, agent=None, session_id="s1")
             talking = asyncio.create_task(chat.run(known=False))
             await edge.toolbox.started.wait()
             lines.pressed.set()
             await talking
-        (run,) = await edge.service.runs(ANONYMOUS, RunFilter())
-        assert run.status == "running"
-        assert f"the run goes on at the service: {run.id}" in out.getvalue()
-        edge.toolbox.gate.set()
-        events = await edge.service.events(ANONYMOUS, run.id, Cursor())
-        names = [one.name async for batch in events for one in batch]
-        assert names[-1] == "run.finished"
+        runs = await edge.service.runs(ANONYMOUS, RunFilter())
+        assert [run.status for run in runs] == ["succeeded", "cancelled"]
+        assert "stopped\n\nlater\n" in out.getvalue()
 
 
 async def test_a_connection_that_breaks_in_the_middle_loses_and_repeats_nothing(database: str) -> None:
@@ -136,6 +141,39 @@ async def test_a_connection_that_breaks_in_the_middle_loses_and_repeats_nothing(
     assert "eins zwei – drei 🙂 vier\n" in out
     assert out.count("eins") == out.count("drei") == 1
     assert proxy.last_ids == ["", "2.5", "2.12"]
+
+
+async def test_a_stream_that_ends_while_the_run_waits_goes_on_where_it_was() -> None:
+    """As one does that has reached the maximum age of a stream."""
+    asked: list[str | None] = []
+    posted: list[Any] = []
+
+    def frames(*items: Any) -> bytes:
+        return b"".join(b"id: %d\nevent: %b\ndata: %b\n\n" % (n, one.name.encode(), one.payload) for n, one in items)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/chat/stream":
+            return httpx2.Response(200, content=b'id: 1\nevent: start\ndata: {"run_id":"run_9"}\n\n')
+        if request.url.path == "/v1/approvals/apr_1":
+            posted.append(json.loads(request.content))
+            return httpx2.Response(200, json={})
+        if request.url.path != "/v1/runs/run_9/events":
+            return httpx2.Response(200, json=[])
+        asked.append(request.headers.get("last-event-id"))
+        if len(asked) == 1:
+            requested, parked = waiting(approval(arguments={"n": 1}))
+            return httpx2.Response(200, content=frames((1, created()), (4, requested), (5, parked)) + b": goodbye\n\n")
+        if len(asked) == 2:
+            return httpx2.Response(200, content=b": alive\n\n: goodbye\n\n")
+        return httpx2.Response(200, content=frames((9, finished(output="Paid."))))
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
+        service = RunningService(http=http, url="there")
+        answered, out, errors = await talk(service, "pay", "edit", '{"n": 2}')
+    assert (answered, errors) == (True, "")
+    assert posted == [{"decision": "approve", "arguments": {"n": 2}}]
+    assert asked == [None, "5", "5"]
+    assert out.endswith("Paid.\n\n")
 
 
 async def test_a_service_that_stays_away_is_given_up_with_the_runs_id() -> None:
@@ -200,35 +238,31 @@ async def test_what_is_no_service_is_said_in_one_line(response: Any, told: str) 
             await talk(RunningService(http=http, url="there"))
 
 
-async def test_in_process_beside_a_serve_it_refuses_and_says_what_to_do(database: str) -> None:
+async def test_in_process_beside_others_of_the_same_database(database: str) -> None:
     workspace = load_workspace(SHIPPED, {"DATABASE_URL": database})
-    async with owned_database(database, lost=lambda _: None):
-        with pytest.raises(
-            SteadyhandError, match=r"already served by .*talk to it instead: steadyhand chat --url http"
-        ):
-            async with own_service(workspace):
-                pass
-    async with own_service(workspace) as service:
-        answered, out, _ = await talk(service, "What is 12 * 7?")
-        assert answered
-        assert '✓ calculator(expression="12 * 7") → 84\n12 * 7 = 84\n' in out
+    async with own_service(workspace) as service, own_service(workspace) as other:
+        for one in (service, other):
+            answered, out, _ = await talk(one, "What is 12 * 7?")
+            assert answered
+            assert '✓ calculator(expression="12 * 7") → 84\n12 * 7 = 84\n' in out
+        assert await other.messages("s1") == 4
 
 
 async def test_a_service_of_our_own_that_loses_its_database_ends_the_chat(database: str) -> None:
     async with open_edge(database, ScriptedProvider()) as edge:
         service = own(edge)
-        waiting = asyncio.Event()
+        reading = asyncio.Event()
 
         class Silent(Lines):
-            async def line(self) -> str | None:
-                waiting.set()
+            async def line(self, prompt: str | None = None) -> str | None:
+                reading.set()
                 await asyncio.Event().wait()
                 return None
 
         screen, _, _ = plain_screen()
         chat = Chat(service=service, screen=screen, typed=Silent(), agent=None, session_id="s1")
         talking = asyncio.create_task(chat.run(known=False))
-        await waiting.wait()
+        await reading.wait()
         service.lost.set_exception(SteadyhandError("taken"))
         with pytest.raises(SteadyhandError, match="taken"):
             await talking

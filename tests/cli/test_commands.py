@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from app.cli.commands import DONE, FAILED, run
+from app.storage.postgres.hints import PostgresHints
 from app.storage.postgres.pool import connect
 
 SETTINGS = 'default_agent = "mine"\n'
@@ -85,7 +87,7 @@ def test_the_openapi_document_is_the_same_for_every_workspace(mine: Path, capsys
     assert first["openapi"].startswith("3.")
 
 
-@pytest.mark.parametrize("command", ["init", "openapi", "migrate", "serve"])
+@pytest.mark.parametrize("command", ["init", "openapi", "migrate", "serve", "worker"])
 def test_every_command_says_what_workspace_is(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == DONE
     assert "--workspace DIR" in capsys.readouterr().out
@@ -106,6 +108,44 @@ def test_a_failure_is_one_json_document(
         assert document["error"].startswith("PostgreSQL cannot be reached: ")
     assert run(command) == FAILED
     assert "{" not in capsys.readouterr().out
+
+
+async def test_doctor_looks_for_redis_and_for_who_is_connected(
+    database: str, redis: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database)
+
+    async def found() -> dict[str, tuple[str, str]]:
+        assert await asyncio.to_thread(run, ["doctor", "--json"]) == DONE
+        findings = json.loads(capsys.readouterr().out)["findings"]
+        return {finding["check"]: (finding["status"], finding["detail"]) for finding in findings}
+
+    assert (await found())["processes"] == ("ok", "none connected")
+    assert "redis" not in await found()
+    monkeypatch.setenv("REDIS_URL", redis)
+    hints = PostgresHints(dsn=database, command="worker")
+    await hints.start(Nobody(), lambda: None)
+    try:
+        seen = await found()
+        assert seen["redis"] == ("ok", "it answers")
+        assert seen["processes"][1].startswith(f"1 connected: worker, pid {os.getpid()} on ")
+    finally:
+        await hints.aclose()
+    monkeypatch.setenv("REDIS_URL", "redis://:secret@127.0.0.1:9")
+    status, detail = (await found())["redis"]
+    assert status == "warning"
+    assert detail.startswith("cannot be reached: ")
+    assert "secret" not in detail
+
+
+class Nobody:
+    """Is woken and does nothing."""
+
+    def queued(self) -> None: ...
+
+    def wrote(self, run_id: str) -> None: ...
+
+    def posted(self, run_id: str) -> None: ...
 
 
 def test_a_workspace_with_several_faults_is_one_json_document(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.embedded import launcher
+from app.cli import launcher
 from app.cli.embedded.cluster import embedded_postgres
-from app.cli.embedded.ownership import DataFolderInUse, Record, read_record, try_lock, write_record
-from app.cli.embedded.server import EmbeddedPostgresError, choose_programs, find_programs, start
+from app.cli.embedded.ownership import DataFolderInUse, Record, only_serve, read_record, try_lock, write_record
+from app.cli.embedded.server import EmbeddedPostgresError, choose_programs, find_programs, start, stop
+from app.cli.embedded.sockets import socket_folder
 from app.storage.postgres.pool import connect
 from tests.cli.holder import FAST
 
@@ -170,6 +171,57 @@ async def test_a_second_owner_waits_for_the_first_to_end(folder: Path) -> None:
         assert await second == 3
 
 
+async def test_those_that_stay_keep_the_server_running_for_one_another(folder: Path) -> None:
+    """The next server listens where the last one did."""
+    async with holder(folder, "lasting") as (first, dsn):
+        await query(dsn, "CREATE TABLE kept AS SELECT 42 AS value")
+        pid = postmaster(folder)
+        async with embedded_postgres(folder, exclusive=False, lasting=True, settings=FAST) as joined:
+            assert joined == dsn
+            first.kill()
+            await first.wait()
+            await until(lambda: gone(pid))
+            await until(lambda: (record := read_record(folder)) is not None and record.pid == os.getpid())
+            await until(lambda: (record := read_record(folder)) is not None and record.dsn == dsn)
+            assert await query(dsn, "SELECT value FROM kept") == 42
+        assert free(folder / "server.lock")
+        assert read_record(folder) is None
+
+
+async def test_one_that_stays_does_not_rely_on_one_that_does_not(folder: Path) -> None:
+    async with holder(folder, "join") as (process, dsn):
+        with pytest.raises(DataFolderInUse, match=f"process {process.pid} "):
+            async with embedded_postgres(folder, exclusive=False, lasting=True, wait=0.1):
+                pass
+        async with embedded_postgres(folder, exclusive=False) as joined:
+            assert joined == dsn
+
+
+async def test_there_is_one_serve_of_a_folder(tmp_path: Path) -> None:
+    async with only_serve(tmp_path):
+        with pytest.raises(DataFolderInUse, match=rf"the data folder {tmp_path} is in use by process {os.getpid()} \("):
+            async with only_serve(tmp_path, wait=0.1):
+                pass
+        waiting = asyncio.create_task(_serves(tmp_path))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    await waiting
+
+
+async def _serves(folder: Path) -> None:
+    async with only_serve(folder):
+        pass
+
+
+async def test_a_socket_folder_that_somebody_else_made_is_not_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(folder.parent))
+    first, second = socket_folder(folder), socket_folder(folder)
+    assert first != second
+    assert mode(first) == mode(second) == 0o700
+
+
 async def test_a_killed_owner_leaves_nothing_and_the_next_starts_at_once(folder: Path) -> None:
     async with holder(folder) as (process, dsn):
         await query(dsn, "CREATE TABLE kept AS SELECT 42 AS value")
@@ -180,7 +232,7 @@ async def test_a_killed_owner_leaves_nothing_and_the_next_starts_at_once(folder:
         await process.wait()
         async with embedded_postgres(folder, exclusive=True, settings=FAST) as again:
             assert gone(pid)
-            assert again != dsn
+            assert again == dsn, "who was connected finds the next server"
             assert await query(again, "SELECT value FROM kept") == 42
         assert not exists(record.sockets)
 
@@ -214,7 +266,7 @@ async def test_a_server_that_somebody_else_started_on_the_folder_is_left_alone(f
             async with embedded_postgres(folder, exclusive=True, wait=0):
                 pass
         assert not foreign.ended()
-        await foreign.stop()
+        await stop(foreign)
 
 
 async def test_a_folder_of_another_major_is_refused_with_the_way_to_move_it(folder: Path) -> None:

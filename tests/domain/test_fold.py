@@ -71,8 +71,8 @@ def test_history_is_the_messages_of_every_run_in_order() -> None:
 def test_a_dangling_call_is_answered_as_unknown() -> None:
     messages = conversation([stored(created(), said("m1", "", CALL, OTHER), finished(OTHER))])
     assert [(m.call_id, m.content, m.is_error) for m in messages[2:]] == [
-        ("c2", "done", False),
         ("c1", UNFINISHED, True),
+        ("c2", "done", False),
     ]
 
 

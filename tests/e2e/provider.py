@@ -4,7 +4,8 @@ async with stand_in() as provider:
     provider.script("What is 6 times 7?", says(calls=[("c1", "calculator", '{"expression": "6*7"}')]), says("It is ", "42"))
 
 Requests are told apart by the text of their last user message; the n-th request with that text gets its n-th reply. An
-`asyncio.Event` among the pieces of a reply is waited for. Every request is kept, with what became of its caller.
+`asyncio.Event` among the pieces of a reply is waited for. Every request is kept, with what became of its caller. Instead of
+a script, `replies` may answer by what a request holds; `watch` is told how far each reply is, and may end it there.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,13 +30,23 @@ PATHS: dict[str, ApiName] = {
 }
 
 
-class Call:
-    """One request as it came. `left` is set when the caller closes its connection before the reply is whole."""
+Stage = Literal["asked", "said"] | int
+"""How far a reply is: nothing was said, so many of its pieces were, all of it was."""
 
-    def __init__(self, *, api: ApiName, headers: dict[str, str], body: dict[str, Any]) -> None:
+
+class Call:
+    """One request as it came. `left` is set when the caller closes its connection before the reply is whole.
+
+    `peer` is the port that it came from, `at` the time (Unix seconds), `said` whether the whole reply was sent.
+    """
+
+    def __init__(self, *, api: ApiName, headers: dict[str, str], body: dict[str, Any], peer: int = 0) -> None:
         self.api = api
         self.headers = headers
         self.body = body
+        self.peer = peer
+        self.at = time.time()
+        self.said = False
         self.left = asyncio.Event()
 
     @property
@@ -92,11 +104,18 @@ def _text(content: Any) -> str:
     return "\n".join(part["text"] for part in content if "text" in part)
 
 
+Replies = Callable[[Call], Reply | None]
+Watch = Callable[[Call, Stage], Awaitable[bool]]
+"""False: not a byte more, the connection closes."""
+
+
 class StandIn:
     """The provider. `url` has no path: OpenAI's base URL is `url + "/v1"`, Anthropic's is `url`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, replies: Replies | None = None, watch: Watch | None = None) -> None:
         self.url = ""
+        self._replies = replies
+        self._watch = watch
         self.calls: list[Call] = []
         self.unscripted: list[str] = []
         self._scripts: dict[str, list[Reply]] = {}
@@ -122,6 +141,8 @@ class StandIn:
         for question, replies in self._scripts.items():
             if _matches(call.question, question) and replies:
                 return replies.pop(0)
+        if self._replies is not None and (reply := self._replies(call)) is not None:
+            return reply
         self.unscripted.append(call.question)
         return fails(418)
 
@@ -133,9 +154,10 @@ class StandIn:
             headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
             body = await reader.readexactly(int(headers["content-length"]))
             api = PATHS[line.split(" ")[1].partition("?")[0]]
-            call = Call(api=api, headers=headers, body=msgspec.json.decode(body))
+            peer = writer.get_extra_info("peername")[1]
+            call = Call(api=api, headers=headers, body=msgspec.json.decode(body), peer=peer)
             answer = (await self._reply(call))(api)
-            sending = asyncio.create_task(_send(writer, answer))
+            sending = asyncio.create_task(self._say(writer, call, answer))
             gone = asyncio.create_task(_gone(reader, call, sending))
             try:
                 await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
@@ -147,6 +169,17 @@ class StandIn:
             pass  # the caller went away
         finally:
             writer.close()
+
+    async def _say(self, writer: asyncio.StreamWriter, call: Call, answer: Answer) -> None:
+        async def goes_on(stage: Stage) -> bool:
+            if self._watch is None:
+                return True
+            await writer.drain()
+            return await self._watch(call, stage)
+
+        if await goes_on("asked") and await _send(writer, answer, goes_on):
+            call.said = True
+            await goes_on("said")
 
 
 def _matches(asked: str, question: str) -> bool:
@@ -161,18 +194,21 @@ async def _gone(reader: asyncio.StreamReader, call: Call, sending: asyncio.Task[
         call.left.set()
 
 
-async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
+async def _send(writer: asyncio.StreamWriter, answer: Answer, goes_on: Callable[[Stage], Awaitable[bool]]) -> bool:
+    """Whether all of it was sent."""
     if answer.head is not None:
         await answer.head.wait()
     fields = {"Content-Type": answer.content_type, "Transfer-Encoding": "chunked", "Connection": "close"}
     lines = [f"HTTP/1.1 {answer.status} Said", *(f"{k}: {v}" for k, v in (fields | answer.headers).items())]
     writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
-    for piece in answer.pieces:
+    for said, piece in enumerate(answer.pieces, 1):
         if isinstance(piece, asyncio.Event):
             await writer.drain()
             await piece.wait()
         else:
             writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        if not await goes_on(said):
+            return False
     if answer.end == "whole":
         writer.write(b"0\r\n\r\n")
     await writer.drain()
@@ -180,12 +216,13 @@ async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
         raw = writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
+    return True
 
 
 @asynccontextmanager
-async def stand_in() -> AsyncIterator[StandIn]:
+async def stand_in(*, replies: Replies | None = None, watch: Watch | None = None) -> AsyncIterator[StandIn]:
     """A provider on a free port."""
-    provider = StandIn()
+    provider = StandIn(replies=replies, watch=watch)
     connections: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

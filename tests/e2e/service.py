@@ -20,6 +20,7 @@ import httpx2
 import msgspec
 
 from app.cli.embedded.ownership import read_record
+from tests.e2e.ports import free_port
 
 Environ = Mapping[str, str]
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +74,21 @@ class Service:
         self.url = next(word for word in self.banner.split() if word.startswith("http://"))
         self.client.base_url = httpx2.URL(self.url)
 
+    async def listening(self, port: int) -> None:
+        """It is ready on that port, which it was told. Raises `Ended` with what the process said instead."""
+        self.url = f"http://127.0.0.1:{port}"
+        self.client.base_url = httpx2.URL(self.url)
+
+        async def ready() -> bool:
+            if self.process.returncode is not None:
+                raise Ended(f"exit {self.process.returncode}: {self.stderr}")
+            try:
+                return (await self.get("/readiness")).status_code == 200
+            except httpx2.TransportError:
+                return False
+
+        await until(ready, within=STARTED_WITHIN)
+
     async def post(self, path: str, body: Any, **headers: str) -> httpx2.Response:
         return await self.client.post(path, json=body, headers=headers)
 
@@ -96,6 +112,13 @@ class Service:
         assert response.status_code == 200, response.text
         found: list[dict[str, Any]] = response.json()["data"]
         return found
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of that metric's samples with those labels; 0 where there are none."""
+        lines = (await self.get("/metrics")).text.splitlines()
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        samples = [line.rpartition(" ") for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(value) for sample, _, value in samples if all(label in sample for label in wanted))
 
     @asynccontextmanager
     async def stream(self, method: str, path: str, body: Any = None, **headers: str) -> AsyncIterator[Frames]:
@@ -229,9 +252,25 @@ async def serve(
 ) -> AsyncIterator[Service]:
     """A service that listens; gone at the end, with its PostgreSQL."""
     service = await launch(folder, "serve", "--port", str(port), *arguments, command=command, cwd=cwd, environ=environ)
-    try:
+    async with _ended(service):
         await service.started()
         yield service
+
+
+@asynccontextmanager
+async def worker(folder: Path, *arguments: str, environ: Environ | None = None) -> AsyncIterator[Service]:
+    """A process that executes runs and is ready; `url` is where its health and metrics are. Gone at the end."""
+    port = free_port()
+    service = await launch(folder, "worker", "--port", str(port), *arguments, environ=environ)
+    async with _ended(service):
+        await service.listening(port)
+        yield service
+
+
+@asynccontextmanager
+async def _ended(service: Service) -> AsyncIterator[None]:
+    try:
+        yield
     except BaseException:
         sys.stderr.write(service.stderr[-8000:])
         raise

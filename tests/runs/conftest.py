@@ -12,15 +12,25 @@ import pytest
 
 from app.domain.agents import Agent, versioned
 from app.domain.events import StoredEvent
+from app.domain.hints import NoHints
 from app.domain.principals import ANONYMOUS
 from app.runs.agents import Agents
+from app.runs.approvals import ApprovalService
+from app.runs.broadcast import Broadcast, Here
+from app.runs.follow import Follower
+from app.runs.housekeeping import Housekeeping
 from app.runs.live import Feeds
 from app.runs.recovery import Recovery
 from app.runs.runner import Runner
 from app.runs.service import RunService
+from app.runs.sessions import SessionService
+from app.runs.stops import Stops
 from app.runs.worker import Worker
+from app.storage.postgres.approvals import PostgresApprovalStore
+from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool
 from app.storage.postgres.runs import PostgresRunStore
+from app.storage.postgres.sessions import PostgresSessionStore
 from tests.scripted import Notes, ScriptedProvider, ScriptedToolbox, tool_spec
 
 
@@ -39,6 +49,20 @@ def react(**more: Any) -> Agent:
     return versioned(Agent(**(fields | more)))
 
 
+class OwnLeases:
+    """The leases of a process whose heartbeat never fails: they are as long as the test."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+
+    def add(self, run_id: str, epoch: int, until: float, deadline: float) -> None:
+        assert until <= deadline + 3600
+        self.held[run_id] = epoch
+
+    def remove(self, run_id: str) -> None:
+        self.held.pop(run_id, None)
+
+
 @dataclass
 class Harness:
     """Everything of one process."""
@@ -46,13 +70,23 @@ class Harness:
     database: Database
     store: PostgresRunStore
     service: RunService
+    sessions: SessionService
+    approvals: ApprovalService
+    housekeeping: Housekeeping
     worker: Worker
-    recovery: Recovery
+    leases: OwnLeases
     feeds: Feeds
     provider: ScriptedProvider
     toolbox: ScriptedToolbox
     notes: Notes
-    serving: asyncio.Task[None]
+    serving: asyncio.Future[Any]
+
+    async def die(self) -> None:
+        """As if the process were killed: nothing is claimed, done or written from now on."""
+        tasks = [execution.task for execution in self.worker._running.values()]
+        for task in (self.serving, *tasks):
+            task.cancel()
+        await asyncio.wait([self.serving, *tasks])
 
     async def events(self, run_id: str) -> list[StoredEvent]:
         return await self.store.events(run_id, 0, 10_000)
@@ -62,30 +96,88 @@ class Harness:
 
 
 @asynccontextmanager
-async def process(dsn: str, provider: ScriptedProvider, *agents: Agent, concurrency: int = 8) -> AsyncIterator[Harness]:
+async def process(
+    dsn: str,
+    provider: ScriptedProvider,
+    *agents: Agent,
+    concurrency: int = 8,
+    toolbox: ScriptedToolbox | None = None,
+    lease: float = 30.0,
+    approval_ttl: float = 3600.0,
+    owner: str = "test",
+) -> AsyncIterator[Harness]:
     """One process on that database. Leaving it is a drain without patience."""
-    notes, toolbox, feeds = Notes(), ScriptedToolbox(), Feeds()
+    notes, toolbox, leases = Notes(), toolbox or ScriptedToolbox(), OwnLeases()
     async with open_pool(dsn) as database:
-        store = PostgresRunStore(database=database)
+        store = PostgresRunStore(database=database, owner=owner, lease=lease)
+        sessions = PostgresSessionStore(database=database)
+        feeds = Feeds(hints=NoHints())
         known = {agent.name: agent for agent in agents or (react(),)}
         registry = Agents(current=known, default=next(iter(known)), store=store)
         await registry.save(ANONYMOUS.tenant)
-        runner = Runner(store=store, provider=provider, toolbox=toolbox, observer=notes, feeds=feeds)
-        recovery = Recovery(store=store, feeds=feeds, agents=registry, observer=notes)
+        runner = Runner(
+            store=store,
+            sessions=sessions,
+            provider=provider,
+            toolbox=toolbox,
+            observer=notes,
+            feeds=feeds,
+            approval_ttl=approval_ttl,
+        )
         worker = Worker(
             store=store,
             runner=runner,
-            recovery=recovery,
+            recovery=Recovery(store=store, feeds=feeds, agents=registry, observer=notes),
             feeds=feeds,
             agents=registry,
             render=render,
             observer=notes,
+            leases=leases,
             concurrency=concurrency,
+            lease=lease,
+            max_attempts=3,
         )
-        service = RunService(store=store, agents=registry, worker=worker, feeds=feeds, render=render, observer=notes)
-        serving = asyncio.create_task(worker.serve())
+        follower = Follower(store=store, feeds=feeds)
+        broadcast = Broadcast(receivers=[Here(worker=worker, follower=follower)])
+        stops = Stops(store=store, observer=notes, broadcast=broadcast)
+        service = RunService(
+            store=store,
+            sessions=sessions,
+            agents=registry,
+            worker=worker,
+            feeds=feeds,
+            stops=stops,
+            broadcast=broadcast,
+            render=render,
+            observer=notes,
+        )
+        approvals = ApprovalService(
+            store=PostgresApprovalStore(database=database), runs=store, agents=registry, broadcast=broadcast
+        )
+        housekeeping = Housekeeping(
+            store=store,
+            keys=PostgresKeyStore(database=database),
+            approvals=approvals,
+            observer=notes,
+            broadcast=broadcast,
+        )
+        serving = asyncio.gather(worker.serve(), follower.run())
         try:
-            yield Harness(database, store, service, worker, recovery, feeds, provider, toolbox, notes, serving)
+            yield Harness(
+                database=database,
+                store=store,
+                service=service,
+                sessions=SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast),
+                approvals=approvals,
+                housekeeping=housekeeping,
+                worker=worker,
+                leases=leases,
+                feeds=feeds,
+                provider=provider,
+                toolbox=toolbox,
+                notes=notes,
+                serving=serving,
+            )
         finally:
             toolbox.gate.set()
             await worker.drain(1.0)
@@ -98,7 +190,7 @@ async def process(dsn: str, provider: ScriptedProvider, *agents: Agent, concurre
 def start_process(database: str) -> Any:
     """Opens a process on the test's database: `async with start_process(provider, *agents) as p`."""
 
-    def start(provider: ScriptedProvider, *agents: Agent, concurrency: int = 8) -> Any:
-        return process(database, provider, *agents, concurrency=concurrency)
+    def start(provider: ScriptedProvider, *agents: Agent, **more: Any) -> Any:
+        return process(database, provider, *agents, **more)
 
     return start

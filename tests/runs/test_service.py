@@ -61,7 +61,7 @@ async def test_the_next_turn_knows_the_one_before(start_process: Any) -> None:
         ]  # fmt: skip
         assert seen[0].context == '{"city":"Ulm"}'
         assert seen[1].native == native
-        assert [m.content for _, m in await p.service.messages(ANONYMOUS, "s")][-1] == "two"
+        assert [m.content for _, m in await p.sessions.messages(ANONYMOUS, "s")][-1] == "two"
 
 
 async def test_turns_of_one_session_run_one_after_another(start_process: Any) -> None:
@@ -74,7 +74,7 @@ async def test_turns_of_one_session_run_one_after_another(start_process: Any) ->
         ends = [await p.service.result(run) for run in runs]
         assert [end.output for end in ends] == ["one", "two", "three"]
         assert ends[1].queue_ms > 0
-        contents = [m.content for _, m in await p.service.messages(ANONYMOUS, "s")]
+        contents = [m.content for _, m in await p.sessions.messages(ANONYMOUS, "s")]
         assert contents == ["q0", "one", "q1", "two", "q2", "three"]
 
 
@@ -89,19 +89,6 @@ async def test_more_runs_than_slots_wait_in_the_database(start_process: Any) -> 
             gate.set()
         ends = [await p.service.result(run) for run in runs]
         assert sorted(end.output for end in ends) == [f"answer {n}" for n in range(5)]
-
-
-async def test_tools_above_the_agents_risk_are_refused_to_the_model(start_process: Any) -> None:
-    provider = ScriptedProvider(says("", ("c1", "risky", "{}"), ("c2", "nothing", "{}")), says("could not"))
-    async with start_process(provider) as p:
-        started, end = await ask(p)
-        assert end.status == "succeeded"
-        assert [call.name for call in p.toolbox.calls] == ["nothing"]
-        results = [m for m in provider.requests[1].messages if m.role == "tool"]
-        assert all(m.is_error for m in results)
-        assert "person" in results[0].content
-        statuses = [s.status for s in await p.service.steps(ANONYMOUS, started.run_id) if s.kind == "tool"]
-        assert statuses == ["denied", "error"]
 
 
 async def test_at_the_limit_one_last_call_without_tools(start_process: Any) -> None:
@@ -208,60 +195,50 @@ async def test_reset_cancels_what_is_live_and_empties_history(start_process: Any
         live = await p.service.start(ANONYMOUS, StartRun(input="a", session_id="s"))
         queued = await p.service.start(ANONYMOUS, StartRun(input="b", session_id="s"))
         await p.toolbox.started.wait()
-        await p.service.reset(ANONYMOUS, "s")
+        await p.sessions.reset(ANONYMOUS, "s")
         for started in (live, queued):
             end = await p.service.result(started)
             assert (end.status, end.stop_reason, end.error.code) == ("cancelled", "cancelled", "run_cancelled")
-        assert await p.service.messages(ANONYMOUS, "s") == []
+        assert await p.sessions.messages(ANONYMOUS, "s") == []
         assert len(p.notes.stops) == 1
         await ask(p, "c", session_id="s")
         assert [m.content for m in provider.requests[1].messages] == ["c"]
         with pytest.raises(RequestError) as error:
-            await p.service.reset(ANONYMOUS, "unknown")
+            await p.sessions.reset(ANONYMOUS, "unknown")
         assert error.value.code == "not_found"
 
 
-async def test_a_dead_process_leaves_interrupted_runs_and_a_sound_history(start_process: Any) -> None:
-    provider = ScriptedProvider(says("", ("c1", "slow_write", "{}"), ("c2", "slow", "{}")), says("after"))
-    async with start_process(provider) as dead:
-        started = await dead.service.start(ANONYMOUS, StartRun(input="a", session_id="s"))
-        queued = await dead.service.start(ANONYMOUS, StartRun(input="b", session_id="s"))
-        await dead.toolbox.started.wait()
-        dead.serving.cancel()
-        async with start_process(provider) as p:
-            assert await p.recovery.recover([]) == 1
-            run = await p.service.run(ANONYMOUS, started.run_id)
-            assert (run.status, run.stop_reason, run.error.code) == ("failed", "error", "interrupted")
-            steps = await p.service.steps(ANONYMOUS, started.run_id)
-            assert {s.name: s.status for s in steps if s.kind == "tool"} == {
-                "slow_write": "outcome_unknown", "slow": "cancelled",
-            }  # fmt: skip
-            stream = await p.service.events(ANONYMOUS, queued.run_id, Cursor())
-            assert [item.name async for batch in stream for item in batch][-1] == "run.finished"
-            assert [m.role for m in provider.requests[1].messages] == ["user", "assistant", "tool", "tool", "user"]
-            dead.toolbox.gate.set()
-        await asyncio.wait([asyncio.shield(started.feed.ended)], timeout=0.2)
-        assert dead.notes.refused_writes == 1
-        seqs = [event.seq for event in await dead.events(started.run_id)]
-        assert seqs == list(range(1, len(seqs) + 1))
-
-
-async def test_drain_finishes_what_it_can_and_interrupts_the_rest(start_process: Any) -> None:
+async def test_a_drain_finishes_what_somebody_waits_for_and_hands_on_the_rest(start_process: Any) -> None:
     gate = asyncio.Event()
-    provider = ScriptedProvider([gate, *says("in time")], [asyncio.Event()])
+    provider = ScriptedProvider([gate, *says("in time")], [asyncio.Event()], [asyncio.Event()], says("later"), says("too"))
     async with start_process(provider) as p:
         first = await p.service.start(ANONYMOUS, StartRun(input="a"))
         second = await p.service.start(ANONYMOUS, StartRun(input="b"))
+        third = await p.service.start(ANONYMOUS, StartRun(input="c"))
+        answers = [asyncio.create_task(p.service.result(started)) for started in (first, second)]
+        while len(provider.requests) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
         drain = asyncio.create_task(p.worker.drain(0.5))
         await asyncio.sleep(0)
         with pytest.raises(RequestError) as refused:
-            await p.service.start(ANONYMOUS, StartRun(input="c"))
+            await p.service.start(ANONYMOUS, StartRun(input="d"))
         assert refused.value.code == "not_ready"
         gate.set()
-        assert (await p.service.result(first)).output == "in time"
-        end = await p.service.result(second)
-        assert (end.status, end.error.code) == ("failed", "interrupted")
+        assert (await answers[0]).output == "in time"
+        with pytest.raises(RequestError) as kept:
+            await answers[1]
+        assert (kept.value.code, "goes on" in kept.value.detail) == ("not_ready", True)
         await drain
+        assert p.notes.handed_on == 2
+        for started in (second, third):
+            assert (await p.service.run(ANONYMOUS, started.run_id)).status == "queued"
+            assert (await p.names(started.run_id))[-2:] == ["message.reset", "usage.recorded"]
+        async with start_process(provider) as successor:
+            for started in (second, third):
+                stream = await successor.service.events(ANONYMOUS, started.run_id, Cursor())
+                assert [item.name async for batch in stream for item in batch][-1] == "run.finished"
+                assert (await successor.service.run(ANONYMOUS, started.run_id)).output in ("later", "too")
+            assert [info.attempt for info in successor.notes.begun] == [2, 2]
 
 
 async def test_what_belongs_to_others_is_not_there(start_process: Any) -> None:
@@ -276,20 +253,20 @@ async def test_what_belongs_to_others_is_not_there(start_process: Any) -> None:
                 p.service.steps(stranger, started.run_id),
                 p.service.events(stranger, started.run_id, Cursor()),
                 p.service.journal(stranger, started.run_id, 0, 10),
-                p.service.messages(stranger, "s"),
-                p.service.session(stranger, "s"),
-                p.service.reset(stranger, "s"),
+                p.sessions.messages(stranger, "s"),
+                p.sessions.session(stranger, "s"),
+                p.sessions.reset(stranger, "s"),
             ):
                 with pytest.raises(RequestError) as error:
                     await call
                 assert error.value.code == "not_found"
             assert await p.service.runs(stranger, RunFilter()) == []
-            assert await p.service.sessions(stranger, None, 10) == []
+            assert await p.sessions.sessions(stranger, None, 10) == []
         with pytest.raises(RequestError):
             await ask(p, principal=bob, session_id="s")
         await ask(p, principal=other, session_id="s")
-        assert [m.content for _, m in await p.service.messages(other, "s")] == ["hello", "b"]
-        assert p.feeds._feeds == {}
+        assert [m.content for _, m in await p.sessions.messages(other, "s")] == ["hello", "b"]
+        assert len(p.feeds._feeds) == 0
 
 
 async def test_unknown_agents_and_bad_session_ids_are_refused(start_process: Any) -> None:

@@ -22,7 +22,12 @@ def test_defaults_need_nothing() -> None:
         2000,
     )
     assert (settings.database.url, settings.database.pool_min, settings.database.pool_max) == (None, 2, 20)
+    assert settings.server.max_stream_age == 570.0
     assert (settings.worker.concurrency, settings.worker.drain) == (64, 110.0)
+    assert (settings.worker.lease, settings.worker.max_attempts) == (30.0, 3)
+    assert settings.safety.approval_ttl == 86_400.0
+    callbacks = settings.callbacks
+    assert (callbacks.allow_private, callbacks.timeout, callbacks.max_attempts) == (False, 10.0, 8)
     assert (settings.default_agent, settings.data_dir, settings.profile) == ("assistant", ".steadyhand", "development")
     assert settings.routes.keys() == {"default"}
     default = settings.routes["default"]
@@ -179,6 +184,7 @@ def test_the_template_names_every_variable() -> None:
     text = (Path(__file__).parents[2] / ".env.template").read_text()
     names = {line.removeprefix("# ").partition("=")[0] for line in text.splitlines() if "=" in line}
     wanted = {*WELL_KNOWN, "APP_ENV", "OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"}
+    wanted.add("STEADYHAND_CALLBACK_SECRET")
     for field in msgspec.structs.fields(Options):
         if field.name == "models":
             wanted |= {

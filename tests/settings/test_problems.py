@@ -24,7 +24,8 @@ max_body = [
 [worker]
 concurrency = 0
 drain = "long"
-lease = 30
+lease = 0.4
+max_attempts = 0
 [database]
 pool_min = 30
 url = "mysql://secret@h/d"
@@ -63,31 +64,32 @@ failures = 5
 def test_every_problem_of_a_file_at_once_with_its_line() -> None:
     assert sorted(problems({}, {"w/steadyhand.toml": FILE}), key=lambda line: int(line.split(":")[1])) == [
         "w/steadyhand.toml:1: default_agent: expected str, got int",
-        "w/steadyhand.toml:2: colour: unknown; known here: default_agent, data_dir, server, database, redis, worker, log, providers, models",
+        "w/steadyhand.toml:2: colour: unknown; known here: default_agent, data_dir, server, database, redis, worker, safety, callbacks, log, providers, models",
         "w/steadyhand.toml:4: server.port: expected int <= 65535",
         "w/steadyhand.toml:5: server.prot: unknown; did you mean server.port?",
         "w/steadyhand.toml:7: server.max_body: expected int, got array",
         "w/steadyhand.toml:11: worker.concurrency: expected int >= 1",
         "w/steadyhand.toml:12: worker.drain: expected float, got str",
-        "w/steadyhand.toml:13: worker.lease: not available in this version",
-        "w/steadyhand.toml:15: database.pool_min: 30 is more than pool_max, which is 20",
-        "w/steadyhand.toml:16: database.url: must begin with postgresql://",
-        "w/steadyhand.toml:17: database.direct_url: expected str, got int",
-        "w/steadyhand.toml:19: providers.gw.kind: must be one of openai, anthropic, offline",
-        "w/steadyhand.toml:20: providers.nokind.kind: missing: openai, anthropic or offline",
-        "w/steadyhand.toml:22: providers.a/b: a name is 1 to 64 of A-Z a-z 0-9 _ . -",
-        "w/steadyhand.toml:26: providers.claude.api: is for kind openai only",
-        "w/steadyhand.toml:27: providers.claude.base_url: must be an http:// or https:// URL",
-        "w/steadyhand.toml:29: providers.offline.api_key_env: has no meaning for kind offline",
-        "w/steadyhand.toml:31: models.default.chain: 'nothing' is not of the form provider/model",
-        "w/steadyhand.toml:31: models.default.chain: openai/x needs the variable OPENAI_API_KEY, which is not set",
-        "w/steadyhand.toml:31: models.default.chain: anthropic/y needs the variable ANTHROPIC_API_KEY, which is not set",
-        "w/steadyhand.toml:31: models.default.chain: opnai/z names a provider that is not there; known: openai",
-        "w/steadyhand.toml:38: models.default.hedge_after: not available in this version",
-        "w/steadyhand.toml:40: models.fast.chain: expected array, got str",
-        "w/steadyhand.toml:41: models.fast.idle_timeout: expected float > 0.0",
-        "w/steadyhand.toml:43: log.level: must be one of debug, info, warning, error",
-        "w/steadyhand.toml:44: breaker: not available in this version",
+        "w/steadyhand.toml:13: worker.lease: expected float >= 0.5",
+        "w/steadyhand.toml:14: worker.max_attempts: expected int >= 1",
+        "w/steadyhand.toml:16: database.pool_min: 30 is more than pool_max, which is 20",
+        "w/steadyhand.toml:17: database.url: must begin with postgresql://",
+        "w/steadyhand.toml:18: database.direct_url: expected str, got int",
+        "w/steadyhand.toml:20: providers.gw.kind: must be one of openai, anthropic, offline",
+        "w/steadyhand.toml:21: providers.nokind.kind: missing: openai, anthropic or offline",
+        "w/steadyhand.toml:23: providers.a/b: a name is 1 to 64 of A-Z a-z 0-9 _ . -",
+        "w/steadyhand.toml:27: providers.claude.api: is for kind openai only",
+        "w/steadyhand.toml:28: providers.claude.base_url: must be an http:// or https:// URL",
+        "w/steadyhand.toml:30: providers.offline.api_key_env: has no meaning for kind offline",
+        "w/steadyhand.toml:32: models.default.chain: 'nothing' is not of the form provider/model",
+        "w/steadyhand.toml:32: models.default.chain: openai/x needs the variable OPENAI_API_KEY, which is not set",
+        "w/steadyhand.toml:32: models.default.chain: anthropic/y needs the variable ANTHROPIC_API_KEY, which is not set",
+        "w/steadyhand.toml:32: models.default.chain: opnai/z names a provider that is not there; known: openai",
+        "w/steadyhand.toml:39: models.default.hedge_after: not available in this version",
+        "w/steadyhand.toml:41: models.fast.chain: expected array, got str",
+        "w/steadyhand.toml:42: models.fast.idle_timeout: expected float > 0.0",
+        "w/steadyhand.toml:44: log.level: must be one of debug, info, warning, error",
+        "w/steadyhand.toml:45: breaker: not available in this version",
     ]
 
 
@@ -114,6 +116,7 @@ def test_every_problem_of_a_file_at_once_with_its_line() -> None:
         ("STEADYHAND__MODELS__A__TIMEOUT", "nan", "STEADYHAND__MODELS__A__TIMEOUT: STEADYHAND__MODELS__A__TIMEOUT: expected float > 0.0"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL: LOG_LEVEL: must be one of debug, info, warning, error"),
         ("DATABASE_URL", "sqlite://", "DATABASE_URL: database.url: must begin with postgresql://"),
+        ("REDIS_URL", "http://h", "REDIS_URL: redis.url: must begin with redis://, rediss:// or unix://"),
         ("APP_ENV", "../x", "APP_ENV: cannot be a profile: use A-Z a-z 0-9 _ - only"),
     ],
 )  # fmt: skip

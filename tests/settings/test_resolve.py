@@ -96,10 +96,18 @@ def test_keys_may_come_from_dotenv() -> None:
     assert problems({"APP_ENV": "production"}, files)
 
 
-def test_redis_is_a_warning() -> None:
-    (warning,) = load({"REDIS_URL": "redis://:pw@h"}, {}).warnings
-    assert "redis.url" in warning
-    assert "pw" not in warning
+@pytest.mark.parametrize("url", ["redis://:pw@h/1", "rediss://h", "unix:///run/redis.sock"])
+def test_a_redis_server(url: str) -> None:
+    settings = load({"REDIS_URL": url}, {})
+    assert (settings.redis.url, settings.warnings) == (url, ())
+
+
+def test_the_secret_of_callbacks_comes_from_the_variable_that_is_named() -> None:
+    assert load({}, {}).callbacks.secret is None
+    assert load({"STEADYHAND_CALLBACK_SECRET": " s\n"}, {}).callbacks.secret == "s"
+    found = load({"STEADYHAND_CALLBACK_SECRET": "s", "MINE": "m"}, {TOML: '[callbacks]\nsecret_env = "MINE"'}).callbacks
+    assert (found.secret, found.secret_env) == ("m", "MINE")
+    assert "'m'" not in repr(found)
 
 
 def test_repr_shows_no_credential() -> None:

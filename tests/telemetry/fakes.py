@@ -17,6 +17,7 @@ from app.domain.models import Attempt, Completed, ModelChunk, ModelRequest, Reco
 from app.domain.observers import RunInfo
 from app.domain.tools import ToolContext, ToolResult, ToolSpec, ToolStatus
 from app.telemetry.metrics import Metrics
+from tests.scripted import KeptState
 
 CANARY = "canary-7f3a9c"
 """Stands in every prompt, argument, result and answer here: telemetry must not hold it by default."""
@@ -136,6 +137,7 @@ def tool_context() -> ToolContext:
         idempotency_key="run-1:c1",
         deadline=0.0,
         emit=emit,
+        state=KeptState(),
     )
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import httpcore2
 import pytest
 
+from app.egress.addresses import is_public
+from app.egress.network import system_resolver
+from app.egress.urls import MAX_URL
 from app.tools.declare import declare
-from app.tools.egress import is_public
-from app.tools.http_fetch import MAX_BODY, MAX_TEXT, MAX_URL, Fetcher, FetchError, Page, http_fetch, system_resolver
+from app.tools.http_fetch import MAX_BODY, MAX_TEXT, Fetcher, FetchError, Page, http_fetch
 
 PUBLIC = "93.184.215.14"
 OTHER = "2606:2800:21f:cb07:6820:80da:af6b:8b2c"

@@ -15,6 +15,7 @@ from app.domain.tools import Toolbox, ToolContext, ToolResult, ToolSpec
 from app.tools import tool
 from app.tools.declare import declare
 from app.tools.toolbox import MAX_ARGUMENTS, MAX_RESULT, PythonToolbox
+from tests.scripted import KeptState
 
 
 async def _emit(name: str, data: Any) -> None: ...
@@ -30,6 +31,7 @@ def context(seconds: float = 60) -> ToolContext:
         idempotency_key="key",
         deadline=time.monotonic() + seconds,
         emit=_emit,
+        state=KeptState(),
     )
 
 

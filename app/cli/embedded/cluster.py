@@ -1,6 +1,6 @@
 """The data folder and the server on it.
 
-    owner.lock, owner.json, server.lock    see `ownership`
+    owner.*, serve.*, server.lock          see `ownership`
     postgres/                              PostgreSQL's own folder
     postgres.log, postgres.log.1           what this start's and the last start's server said
 
@@ -11,12 +11,12 @@ connection would need a password, and no role has one.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -29,6 +29,7 @@ import msgspec
 from app.cli.embedded.ownership import (
     DataFolderInUse,
     clear_record,
+    in_use,
     read_record,
     this_process,
     try_lock,
@@ -36,19 +37,22 @@ from app.cli.embedded.ownership import (
 )
 from app.cli.embedded.server import (
     EmbeddedPostgresError,
-    Process,
     Programs,
     choose_programs,
     find_programs,
     finish,
     start,
+    stop,
 )
+from app.cli.embedded.sockets import socket_folder
+from app.cli.process import Process
 from app.domain.errors import DatabaseUnavailable
 from app.storage.postgres.pool import connect
 
+_log = logging.getLogger(__name__)
 _PORT = 5432
-_LONGEST_SOCKET = 103
-"""Bytes of a socket's path that every Unix takes (Linux 107, macOS 103)."""
+_SUCCESSION = 0.25
+"""Seconds between two looks at whether the owner of a folder is gone."""
 _LOCALE = {"C": ["--locale=C"], "builtin": ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]}
 
 
@@ -57,6 +61,7 @@ async def embedded_postgres(
     data_dir: Path,
     *,
     exclusive: bool,
+    lasting: bool = False,
     bin_dir: Path | None = None,
     wait: float = 10.0,
     start_timeout: float = 120.0,
@@ -68,44 +73,87 @@ async def embedded_postgres(
     otherwise a server that another process owns will do. Who finds the folder taken (or its last server still shutting
     down) waits up to `wait` seconds and then raises `DataFolderInUse`. A server may take `start_timeout` seconds to
     recover. `settings` are PostgreSQL's own. Must be entered on the main thread. Raises `EmbeddedPostgresError`.
+
+    `lasting`: this process stays, so it joins only the server of one that stays too, and when that one is gone it starts the
+    next server, which listens at the same place.
     """
-    if sys.platform == "win32":
-        raise EmbeddedPostgresError("the embedded PostgreSQL needs Unix sockets: set DATABASE_URL on Windows")
-    folder = _made(data_dir)
+    folder = made(data_dir)
     deadline = time.monotonic() + wait
     while True:
         with _our_words(folder):
             lock = try_lock(folder / "owner.lock")
         if lock is not None:
             try:
-                async with _owned(folder, bin_dir, deadline, start_timeout, settings or {}) as dsn:
+                async with _owned(folder, bin_dir, deadline, start_timeout, settings or {}, lasting) as dsn:
                     yield dsn
             finally:
                 os.close(lock)
             return
         holder = read_record(folder)
-        if not exclusive and holder and holder.dsn and await _answers(holder.dsn):
-            yield holder.dsn
+        joins = not exclusive and holder and holder.dsn and (holder.lasting or not lasting)
+        if joins and holder and holder.dsn and await _answers(holder.dsn):
+            if lasting:
+                async with _succession(folder, bin_dir, wait, start_timeout, settings or {}):
+                    yield holder.dsn
+            else:
+                yield holder.dsn
             return
         if time.monotonic() >= deadline:
-            who = f"process {holder.pid} ({holder.command})" if holder else "another process"
-            raise DataFolderInUse(f"the data folder {folder} is in use by {who}")
+            raise in_use(folder, holder)
         await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
+async def _succession(
+    folder: Path, bin_dir: Path | None, wait: float, start_timeout: float, settings: Mapping[str, str]
+) -> AsyncIterator[None]:
+    """For the block, whenever the owner of the folder is gone, this process may become the next one."""
+
+    async def own(lock: int) -> None:
+        try:
+            async with _owned(folder, bin_dir, time.monotonic() + wait, start_timeout, settings, lasting=True):
+                _log.warning("started PostgreSQL again, whose owner is gone")
+                await asyncio.Event().wait()
+        finally:
+            os.close(lock)
+
+    async def succeed() -> None:
+        while True:
+            try:
+                if (lock := try_lock(folder / "owner.lock")) is not None:
+                    await own(lock)
+            except (EmbeddedPostgresError, DataFolderInUse, OSError) as error:
+                _log.error("PostgreSQL, whose owner is gone, does not start again", extra={"reason": str(error)})
+            await asyncio.sleep(_SUCCESSION)
+
+    succeeding = asyncio.create_task(succeed())
+    try:
+        yield
+    finally:
+        succeeding.cancel()
+        await asyncio.wait([succeeding])
+    if not succeeding.cancelled():
+        succeeding.result()
+
+
+@asynccontextmanager
 async def _owned(
-    folder: Path, bin_dir: Path | None, deadline: float, start_timeout: float, settings: Mapping[str, str]
+    folder: Path,
+    bin_dir: Path | None,
+    deadline: float,
+    start_timeout: float,
+    settings: Mapping[str, str],
+    lasting: bool,
 ) -> AsyncIterator[str]:
     """The server of a folder whose lock we hold, from its start to its end."""
-    last, record = read_record(folder), this_process()
+    last, record = read_record(folder), this_process(lasting=lasting)
     if last and last.sockets:
         shutil.rmtree(last.sockets, ignore_errors=True)
     write_record(folder, record)
     async with _no_server(folder, deadline) as server_lock:
         with _our_words(folder):
             programs = await choose_programs(find_programs(bin_dir), os.stat(folder).st_uid)
-            sockets = _socket_folder()
+            sockets = socket_folder(folder)
         record = msgspec.structs.replace(record, sockets=str(sockets), dsn=None)
         write_record(folder, record)
         try:
@@ -124,7 +172,7 @@ async def _owned(
     finally:
         clear_record(folder)
         try:
-            await server.stop()
+            await stop(server)
         finally:
             _forget(folder, sockets)
 
@@ -134,7 +182,10 @@ def _forget(folder: Path, sockets: Path) -> None:
     shutil.rmtree(sockets, ignore_errors=True)
 
 
-def _made(data_dir: Path) -> Path:
+def made(data_dir: Path) -> Path:
+    """The data folder, which exists from now on. Raises `EmbeddedPostgresError`."""
+    if sys.platform == "win32":
+        raise EmbeddedPostgresError("the embedded PostgreSQL needs Unix sockets: set DATABASE_URL on Windows")
     folder = data_dir.absolute()
     with _our_words(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -181,14 +232,6 @@ def _runs_on(pid: int, data: Path) -> bool:
             return False
     shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607 - ps of the system
     return str(data) in shown.stdout
-
-
-def _socket_folder() -> Path:
-    """A new folder of mode 0700 that is short enough for a socket."""
-    for place in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes a folder of our own in it
-        if len(os.fsencode(place)) + len("/steadyhand-12345678/.s.PGSQL.65535") <= _LONGEST_SOCKET:
-            return Path(tempfile.mkdtemp(prefix="steadyhand-", dir=place))
-    raise AssertionError("one of the two is short enough")
 
 
 def _new_log(folder: Path) -> IO[bytes]:

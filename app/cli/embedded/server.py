@@ -1,34 +1,28 @@
 """PostgreSQL's programs: where they are, as whom they run, and one running server.
 
-Every program is started through `launcher.py` in a session of its own (Ctrl-C does not reach it) and ends with this
-process, whatever the signal. The parent-death signal belongs to the thread that starts a program, so all of them
-must be started from the main thread.
+Every program ends with this process, whatever the signal, and must be started from the main thread: see `app.cli.process`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import importlib.util
 import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
+from app.cli import process
+from app.cli.process import Process
 from app.domain.errors import SteadyhandError
 
-_LAUNCHER = Path(__file__).with_name("launcher.py")
 _OLDEST = 15
 _KEPT_VARIABLES = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
-PARENT_DEATH_SIGNAL = sys.platform == "linux"
 
 
 class EmbeddedPostgresError(SteadyhandError):
@@ -48,102 +42,42 @@ class Programs(msgspec.Struct, frozen=True, kw_only=True):
         return int(self.identity) if self.identity.isdigit() else None
 
 
-class Process:
-    """One program that was started. `pipe` is the writing end that keeps its watcher quiet, where there is one."""
-
-    def __init__(self, *, popen: subprocess.Popen[bytes], pipe: int | None) -> None:
-        self._popen = popen
-        self._pipe = pipe
-
-    @property
-    def pid(self) -> int:
-        """Its pid, which is the program's own."""
-        return self._popen.pid
-
-    def ended(self) -> bool:
-        """Whether it is gone."""
-        return self._popen.poll() is not None
-
-    async def wait(self) -> int:
-        """Its exit status, once it is gone and its watcher is dismissed."""
-        while (status := self._popen.poll()) is None:  # noqa: ASYNC110 - a thread that waits could not be cancelled
-            await asyncio.sleep(0.01)
-        if self._pipe is not None:
-            pipe, self._pipe = self._pipe, None
-            with contextlib.suppress(BrokenPipeError):  # the watcher is gone already
-                os.write(pipe, b"q")
-            os.close(pipe)
-        return status
-
-    async def stop(self, *, patience: float = 60.0) -> None:
-        """Disconnect every client, write everything down, end. After `patience` seconds: end without a checkpoint."""
-        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-            if not self.ended():
-                self._popen.send_signal(number)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await self.wait()
-                return
-        raise EmbeddedPostgresError(f"PostgreSQL (pid {self.pid}) does not end")
-
-
 def start(
     command: Sequence[str | Path],
     *,
     identity: str,
     output: IO[bytes],
     keep: Sequence[int] = (),
-    watch: bool = not PARENT_DEATH_SIGNAL,
+    watch: bool | None = None,
 ) -> Process:
-    """Start a program that ends with us; `keep` are descriptors that it holds open for its life.
-
-    `watch`: by a watcher process instead of the parent-death signal. Raises RuntimeError off the main thread.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("PostgreSQL must be started from the main thread: it would end with this one")
-    reading, writing = os.pipe() if watch else (None, None)
-    kept = [*keep, *([] if reading is None else [reading])]
-    launch = [
-        sys.executable,
-        "-I",
-        "-S",
-        _LAUNCHER,
-        os.getpid(),
-        int(signal.SIGINT),
-        identity,
-        reading or "-",
-        *command,
-    ]
+    """Start a program, in a fresh environment, that shuts down fast when we end. `watch`: as in `process.start`."""
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    try:
-        popen = subprocess.Popen(  # noqa: S603 - no shell, and every argument is ours
-            [str(part) for part in launch],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**environment, "LC_ALL": "C", "TZ": "UTC"},
-            cwd="/",
-            start_new_session=True,
-            pass_fds=kept,
-        )
-    except OSError:
-        if writing is not None:
-            os.close(writing)
-        raise
-    finally:
-        if reading is not None:
-            os.close(reading)
-    return Process(popen=popen, pipe=writing)
+    return process.start(
+        command,
+        number=signal.SIGINT,
+        environ={**environment, "LC_ALL": "C", "TZ": "UTC"},
+        output=output,
+        errors=subprocess.STDOUT,
+        identity=identity,
+        cwd="/",
+        keep=keep,
+        watch=not process.PARENT_DEATH_SIGNAL if watch is None else watch,
+    )
+
+
+async def stop(server: Process, *, patience: float = 60.0) -> None:
+    """Disconnect every client, write everything down, end. After `patience` seconds: end without a checkpoint."""
+    await server.stop((signal.SIGINT, signal.SIGQUIT, signal.SIGKILL), patience=patience)
 
 
 async def finish(command: Sequence[str | Path], *, identity: str, output: IO[bytes], keep: Sequence[int] = ()) -> int:
     """Run a program, started as `start` does it, to its end: its exit status. One that nobody waits for any more is ended."""
-    process = start(command, identity=identity, output=output, keep=keep)
+    program = start(command, identity=identity, output=output, keep=keep)
     try:
-        return await process.wait()
+        return await program.wait()
     finally:
-        if not process.ended():
-            await process.stop()
+        if not program.ended():
+            await stop(program)
 
 
 def find_programs(bin_dir: Path | None) -> Path:

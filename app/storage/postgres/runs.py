@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
 
 from app.domain.agents import Agent
-from app.domain.errors import Fenced
-from app.domain.events import RunFinished, RunStarted, StoredEvent
+from app.domain.errors import Fenced, StopCause, UnreadInbox
+from app.domain.events import RunFinished, RunStarted, RunWaiting, StoredEvent
+from app.domain.idempotency import IdempotencyKey
 from app.domain.messages import Usage
 from app.domain.observers import EndedRun
 from app.domain.principals import Principal
-from app.domain.runs import TRANSITIONS, Run, RunFailure
-from app.domain.stores import Accepted, Head, NewEvent, NewRun, Owned, RunFilter, Session
+from app.domain.runs import TRANSITIONS, Cancellation, Run, RunFailure, RunStatus
+from app.domain.stores import (
+    Accepted,
+    Head,
+    Held,
+    NewEvent,
+    NewRun,
+    Owned,
+    Post,
+    Refusal,
+    Replayed,
+    RunFilter,
+)
 from app.storage.postgres.pool import Database, queries
 
 _FIRST_ATTEMPT = msgspec.json.encode(RunStarted(attempt=1))
@@ -26,11 +37,26 @@ _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_failure = msgspec.json.Decoder(RunFailure).decode
 
 
-class PostgresRunStore:
-    """Runs, sessions and their journal in PostgreSQL. Safe for concurrent use."""
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of a `stop` in an inbox."""
 
-    def __init__(self, *, database: Database) -> None:
+    cause: StopCause
+    cancellation: Cancellation
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of a `message` in an inbox."""
+
+    content: str
+
+
+class PostgresRunStore:
+    """Runs and their journal in PostgreSQL, leased for `lease` seconds to `owner`, the name of this process. Safe for concurrent use."""
+
+    def __init__(self, *, database: Database, owner: str, lease: float) -> None:
         self._db = database
+        self._owner = owner
+        self._lease = lease
         self._sql = queries("runs.sql")
 
     async def save_agent(self, tenant: str, agent: Agent) -> None:
@@ -40,88 +66,190 @@ class PostgresRunStore:
         row = await self._db.fetchrow(self._sql["agent"], tenant, name, version)
         return None if row is None else _decode_agent(row["definition"])
 
-    async def start(self, principal: Principal, run: NewRun, *, slot: bool) -> Accepted | None:
-        arguments = (
-            principal.tenant, principal.user, run.session_id, run.user_id, run.id, run.agent, run.agent_version,
-            msgspec.json.encode(run.tags), slot, run.timeout, run.traceparent,
-            uuid4(), run.created, uuid4(), _FIRST_ATTEMPT,
-        )  # fmt: skip
+    async def start(self, principal: Principal, run: NewRun, *, slot: bool) -> Accepted | Replayed | Refusal:
+        slot = slot and run.resumed_from is None
         while True:
             try:
-                row = await self._db.fetchrow(self._sql["start"], *arguments)
+                if run.on_busy == "enqueue" and run.resumed_from is None:
+                    row = await self._db.fetchrow(self._sql["start"], *self._start(principal, run, slot))
+                else:
+                    row = await self._start_alone(principal, run, slot)
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name != "runs_one_running":
                     raise
                 continue
-            if row is None:
-                return None
-            return Accepted(
-                status=row["status"], turn=row["turn"], session_epoch=row["session_epoch"],
-                epoch=row["lease_epoch"], last_seq=row["last_seq"], user_id=row["owner"],
-            )  # fmt: skip
+            except asyncpg.ForeignKeyViolationError as error:
+                if error.constraint_name != "idempotency_keys_run":
+                    raise
+                row = None
+            if row is not None:
+                return Accepted(
+                    status=row["status"], turn=row["turn"], session_epoch=row["session_epoch"],
+                    epoch=row["lease_epoch"], last_seq=row["last_seq"], user_id=row["owner"],
+                )  # fmt: skip
+            return await self._used(principal, run.key) or await self._refusal(principal, run)
+
+    def _start(self, principal: Principal, run: NewRun, slot: bool) -> tuple[object, ...]:
+        key = run.key
+        return (
+            principal.tenant, principal.user, run.session_id, run.user_id, run.id, run.agent, run.agent_version,
+            msgspec.json.encode(run.tags), slot, run.timeout, run.traceparent,
+            uuid4(), run.created, uuid4(), _FIRST_ATTEMPT, self._owner, self._lease, run.stop_after, run.delay,
+            run.priority, run.callback_url, run.resumed_from, run.on_busy == "reject",
+            *((None, None, None, None) if key is None else (key.method, key.path, key.key, key.fingerprint)),
+            principal.user or "",
+        )  # fmt: skip
+
+    async def _start_alone(self, principal: Principal, run: NewRun, slot: bool) -> asyncpg.Record | None:
+        """As the plain statement, but what it sees of the session is how the session is."""
+        async with self._db.transaction() as connection:
+            await connection.execute(self._sql["lock_session"], principal.tenant, run.session_id)
+            row = await connection.fetchrow(self._sql["start"], *self._start(principal, run, slot))
+            if row is not None and run.resumed_from is not None:
+                await connection.fetchrow(self._sql["copy_steps"], run.resumed_from, run.id)
+        return row
+
+    async def _used(self, principal: Principal, key: IdempotencyKey | None) -> Replayed | None:
+        if key is None:
+            return None
+        row = await self._db.fetchrow(
+            self._sql["key"], principal.tenant, principal.user or "", key.method, key.path, key.key, key.fingerprint
+        )
+        return None if row is None else Replayed(row["run_id"], row["same"])
+
+    async def _refusal(self, principal: Principal, run: NewRun) -> Refusal:
+        """Why the statement made nothing."""
+        if run.on_busy == "reject":
+            row = await self._db.fetchrow(
+                self._sql["owns"], principal.tenant, principal.user, run.session_id, run.user_id
+            )
+            if row is not None:
+                return "session_busy"
+        return "not_found"
 
     async def claim(self) -> tuple[Owned, bytes] | None:
         while True:
             try:
-                row = await self._db.fetchrow(self._sql["claim"], uuid4())
+                async with self._db.transaction() as connection:
+                    session = await connection.fetchrow(self._sql["next_session"])
+                    if session is None:
+                        return None
+                    row = await connection.fetchrow(self._sql["claim"], *session, self._owner, self._lease, uuid4())
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name != "runs_one_running":
                     raise
                 continue
-            if row is None:
-                return None
-            fields = dict(row)
-            created = fields.pop("created")
-            return Owned(**fields), created
+            if row is not None:
+                return _owned(row)
 
-    async def take_over_running(self, spared: Sequence[str], age: float) -> list[Owned]:
-        rows = await self._db.fetch(self._sql["take_over_running"], list(spared), age)
-        return [Owned(**row) for row in rows]
+    async def recover(self, max_attempts: int, spared: Sequence[str]) -> tuple[Owned, bytes] | None:
+        row = await self._db.fetchrow(
+            self._sql["recover"], self._owner, self._lease, max_attempts, uuid4(), list(spared)
+        )
+        return None if row is None else _owned(row)
 
-    async def append(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> None:
-        await self._write(self._sql["append"], run_id, epoch, events)
+    async def due(self) -> int:
+        return int((await self._db.execute(self._sql["due"])).rpartition(" ")[2])
 
-    async def finish(self, run_id: str, epoch: int, events: Sequence[NewEvent], finished: RunFinished) -> None:
+    async def orphan_all(self) -> int:
+        return int((await self._db.execute(self._sql["orphan_all"])).rpartition(" ")[2])
+
+    async def extend(self, epochs: Sequence[tuple[str, int]]) -> list[Held]:
+        rows = await self._db.fetch(
+            self._sql["extend"], [run_id for run_id, _ in epochs], [epoch for _, epoch in epochs], self._lease
+        )
+        return [Held(**row) for row in rows]
+
+    async def append(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> int:
+        row = await self._db.fetchrow(self._sql["append"], *_written(run_id, epoch, events), self._lease)
+        if row is None:
+            raise Fenced(run_id)
+        inbox: int = row["inbox"]
+        return inbox
+
+    async def finish(
+        self, run_id: str, epoch: int, events: Sequence[NewEvent], finished: RunFinished, inbox: int | None
+    ) -> bool:
         assert finished.status in TRANSITIONS["running"]
-        await self._write(
-            self._sql["finish"], run_id, epoch, events,
+        row = await self._db.fetchrow(
+            self._sql["finish"], *_written(run_id, epoch, events),
             finished.status, finished.stop_reason, msgspec.json.encode(finished.output), _json(finished.error),
             finished.iterations, _json(finished.usage), finished.cost_usd, finished.degraded, finished.cached,
+            finished.outcome_unknown, inbox,
         )  # fmt: skip
+        if row is None:
+            await self._refused(run_id, epoch, events)
+        more: bool = row["more"]
+        return more
 
-    async def _write(self, sql: str, run_id: str, epoch: int, events: Sequence[NewEvent], *more: object) -> None:
-        done = await self._db.execute(
-            sql, run_id, epoch, events[0].seq - 1, events[-1].seq,
-            [event.seq for event in events], [event.id for event in events], [event.name for event in events],
-            [event.payload for event in events], [event.private for event in events], *more,
+    async def park(
+        self,
+        run_id: str,
+        epoch: int,
+        events: Sequence[NewEvent],
+        waiting: RunWaiting,
+        digests: Sequence[str],
+        outcome_unknown: bool,
+        inbox: int,
+    ) -> None:
+        asked = waiting.approvals
+        row = await self._db.fetchrow(
+            self._sql["park"], *_written(run_id, epoch, events), waiting.stop_reason, waiting.iterations,
+            _json(waiting.usage), outcome_unknown, inbox,
+            [a.id for a in asked], [a.call_id for a in asked], [a.name for a in asked],
+            [msgspec.json.encode(a.arguments) for a in asked], list(digests), [a.risk for a in asked],
+            [a.expires_at for a in asked],
         )  # fmt: skip
-        if done == "INSERT 0 0":
+        if row is None:
+            await self._refused(run_id, epoch, events)
+
+    async def _refused(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> NoReturn:
+        """Raise what a refused write means."""
+        row = await self._db.fetchrow(self._sql["stands"], run_id, epoch, events[0].seq - 1)
+        raise UnreadInbox(run_id) if row is not None and row["ours"] else Fenced(run_id)
+
+    async def release(self, run_id: str, epoch: int) -> None:
+        if await self._db.fetchrow(self._sql["release"], run_id, epoch) is None:
             raise Fenced(run_id)
 
-    async def finish_queued(self, run_id: str, payload: bytes, finished: RunFinished) -> tuple[int, EndedRun] | None:
-        assert finished.status in TRANSITIONS["queued"]
-        row = await self._db.fetchrow(
-            self._sql["finish_queued"], run_id, uuid4(), payload,
-            finished.status, finished.stop_reason, _json(finished.error),
-        )  # fmt: skip
+    async def end_unowned(
+        self, run_id: str, event: bytes, finished: RunFinished, statuses: Sequence[RunStatus]
+    ) -> tuple[int, EndedRun] | None:
+        assert all(finished.status in TRANSITIONS[status] for status in statuses)
+        async with self._db.transaction() as connection:
+            await connection.fetchrow(self._sql["session_of"], run_id)
+            row = await connection.fetchrow(
+                self._sql["end_unowned"], run_id, uuid4(), event,
+                finished.status, finished.stop_reason, _json(finished.error), list(statuses),
+            )  # fmt: skip
         if row is None:
             return None
         return row["last_seq"], EndedRun(run_id=run_id, session_id=row["session_id"], agent=row["agent"])
 
+    async def requeue(self, run_id: str, stop_after: str | None) -> bool:
+        async with self._db.transaction() as connection:
+            await connection.fetchrow(self._sql["session_of"], run_id)
+            return await connection.fetchrow(self._sql["requeue"], run_id, stop_after, "stopped_after_step") is not None
+
     async def stored_ids(self, run_id: str, seqs: Sequence[int]) -> list[UUID]:
         return [row["id"] for row in await self._db.fetch(self._sql["stored_ids"], run_id, list(seqs))]
 
-    async def history(self, tenant: str, session_id: str, epoch: int, before_turn: int) -> list[list[StoredEvent]]:
-        runs: list[list[StoredEvent]] = []
-        current = None
-        for run_id, seq, name, payload, private in await self._db.fetch(
-            self._sql["history"], tenant, session_id, epoch, before_turn
-        ):
-            if run_id != current:
-                current = run_id
-                runs.append([])
-            runs[-1].append(StoredEvent(seq=seq, name=name, payload=payload, private=private))
-        return runs
+    async def post_message(self, run_id: str, message_id: str, content: str) -> bool:
+        return await self._post(run_id, message_id, "message", Said(content=content)) is not None
+
+    async def post_stop(self, run_id: str, cause: StopCause, cancellation: Cancellation) -> RunStatus | None:
+        return await self._post(run_id, "stop", "stop", Stop(cause=cause, cancellation=cancellation))
+
+    async def _post(self, run_id: str, post_id: str, kind: str, payload: msgspec.Struct) -> RunStatus | None:
+        try:
+            await self._db.execute(self._sql["post"], run_id, post_id, kind, msgspec.json.encode(payload))
+        except asyncpg.UniqueViolationError:
+            pass  # the same came at the same moment
+        status: RunStatus | None = await self._db.fetchval(self._sql["status"], run_id)
+        return status if status in ("queued", "running", "waiting") else None
+
+    async def inbox(self, run_id: str, after: int) -> list[Post]:
+        return [_post(row) for row in await self._db.fetch(self._sql["inbox"], run_id, after)]
 
     async def events(self, run_id: str, after: int, limit: int) -> list[StoredEvent]:
         rows = await self._db.fetch(self._sql["events"], run_id, after, limit)
@@ -130,6 +258,10 @@ class PostgresRunStore:
     async def head(self, principal: Principal, run_id: str) -> Head | None:
         row = await self._db.fetchrow(self._sql["head"], run_id, principal.tenant, principal.user)
         return None if row is None else Head(**row)
+
+    async def heads(self, run_ids: Sequence[str]) -> dict[str, Head]:
+        rows = await self._db.fetch(self._sql["heads"], list(run_ids))
+        return {row["id"]: Head(status=row["status"], last_seq=row["last_seq"], inbox=row["inbox"]) for row in rows}
 
     async def run(self, principal: Principal, run_id: str) -> Run | None:
         row = await self._db.fetchrow(self._sql["run"], run_id, principal.tenant, principal.user)
@@ -143,23 +275,6 @@ class PostgresRunStore:
         )  # fmt: skip
         return [_run(row) for row in rows]
 
-    async def session(self, principal: Principal, session_id: str) -> tuple[Session, int] | None:
-        row = await self._db.fetchrow(self._sql["session"], principal.tenant, principal.user, session_id)
-        if row is None:
-            return None
-        fields = dict(row)
-        epoch = fields.pop("epoch")
-        return Session(**fields), epoch
-
-    async def sessions(self, principal: Principal, before: tuple[datetime, str] | None, limit: int) -> list[Session]:
-        at, last = before or (None, None)
-        rows = await self._db.fetch(self._sql["sessions"], principal.tenant, principal.user, at, last, limit)
-        return [Session(**row) for row in rows]
-
-    async def reset(self, principal: Principal, session_id: str) -> list[str] | None:
-        row = await self._db.fetchrow(self._sql["reset"], principal.tenant, principal.user, session_id)
-        return None if row is None else list(row["live"])
-
     async def queue(self) -> tuple[int, float]:
         row = await self._db.fetchrow(self._sql["queue"])
         assert row is not None
@@ -168,6 +283,29 @@ class PostgresRunStore:
 
 def _json(value: msgspec.Struct | None) -> bytes | None:
     return None if value is None else msgspec.json.encode(value)
+
+
+def _written(run_id: str, epoch: int, events: Sequence[NewEvent]) -> tuple[object, ...]:
+    """The arguments that every write of an owner begins with."""
+    return (
+        run_id, epoch, events[0].seq - 1, events[-1].seq,
+        [event.seq for event in events], [event.id for event in events], [event.name for event in events],
+        [event.payload for event in events], [event.private for event in events],
+    )  # fmt: skip
+
+
+def _owned(row: Any) -> tuple[Owned, bytes]:
+    fields = dict(row)
+    created = fields.pop("created")
+    return Owned(**fields), created
+
+
+def _post(row: Any) -> Post:
+    if row["kind"] == "message":
+        said = msgspec.json.decode(row["payload"], type=Said)
+        return Post(n=row["n"], id=row["id"], kind="message", content=said.content, age=row["age"])
+    stop = msgspec.json.decode(row["payload"], type=Stop)
+    return Post(n=row["n"], id=row["id"], kind="stop", cause=stop.cause, cancellation=stop.cancellation, age=row["age"])
 
 
 def _run(row: Any) -> Run:

@@ -6,37 +6,74 @@ INSERT INTO agent_versions (tenant, version, name, definition) VALUES ($1, $2, $
 -- A kept definition.
 SELECT definition FROM agent_versions WHERE tenant = $1 AND name = $2 AND version = $3;
 
+-- name: lock_session
+-- A start that looks at the session before it decides comes alone. No row: there is no such session yet.
+SELECT FROM sessions WHERE tenant = $1 AND id = $2 FOR UPDATE;
+
 -- name: start
--- Accept a run: session (created if missing), its next turn, the run and its first events.
+-- Accept a run: key, session (created if missing), its next turn, the run and its first events.
 -- $1 tenant  $2 principal's user  $3 session  $4 owner  $5 run  $6 agent  $7 agent_version  $8 tags
 -- $9 slot  $10 seconds to answer  $11 traceparent  $12 event id  $13 run.created  $14 event id  $15 run.started
--- A statement that waited for the session's row does not see the turn before it among the runs, but sees by the session's
--- count of turns that there was one: such a run is queued, or it would overtake.
--- No row: the session is another user's. A unique violation on runs_one_running: somebody else of the session
+-- $16 lease owner  $17 lease seconds  $18 stop_after  $19 delay seconds  $20 priority  $21 callback_url  $22 resumed_from
+-- $23 reject  $24 method  $25 path  $26 key  $27 fingerprint  $28 key's owner
+-- The run is born running where nothing of its session is live. A statement that waited for the session's row does not see the
+-- turn before it among the runs, but sees by the session's count of turns that there was one: such a run is queued, or it
+-- would overtake. A delayed run has no place in the line yet.
+-- No row: the key was used before, the session is another user's, or busy and the caller said reject. A violation of
+-- idempotency_keys_run is the last two with a new key. A violation of runs_one_running: somebody else of the session
 -- began at the same moment; say it again.
-WITH session AS (
-    INSERT INTO sessions AS s (tenant, id, owner, turns) VALUES ($1, $3, $4, 1)
+WITH before AS MATERIALIZED (
+    SELECT (SELECT s.turns FROM sessions s WHERE s.tenant = $1 AND s.id = $3) AS turns, EXISTS (
+        SELECT FROM runs r WHERE r.tenant = $1 AND r.session_id = $3 AND r.status IN ('queued', 'running', 'waiting')
+            AND r.not_before IS NULL
+    ) AS busy
+), place AS (
+    SELECT 1 + greatest(
+        (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
+        (SELECT max(ready_rank) FROM sessions WHERE tenant = $1 AND ready_rank IS NOT NULL), 0
+    ) AS rank
+), key AS (
+    INSERT INTO idempotency_keys AS k (tenant, owner, method, path, key, fingerprint, run_id)
+    SELECT $1, $28::text, $24, $25, $26, $27, $5 WHERE $26::text IS NOT NULL
+    ON CONFLICT (tenant, owner, method, path, key) DO UPDATE
+    SET fingerprint = excluded.fingerprint, run_id = excluded.run_id, status = NULL, response = NULL,
+        created_at = clock_timestamp(), locked_until = NULL
+    WHERE k.created_at < statement_timestamp() - interval '1 day'
+    RETURNING 1
+), session AS (
+    INSERT INTO sessions AS s (tenant, id, owner, turns, ready_rank, ready_priority)
+    SELECT $1, $3, $4, 1,
+        CASE WHEN NOT $9 AND $19::float8 IS NULL THEN (SELECT rank FROM place) END,
+        CASE WHEN NOT $9 AND $19::float8 IS NULL THEN $20::integer ELSE 0 END
+    WHERE $26 IS NULL OR EXISTS (SELECT FROM key)
     ON CONFLICT (tenant, id) DO UPDATE
-    SET turns = s.turns + 1, owner = coalesce(s.owner, excluded.owner), updated_at = clock_timestamp()
+    SET turns = s.turns + 1, owner = coalesce(s.owner, excluded.owner), updated_at = clock_timestamp(),
+        ready_rank = CASE
+            WHEN $19 IS NOT NULL OR $9 AND (SELECT NOT b.busy AND b.turns = s.turns FROM before b) THEN s.ready_rank
+            ELSE coalesce(s.ready_rank, (SELECT rank FROM place))
+        END,
+        ready_priority = CASE WHEN s.ready_rank IS NULL THEN $20 ELSE greatest(s.ready_priority, $20) END
     WHERE ($2::text IS NULL OR s.owner = $2) AND (s.owner IS NULL OR $4::text IS NULL OR s.owner = $4)
+        AND NOT ($23 AND (SELECT b.busy OR b.turns IS DISTINCT FROM s.turns FROM before b))
     RETURNING s.owner, s.epoch, s.turns
 ), run AS (
     INSERT INTO runs (
         id, tenant, owner, session_id, session_epoch, turn, agent, agent_version, tags, traceparent,
-        created_at, answer_by, status, lease_epoch, attempt, last_seq, started_at
+        created_at, answer_by, status, lease_epoch, attempt, last_seq, started_at,
+        lease_owner, lease_until, queued_at, stop_after, not_before, priority, resumed_from
     )
     SELECT $5, $1, session.owner, $3, session.epoch, session.turns, $6, $7, $8, $11,
         born.at, born.at + make_interval(secs => $10),
         CASE WHEN born.running THEN 'running' ELSE 'queued' END,
         born.running::integer, born.running::integer, 1 + born.running::integer,
-        CASE WHEN born.running THEN born.at END
-    FROM session, LATERAL (
-        SELECT clock_timestamp() AS at, $9 AND (session.turns = 1 OR EXISTS (
-            SELECT FROM sessions s WHERE s.tenant = $1 AND s.id = $3 AND s.turns = session.turns - 1
-        ) AND NOT EXISTS (
-            SELECT FROM runs r
-            WHERE r.tenant = $1 AND r.session_id = $3 AND r.status IN ('queued', 'running', 'waiting')
-        )) AS running
+        CASE WHEN born.running THEN born.at END,
+        CASE WHEN born.running THEN $16 END,
+        CASE WHEN born.running THEN born.at + make_interval(secs => $17) END,
+        CASE WHEN NOT born.running THEN born.at END,
+        $18, born.at + make_interval(secs => $19), $20, $22
+    FROM session, before, LATERAL (
+        SELECT clock_timestamp() AS at,
+            $9 AND $19 IS NULL AND NOT before.busy AND coalesce(before.turns, 0) = session.turns - 1 AS running
     ) AS born
     RETURNING status, turn, session_epoch, lease_epoch, last_seq, owner
 ), journal AS (
@@ -44,95 +81,273 @@ WITH session AS (
     SELECT $5, 1, $1, run.owner, $12::uuid, 'run.created', $13::json FROM run
     UNION ALL
     SELECT $5, 2, $1, run.owner, $14::uuid, 'run.started', $15::json FROM run WHERE run.status = 'running'
+), callback AS (
+    INSERT INTO callbacks (run_id, tenant, owner, url)
+    SELECT $5, $1, run.owner, $21 FROM run WHERE $21::text IS NOT NULL
 )
 SELECT status, turn, session_epoch, lease_epoch, last_seq, owner FROM run;
 
--- name: claim
--- Take the oldest queued run that is the head of its session. The session row is the lock: two owners
--- never take two runs of one session. A waiting head keeps its session's line.
-WITH head AS (
-    SELECT r.id FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.id = r.session_id
-    WHERE r.status = 'queued' AND NOT EXISTS (
-        SELECT FROM runs o
-        WHERE o.tenant = r.tenant AND o.session_id = r.session_id AND o.turn < r.turn
-            AND o.status IN ('queued', 'running', 'waiting')
+-- name: owns
+-- Whether the caller may use a session. $4: the user that the run would belong to.
+SELECT FROM sessions s WHERE s.tenant = $1 AND s.id = $3
+    AND ($2::text IS NULL OR s.owner = $2) AND (s.owner IS NULL OR $4::text IS NULL OR s.owner = $4);
+
+-- name: key
+-- Whether a key was used, for what, and by which request.
+SELECT run_id, fingerprint = $6 AS same FROM idempotency_keys
+WHERE tenant = $1 AND owner = $2 AND method = $3 AND path = $4 AND key = $5;
+
+-- name: copy_steps
+-- What a failed run had finished, as the beginning of the run that resumes it: up to its last tool result, and what was
+-- said to it afterwards.
+WITH old AS (
+    SELECT coalesce(max(seq) FILTER (WHERE name = 'tool.finished'), 0) AS last FROM events WHERE run_id = $1
+), steps AS (
+    INSERT INTO events (run_id, seq, tenant, owner, id, name, payload, private)
+    SELECT $2, 1 + row_number() OVER (ORDER BY e.seq), e.tenant, e.owner, gen_random_uuid(), e.name, e.payload, e.private
+    FROM events e, old
+    WHERE e.run_id = $1 AND (
+        e.seq <= old.last AND e.name IN (
+            'message.completed', 'message.reset', 'tool.started', 'tool.finished', 'approval.requested', 'approval.resolved'
+        ) OR e.name = 'message.completed' AND e.payload #>> '{message,role}' = 'user'
     )
-    ORDER BY r.created_at LIMIT 1 FOR UPDATE OF s SKIP LOCKED
+    RETURNING seq
+)
+UPDATE runs SET last_seq = greatest(last_seq, (SELECT max(seq) FROM steps)) WHERE id = $2 RETURNING last_seq;
+
+-- name: next_session
+-- The session whose turn it is, locked: nobody else claims a run of it, and no end of one comes in between.
+SELECT tenant, id FROM sessions WHERE ready_rank IS NOT NULL
+ORDER BY ready_priority DESC, ready_rank LIMIT 1 FOR UPDATE SKIP LOCKED;
+
+-- name: claim
+-- Take the head of that session's line, if it is queued; whatever it is, the session leaves the queue: the end of its head, and
+-- every new turn, brings it back. Said after `next_session`, in the same transaction, so that it sees what that lock waited for.
+-- $1 tenant  $2 session  $3 lease owner  $4 lease seconds  $5 event id
+WITH head AS (
+    SELECT id, status FROM runs
+    WHERE tenant = $1 AND session_id = $2 AND status IN ('queued', 'running', 'waiting') AND not_before IS NULL
+    ORDER BY turn LIMIT 1
 ), run AS (
     UPDATE runs SET status = 'running', lease_epoch = lease_epoch + 1, attempt = attempt + 1, last_seq = last_seq + 1,
-        started_at = coalesce(started_at, clock_timestamp())
-    FROM head WHERE runs.id = head.id AND runs.status = 'queued'
+        started_at = coalesce(started_at, clock_timestamp()), stop_reason = NULL,
+        lease_owner = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
+    FROM head WHERE runs.id = head.id AND head.status = 'queued' AND runs.status = 'queued'
     RETURNING runs.*
+), session AS (
+    UPDATE sessions SET ready_rank = NULL WHERE tenant = $1 AND id = $2
 ), journal AS (
     INSERT INTO events (run_id, seq, tenant, owner, id, name, payload)
-    SELECT id, last_seq, tenant, owner, $1::uuid, 'run.started', format('{"attempt":%s}', attempt)::json FROM run
+    SELECT id, last_seq, tenant, owner, $5::uuid, 'run.started', format('{"attempt":%s}', attempt)::json FROM run
 )
 SELECT id AS run_id, tenant, owner AS user_id, session_id, session_epoch, turn, agent, agent_version,
-    lease_epoch AS epoch, attempt, last_seq, traceparent,
+    lease_epoch AS epoch, attempt, last_seq, traceparent, failures, inbox, stop_after, resumed_from,
     extract(epoch FROM answer_by - clock_timestamp())::float8 AS remaining,
-    extract(epoch FROM clock_timestamp() - created_at)::float8 AS queued,
+    extract(epoch FROM clock_timestamp() - queued_at)::float8 AS queued,
     (SELECT payload FROM events WHERE run_id = run.id AND seq = 1) AS created
 FROM run;
 
--- name: take_over_running
--- Every run that is running for $2 seconds and not among $1 becomes ours under a new epoch.
-UPDATE runs SET lease_epoch = lease_epoch + 1
-WHERE status = 'running' AND NOT id = ANY ($1::text[])
-    AND started_at <= statement_timestamp() - make_interval(secs => $2)
-RETURNING id AS run_id, tenant, owner AS user_id, session_id, session_epoch, turn, agent, agent_version,
-    lease_epoch AS epoch, attempt, last_seq, traceparent, NULL::float8 AS remaining,
-    extract(epoch FROM started_at - created_at)::float8 AS queued;
+-- name: recover
+-- Take over a run whose lease has run out. One whose owners died $3 times gets no other attempt: who takes it ends it.
+-- $1 lease owner  $2 lease seconds  $3 attempts at most  $4 event id  $5 runs to leave alone
+WITH lost AS (
+    SELECT id FROM runs WHERE status = 'running' AND lease_until < statement_timestamp() AND NOT id = ANY ($5::text[])
+    ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED
+), run AS (
+    UPDATE runs SET lease_epoch = lease_epoch + 1, failures = failures + 1,
+        attempt = attempt + (failures + 1 < $3)::integer, last_seq = last_seq + (failures + 1 < $3)::integer,
+        lease_owner = $1, lease_until = clock_timestamp() + make_interval(secs => $2)
+    FROM lost WHERE runs.id = lost.id AND runs.status = 'running' AND runs.lease_until < statement_timestamp()
+    RETURNING runs.*
+), journal AS (
+    INSERT INTO events (run_id, seq, tenant, owner, id, name, payload)
+    SELECT id, last_seq, tenant, owner, $4::uuid, 'run.started', format('{"attempt":%s}', attempt)::json
+    FROM run WHERE failures < $3
+)
+SELECT id AS run_id, tenant, owner AS user_id, session_id, session_epoch, turn, agent, agent_version,
+    lease_epoch AS epoch, attempt, last_seq, traceparent, failures, inbox, stop_after, resumed_from,
+    extract(epoch FROM answer_by - clock_timestamp())::float8 AS remaining,
+    0::float8 AS queued,
+    (SELECT payload FROM events WHERE run_id = run.id AND seq = 1) AS created
+FROM run;
+
+-- name: due
+-- Delayed runs whose time has come take the next turn of their sessions: what was said meanwhile stands before them.
+WITH due AS (
+    SELECT DISTINCT ON (r.tenant, r.session_id) r.id, r.tenant, r.session_id, r.priority
+    FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.id = r.session_id
+    WHERE r.status = 'queued' AND r.not_before <= statement_timestamp()
+    ORDER BY r.tenant, r.session_id, r.not_before
+), session AS (
+    UPDATE sessions s SET turns = s.turns + 1, ready_priority = due.priority, ready_rank = coalesce(s.ready_rank, 1 + greatest(
+        (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
+        (SELECT max(ready_rank) FROM sessions o WHERE o.tenant = s.tenant AND o.ready_rank IS NOT NULL), 0
+    ))
+    FROM due WHERE s.tenant = due.tenant AND s.id = due.session_id
+    RETURNING due.id, s.turns
+)
+UPDATE runs SET turn = session.turns, not_before = NULL, queued_at = clock_timestamp()
+FROM session WHERE runs.id = session.id AND runs.status = 'queued' AND runs.not_before IS NOT NULL;
+
+-- name: orphan_all
+-- Nobody but the asker lives: every lease is a dead process's.
+UPDATE runs SET lease_until = statement_timestamp() - interval '1 second' WHERE status = 'running';
+
+-- name: extend
+-- The heartbeat: all leases of a process. $1 runs  $2 their epochs  $3 lease seconds
+UPDATE runs SET lease_until = clock_timestamp() + make_interval(secs => $3)
+FROM unnest($1::text[], $2::bigint[]) AS mine (id, epoch)
+WHERE runs.id = mine.id AND runs.lease_epoch = mine.epoch AND runs.status = 'running'
+RETURNING runs.id AS run_id, runs.inbox;
 
 -- name: append
 -- The owner's write, behind the fence: stores all events or, for a stale owner, none.
 -- $1 run  $2 epoch  $3 last_seq before  $4 last_seq after  $5 seqs  $6 ids  $7 names  $8 payloads  $9 privates
+-- $10 lease seconds
 WITH fence AS (
-    UPDATE runs SET last_seq = $4
+    UPDATE runs SET last_seq = $4, lease_until = clock_timestamp() + make_interval(secs => $10)
     WHERE id = $1 AND lease_epoch = $2 AND status = 'running' AND last_seq = $3
-    RETURNING tenant, owner
+    RETURNING tenant, owner, inbox
+), journal AS (
+    INSERT INTO events (run_id, seq, tenant, owner, id, name, payload, private)
+    SELECT $1, e.seq, fence.tenant, fence.owner, e.id, e.name, e.payload, e.private
+    FROM fence, unnest($5::integer[], $6::uuid[], $7::text[], $8::json[], $9::json[]) AS e (seq, id, name, payload, private)
 )
-INSERT INTO events (run_id, seq, tenant, owner, id, name, payload, private)
-SELECT $1, e.seq, fence.tenant, fence.owner, e.id, e.name, e.payload, e.private
-FROM fence, unnest($5::integer[], $6::uuid[], $7::text[], $8::json[], $9::json[]) AS e (seq, id, name, payload, private);
+SELECT inbox FROM fence;
 
 -- name: finish
--- As append, and the run is terminal with it.
+-- As append, and the run is terminal with it. A session that has later turns comes back into the queue: by its count of
+-- turns, which is never older than its row, as what is queued may be.
 -- $10 status  $11 stop_reason  $12 output  $13 error  $14 iterations  $15 usage  $16 cost_usd  $17 degraded  $18 cached
+-- $19 outcome_unknown  $20 rows of the inbox that were read (NULL: it does not matter)
 WITH fence AS (
     UPDATE runs SET last_seq = $4, status = $10, stop_reason = $11, output = $12, error = $13, iterations = $14,
-        usage = $15, cost_usd = $16::float8::numeric, degraded = $17, cached = $18, finished_at = clock_timestamp()
-    WHERE id = $1 AND lease_epoch = $2 AND status = 'running' AND last_seq = $3
-    RETURNING tenant, owner
+        usage = $15, cost_usd = $16::float8::numeric, degraded = $17, cached = $18, outcome_unknown = $19,
+        finished_at = clock_timestamp(), lease_owner = NULL, lease_until = NULL
+    WHERE id = $1 AND lease_epoch = $2 AND status = 'running' AND last_seq = $3 AND ($20::integer IS NULL OR inbox = $20)
+    RETURNING tenant, owner, session_id, turn
+), journal AS (
+    INSERT INTO events (run_id, seq, tenant, owner, id, name, payload, private)
+    SELECT $1, e.seq, fence.tenant, fence.owner, e.id, e.name, e.payload, e.private
+    FROM fence, unnest($5::integer[], $6::uuid[], $7::text[], $8::json[], $9::json[]) AS e (seq, id, name, payload, private)
+), session AS (
+    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, 1 + greatest(
+        (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
+        (SELECT max(ready_rank) FROM sessions o WHERE o.tenant = s.tenant AND o.ready_rank IS NOT NULL), 0
+    ))
+    FROM fence WHERE s.tenant = fence.tenant AND s.id = fence.session_id AND s.turns > fence.turn
+    RETURNING 1
+), callback AS (
+    UPDATE callbacks SET status = 'due', next_at = clock_timestamp() FROM fence WHERE run_id = $1
 )
-INSERT INTO events (run_id, seq, tenant, owner, id, name, payload, private)
-SELECT $1, e.seq, fence.tenant, fence.owner, e.id, e.name, e.payload, e.private
-FROM fence, unnest($5::integer[], $6::uuid[], $7::text[], $8::json[], $9::json[]) AS e (seq, id, name, payload, private);
+SELECT EXISTS (SELECT FROM session) AS more FROM fence;
 
--- name: finish_queued
+-- name: park
+-- As append, and the run waits, owned by nobody. A request's own time limit was for its answer, which this is.
+-- $10 stop_reason  $11 iterations  $12 usage  $13 outcome_unknown  $14 rows of the inbox that were read
+-- $15 ids of approvals  $16 calls  $17 tools  $18 arguments  $19 digests  $20 risks  $21 when they expire
+WITH fence AS (
+    UPDATE runs SET last_seq = $4, status = 'waiting', stop_reason = $10, iterations = $11, usage = $12, outcome_unknown = $13,
+        answer_by = NULL, stop_after = CASE WHEN $10 = 'stopped_after_step' THEN NULL ELSE stop_after END, lease_owner = NULL, lease_until = NULL
+    WHERE id = $1 AND lease_epoch = $2 AND status = 'running' AND last_seq = $3 AND inbox = $14
+    RETURNING tenant, owner
+), journal AS (
+    INSERT INTO events (run_id, seq, tenant, owner, id, name, payload, private)
+    SELECT $1, e.seq, fence.tenant, fence.owner, e.id, e.name, e.payload, e.private
+    FROM fence, unnest($5::integer[], $6::uuid[], $7::text[], $8::json[], $9::json[]) AS e (seq, id, name, payload, private)
+), asked AS (
+    INSERT INTO approvals (id, run_id, tenant, owner, call_id, tool, arguments, digest, risk, expires_at)
+    SELECT a.id, $1, fence.tenant, fence.owner, a.call_id, a.tool, a.arguments, a.digest, a.risk, a.expires_at
+    FROM fence, unnest($15::text[], $16::text[], $17::text[], $18::json[], $19::text[], $20::text[], $21::timestamptz[])
+        AS a (id, call_id, tool, arguments, digest, risk, expires_at)
+)
+SELECT FROM fence;
+
+-- name: release
+-- Hand the run back: it is queued again, and a late write of its owner is refused.
+WITH fence AS (
+    UPDATE runs SET status = 'queued', queued_at = clock_timestamp(), lease_epoch = lease_epoch + 1,
+        lease_owner = NULL, lease_until = NULL
+    WHERE id = $1 AND lease_epoch = $2 AND status = 'running'
+    RETURNING tenant, session_id
+), session AS (
+    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, 1 + coalesce((
+        SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL
+    ), 0))
+    FROM fence WHERE s.tenant = fence.tenant AND s.id = fence.session_id
+)
+SELECT FROM fence;
+
+-- name: stands
+-- Why a write was refused: whether the run is still ours, and its inbox's count.
+SELECT lease_epoch = $2 AND status = 'running' AND last_seq = $3 AS ours, inbox FROM runs WHERE id = $1;
+
+-- name: session_of
+-- Lock the session of a run: first the session, then the run, as everybody does who needs both.
+SELECT s.tenant, s.id FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.id = r.session_id
+WHERE r.id = $1 FOR UPDATE OF s;
+
+-- name: end_unowned
 -- End a run that nobody owns. The new epoch shuts out whoever is claiming it at this moment.
--- $1 run  $2 event id  $3 payload  $4 status  $5 stop_reason  $6 error
+-- $1 run  $2 event id  $3 payload  $4 status  $5 stop_reason  $6 error  $7 statuses that it may have
 WITH run AS (
     UPDATE runs SET lease_epoch = lease_epoch + 1, last_seq = last_seq + 1, status = $4, stop_reason = $5, error = $6,
-        finished_at = clock_timestamp()
-    WHERE id = $1 AND status = 'queued'
-    RETURNING tenant, owner, last_seq, session_id, agent
+        not_before = NULL, finished_at = clock_timestamp()
+    WHERE id = $1 AND status = ANY ($7::text[])
+    RETURNING tenant, owner, last_seq, session_id, agent, turn
 ), journal AS (
     INSERT INTO events (run_id, seq, tenant, owner, id, name, payload)
     SELECT $1, run.last_seq, run.tenant, run.owner, $2, 'run.finished', $3::json FROM run
+), asked AS (
+    UPDATE approvals SET status = 'cancelled', resolved_at = clock_timestamp()
+    FROM run WHERE run_id = $1 AND approvals.status = 'pending'
+), session AS (
+    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, 1 + greatest(
+        (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
+        (SELECT max(ready_rank) FROM sessions o WHERE o.tenant = s.tenant AND o.ready_rank IS NOT NULL), 0
+    ))
+    FROM run WHERE s.tenant = run.tenant AND s.id = run.session_id AND s.turns > run.turn
+), callback AS (
+    UPDATE callbacks SET status = 'due', next_at = clock_timestamp() FROM run WHERE run_id = $1
 )
 SELECT last_seq, session_id, agent FROM run;
+
+-- name: requeue
+-- A waiting run goes on. $1 run  $2 stop_after  $3 the stop_reason that it waits with
+WITH run AS (
+    UPDATE runs SET status = 'queued', queued_at = clock_timestamp(), lease_epoch = lease_epoch + 1, stop_after = $2
+    WHERE id = $1 AND status = 'waiting' AND stop_reason = $3
+    RETURNING tenant, session_id
+), session AS (
+    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, 1 + coalesce((
+        SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL
+    ), 0))
+    FROM run WHERE s.tenant = run.tenant AND s.id = run.session_id
+)
+SELECT FROM run;
+
+-- name: post
+-- Put something into a live run's inbox, once per id. $1 run  $2 id  $3 kind  $4 payload
+WITH run AS (
+    UPDATE runs SET inbox = inbox + 1
+    WHERE id = $1 AND status IN ('queued', 'running', 'waiting') AND NOT EXISTS (SELECT FROM inbox WHERE run_id = $1 AND id = $2)
+    RETURNING tenant, owner, inbox
+)
+INSERT INTO inbox (run_id, n, tenant, owner, id, kind, payload)
+SELECT $1, run.inbox, run.tenant, run.owner, $2, $3, $4 FROM run;
+
+-- name: inbox
+-- What a run's inbox had after a row.
+SELECT n, id, kind, payload, extract(epoch FROM clock_timestamp() - at)::float8 AS age
+FROM inbox WHERE run_id = $1 AND n > $2 ORDER BY n;
+
+-- name: status
+-- Whether a run is live.
+SELECT status FROM runs WHERE id = $1;
 
 -- name: stored_ids
 -- Which events lie under these seqs.
 SELECT id FROM events WHERE run_id = $1 AND seq = ANY ($2::integer[]) ORDER BY seq;
-
--- name: history
--- The events that make the messages of a session's earlier runs.
-SELECT e.run_id, e.seq, e.name, e.payload, e.private
-FROM runs r JOIN events e ON e.run_id = r.id
-WHERE r.tenant = $1 AND r.session_id = $2 AND r.session_epoch = $3 AND r.turn < $4
-    AND e.name IN ('run.created', 'message.completed', 'message.reset', 'tool.finished')
-ORDER BY r.turn, e.seq;
 
 -- name: events
 -- A piece of one journal.
@@ -146,13 +361,13 @@ SELECT status, last_seq FROM runs WHERE id = $1 AND tenant = $2 AND ($3::text IS
 -- name: run
 -- One run.
 SELECT id, session_id, agent, agent_version, owner AS user_id, tags, status, stop_reason, output, error, degraded, cached,
-    iterations, usage, cost_usd::float8 AS cost_usd, resumed_from, created_at, started_at, finished_at
+    iterations, usage, cost_usd::float8 AS cost_usd, resumed_from, outcome_unknown, created_at, started_at, finished_at
 FROM runs WHERE id = $1 AND tenant = $2 AND ($3::text IS NULL OR owner = $3);
 
 -- name: runs
 -- A page of runs, newest first.
 SELECT id, session_id, agent, agent_version, owner AS user_id, tags, status, stop_reason, output, error, degraded, cached,
-    iterations, usage, cost_usd::float8 AS cost_usd, resumed_from, created_at, started_at, finished_at
+    iterations, usage, cost_usd::float8 AS cost_usd, resumed_from, outcome_unknown, created_at, started_at, finished_at
 FROM runs
 WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2)
     AND ($3::text IS NULL OR agent = $3) AND ($4::text IS NULL OR status = $4)
@@ -161,35 +376,11 @@ WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2)
     AND ($9::timestamptz IS NULL OR (created_at, id) < ($9, $10::text))
 ORDER BY created_at DESC, id DESC LIMIT $11;
 
--- name: session
--- One session.
-SELECT id, owner AS user_id, created_at, updated_at, epoch
-FROM sessions WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3;
-
--- name: sessions
--- A page of sessions, latest used first.
-SELECT id, owner AS user_id, created_at, updated_at
-FROM sessions
-WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2)
-    AND ($3::timestamptz IS NULL OR (updated_at, id) < ($3, $4::text))
-ORDER BY updated_at DESC, id DESC LIMIT $5;
-
--- name: reset
--- Begin the session's next epoch; the runs of the one before that have not ended.
-WITH session AS (
-    UPDATE sessions SET epoch = epoch + 1, updated_at = clock_timestamp()
-    WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3
-    RETURNING epoch
-)
-SELECT ARRAY (
-    SELECT r.id FROM runs r
-    WHERE r.tenant = $1 AND r.session_id = $3 AND r.session_epoch < session.epoch
-        AND r.status IN ('queued', 'running', 'waiting')
-    ORDER BY r.turn
-) AS live
-FROM session;
+-- name: heads
+-- Where some runs stand.
+SELECT id, status, last_seq, inbox FROM runs WHERE id = ANY ($1::text[]);
 
 -- name: queue
 -- Depth of the queue and the age of its oldest run in seconds.
-SELECT count(*) AS depth, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_age
-FROM runs WHERE status = 'queued';
+SELECT count(*) AS depth, coalesce(extract(epoch FROM clock_timestamp() - min(queued_at)), 0)::float8 AS oldest_age
+FROM runs WHERE status = 'queued' AND not_before IS NULL;

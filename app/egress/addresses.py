@@ -1,4 +1,4 @@
-"""Which addresses a tool may connect to: the public internet and nothing of the operator's own."""
+"""Which addresses may be connected to where somebody else names the host: the public internet and nothing of the operator's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Becomes a PostgreSQL program that ends with the process that started it.
+"""Becomes a program that ends with the process that started it.
 
 Run as a script (`python -I -S launcher.py PARENT SIGNAL IDENTITY WATCH PROGRAM ARGUMENT…`), before any of our packages can be
 imported. PARENT is the pid that must still be our parent; SIGNAL what the program gets when that parent dies.

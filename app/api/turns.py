@@ -1,0 +1,130 @@
+"""A run on behalf of one request: started under its key, answered whole or as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.di import NamedDependency
+from litestar.response import Stream
+
+from app.api import sse
+from app.api.idempotency import REPLAYED, key_of
+from app.api.problems import RunFailed, request_id
+from app.api.schemas import Run, Waiting, run_status_error
+from app.api.streams import Content, OpenStreams
+from app.callbacks.service import CallbackService
+from app.domain.events import RunFinished, RunWaiting
+from app.domain.principals import Principal
+from app.runs.service import RunService, Started, StartRun
+from app.runs.steps import Step
+
+Build = Callable[[Started, RunFinished, list[Step] | None], Any]
+"""Makes the body of an answer from a run that has one, and its steps where they were asked for."""
+
+
+class Turns:
+    """What one request may do with runs: its caller, its `Idempotency-Key` and its place among the open streams."""
+
+    def __init__(
+        self,
+        *,
+        request: Request[Any, Any, Any],
+        service: RunService,
+        principal: Principal,
+        streams: OpenStreams,
+        callbacks: CallbackService,
+    ) -> None:
+        self._request = request
+        self._service = service
+        self._principal = principal
+        self._streams = streams
+        self._callbacks = callbacks
+        self._checked: set[str] = set()
+
+    async def start(self, wanted: StartRun, index: int = 0) -> Started:
+        """The run, started under the request's key; `index` tells the runs of one request apart.
+
+        Raises what `RunService.start` does, and `RequestError` for a key that is none and a callback that may not be called.
+        """
+        url = wanted.callback_url
+        if url is not None and url not in self._checked:
+            await self._callbacks.check_url(url)
+            self._checked.add(url)
+        key = await key_of(self._request)
+        if key is not None:
+            # No header has a line end in it, so these are nobody's keys.
+            own = key if index == 0 else msgspec.structs.replace(key, key=f"{key.key}\n{index}")
+            wanted = msgspec.structs.replace(wanted, key=own)
+        return await self._service.start(self._principal, wanted)
+
+    async def resume(self, run_id: str, *, stop_after: str | None) -> Started:
+        """That run as it goes on, or the one that goes on for it; under the request's key."""
+        key = await key_of(self._request)
+        return await self._service.resume(self._principal, run_id, stop_after=stop_after, key=key)
+
+    async def answer(self, wanted: StartRun, build: Build, *, include_steps: bool = False) -> Response[Any]:
+        """200 with what `build` makes of the run's end, 202 where it waits. Raises `RunFailed` where there is no answer."""
+        started = await self.start(wanted)
+        end = await self._service.result(started)
+        headers = replayed(started)
+        if run_status_error(end.status if isinstance(end, RunFinished) else "waiting"):
+            assert isinstance(end, RunFinished)
+            raise RunFailed(started.run_id, end, headers)
+        steps = await self._service.steps(self._principal, started.run_id) if include_steps else None
+        if isinstance(end, RunWaiting):
+            return Response(_waiting(started, end, steps), status_code=202, headers=headers)
+        return Response(build(started, end, steps), status_code=200, headers=headers)
+
+    async def stream(self, wanted: StartRun, *, include_steps: bool = False) -> Stream:
+        """The run as it goes on, under the quick names, from its first event."""
+        headers: dict[str, str] = {}
+
+        async def begin() -> Content:
+            started = await self.start(wanted)
+            headers.update(replayed(started))
+            view = sse.QuickView(
+                run_id=started.run_id,
+                agent_version=started.agent_version,
+                request_id=request_id(self._request),
+                steps=(lambda: self._service.steps(self._principal, started.run_id)) if include_steps else None,
+            )
+            return sse.encode(self._service.follow(started), view.frames, through_waits=False)
+
+        return await self._streams.open(begin, headers=headers)
+
+    async def run(self, started: Started, *, background: bool) -> Response[Run]:
+        """The run as a resource: 201 once it has ended or waits, 202 at once."""
+        if not background:
+            await self._service.result(started)
+        run = await self._service.run(self._principal, started.run_id)
+        headers = replayed(started) | {"Location": f"/v1/runs/{run.id}"}
+        return Response(run, status_code=202 if background else 201, headers=headers)
+
+
+async def turns(
+    request: Request[Any, Any, Any],
+    service: NamedDependency[RunService],
+    principal: NamedDependency[Principal],
+    streams: NamedDependency[OpenStreams],
+    callbacks: NamedDependency[CallbackService],
+) -> Turns:
+    """The request's turns."""
+    return Turns(request=request, service=service, principal=principal, streams=streams, callbacks=callbacks)
+
+
+def replayed(started: Started) -> dict[str, str]:
+    """The header that says that the run is an earlier request's."""
+    return {REPLAYED: "true"} if started.replayed else {}
+
+
+def _waiting(started: Started, end: RunWaiting, steps: list[Step] | None) -> Waiting:
+    return Waiting(
+        run_id=started.run_id,
+        session_id=started.session_id,
+        status="waiting",
+        approvals=end.approvals,
+        metadata=sse.metadata(started.agent_version, end, steps),
+    )

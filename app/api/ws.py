@@ -1,0 +1,91 @@
+"""`/ws`: who may open a socket, and how many there are."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from litestar import WebSocket, websocket
+from litestar.di import NamedDependency
+
+from app.api.guards import Gate
+from app.api.problems import request_id
+from app.api.streams import OpenStreams
+from app.api.ws_connection import PING, POLICY, Connection, refusal
+from app.domain.errors import RequestError
+from app.domain.principals import Principal
+from app.runs.service import RunService
+
+TRY_LATER = 1013
+"""Why a socket is closed that cannot be served now (the registry of RFC 6455)."""
+
+
+class Sockets:
+    """Serves sockets, each counted as one of the open streams. Times in seconds."""
+
+    def __init__(
+        self,
+        *,
+        service: RunService,
+        streams: OpenStreams,
+        gate: Gate,
+        max_frame: int,
+        max_age: float,
+        ping: float = PING,
+    ) -> None:
+        self._service = service
+        self._streams = streams
+        self._gate = gate
+        self._max_frame = max_frame
+        self._max_age = max_age
+        self._ping = ping
+
+    async def serve(self, socket: WebSocket[Any, Any, Any], principal: Principal) -> None:
+        """Serve one until it is over. A page of another origin is refused: a browser would let it speak for its user."""
+        if not _same_origin(socket):
+            await socket.close(POLICY, "pages of another origin may not open a socket here")
+            return
+        await socket.accept()
+        try:
+            if self._gate.closed is not None:
+                raise RequestError("not_ready", self._gate.closed)
+            self._streams.enter()
+        except RequestError as error:
+            await socket.send_data(msgspec.json.encode(refusal(request_id(socket), error)))
+            await socket.close(TRY_LATER, error.code)
+            return
+        try:
+            connection = Connection(
+                socket=socket,
+                service=self._service,
+                principal=principal,
+                request_id=request_id(socket),
+                max_frame=self._max_frame,
+                ping=self._ping,
+            )
+            # Not all at once: sockets that were opened together come back one after another.
+            await connection.serve(self._gate, self._max_age * random.uniform(0.9, 1.0))
+        finally:
+            self._streams.leave()
+
+
+def _same_origin(socket: WebSocket[Any, Any, Any]) -> bool:
+    """Whether no browser, or a page of this service, opens the socket. No page can set the headers that say so."""
+    origin = socket.headers.get("origin")
+    if origin is None:
+        return True
+    ours = {socket.headers.get("host", ""), socket.headers.get("x-forwarded-host", "")} - {""}
+    return urlsplit(origin).netloc.lower() in {host.lower() for host in ours}
+
+
+@websocket("/ws", opt={"always": True})
+async def runs_socket(
+    socket: WebSocket[Any, Any, Any], sockets: NamedDependency[Sockets], principal: NamedDependency[Principal]
+) -> None:
+    """Runs over one connection: `auth`, `run`, `subscribe`, `cancel` in; events, errors and acknowledgements out."""
+    await sockets.serve(socket, principal)
+
+
+HANDLERS = [runs_socket]

@@ -1,0 +1,277 @@
+"""One socket of `/ws`: any number of runs over one connection, begun, followed and stopped by frames.
+
+Commands are done one after another; what is followed is told side by side. Nothing is queued for a client: each followed
+run waits for the socket with the piece of its stream that it wants to send, so a slow client costs no more than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from litestar import WebSocket
+from litestar.exceptions import WebSocketDisconnect
+
+from app.api import ws_frames as frames
+from app.api.guards import Gate
+from app.api.problems import UNREACHABLE, problem
+from app.domain.errors import DatabaseUnavailable, RequestError
+from app.domain.principals import Principal
+from app.runs.service import RunService, StartRun
+from app.runs.stream import Item, parse_cursor
+
+log = logging.getLogger(__name__)
+
+MAX_FOLLOWED = 32
+"""Runs that one socket follows at once."""
+MAX_STRIKES = 3
+"""Frames one after another that are no command, until the socket is closed."""
+SEND_TIMEOUT = 60.0
+"""Seconds that a client may take to receive one frame."""
+CLOSE_TIMEOUT = 2.0
+PING = 10.0
+"""Seconds without a frame after which the client is told that the connection lives."""
+
+GOING_AWAY, POLICY, TOO_BIG, FAULT, RESTART = 1001, 1008, 1009, 1011, 1012
+"""Why a socket is closed (RFC 6455 and its registry)."""
+
+Batches = AsyncGenerator[list[Item], None]
+_encode = msgspec.json.Encoder().encode
+
+
+class _Lost(Exception):
+    """The client is gone, or takes nothing any more."""
+
+
+class Connection:
+    """One accepted socket and what is followed over it."""
+
+    def __init__(
+        self,
+        *,
+        socket: WebSocket[Any, Any, Any],
+        service: RunService,
+        principal: Principal,
+        request_id: str,
+        max_frame: int,
+        ping: float = PING,
+        send_timeout: float = SEND_TIMEOUT,
+    ) -> None:
+        self._socket = socket
+        self._service = service
+        self._principal = principal
+        self._request_id = request_id
+        self._max_frame = max_frame
+        self._ping = ping
+        self._send_timeout = send_timeout
+        self._sending = asyncio.Lock()
+        self._sent = time.monotonic()
+        self._followed: dict[str, asyncio.Task[None]] = {}
+        self._over: asyncio.Future[tuple[int, str] | None] = asyncio.get_running_loop().create_future()
+
+    async def serve(self, gate: Gate, max_age: float) -> None:
+        """Serve until the client leaves, or has to: because it is told to come back elsewhere, or sends nonsense.
+
+        Everything that was begun for it has ended; the runs go on.
+        """
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self._read(), self._keep_alive(), self._part(gate), self._grow_old(max_age))
+        ]
+        why = None
+        try:
+            why = await self._over
+        finally:
+            tasks += self._followed.values()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if why is not None:
+            with suppress(Exception):  # it may be gone already
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._socket.close(*why)
+
+    def _end(self, why: tuple[int, str] | None) -> None:
+        if not self._over.done():
+            self._over.set_result(why)
+
+    async def _part(self, gate: Gate) -> None:
+        await gate.shut()
+        self._end((RESTART, "this process is closing, connect again"))
+
+    async def _grow_old(self, max_age: float) -> None:
+        await asyncio.sleep(max_age)
+        self._end((GOING_AWAY, "this connection is old, connect again"))
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(max(0.0, self._sent + self._ping - time.monotonic()))
+            if time.monotonic() - self._sent >= self._ping:
+                with suppress(_Lost):
+                    await self._send(frames.PingFrame())
+
+    async def _send(self, frame: frames.Frame) -> None:
+        """Raises `_Lost` where nobody receives it; the connection is over then."""
+        data = _encode(frame)
+        try:
+            async with self._sending, asyncio.timeout(self._send_timeout):
+                await self._socket.send_data(data)
+        except Exception as error:  # servers differ in what they raise where nobody is there any more
+            self._end(None)
+            raise _Lost from error
+        self._sent = time.monotonic()
+
+    async def _read(self) -> None:
+        """Do what the client says, one command after another."""
+        strikes = 0
+        try:
+            while (frame := await self._receive()) is not None:
+                strikes = 0 if await self._serve(frame) else strikes + 1
+                if strikes >= MAX_STRIKES:
+                    self._end((POLICY, f"{MAX_STRIKES} frames that are no command"))
+                    return
+            self._end(None)
+        except (_Lost, WebSocketDisconnect):
+            self._end(None)
+        except Exception as error:
+            log.error("a socket failed", exc_info=error)
+            self._end((FAULT, "the service failed"))
+
+    async def _receive(self) -> bytes | None:
+        """The next frame; None: there is none any more."""
+        message: Any = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        text = message.get("text")
+        frame: bytes = message.get("bytes") or b"" if text is None else text.encode("utf-8", "surrogatepass")
+        if len(frame) > self._max_frame:
+            await self._refuse(RequestError("body_too_large", f"A frame may have {self._max_frame} bytes."))
+            self._end((TOO_BIG, "a frame is too large"))
+            return None
+        return frame
+
+    async def _serve(self, frame: bytes) -> bool:
+        """Do one command; whether it was one. A refusal is told, and ends nothing."""
+        try:
+            command = frames.decode_command(frame)
+        except RequestError as error:
+            await self._refuse(error, frames.ref_of(frame))
+            return False
+        try:
+            await self._do(command)
+        except (RequestError, DatabaseUnavailable) as error:
+            await self._refuse(error, command.ref, getattr(command, "run_id", None))
+        return True
+
+    async def _do(self, command: frames.Command) -> None:
+        match command:
+            case frames.Auth() | frames.Pong():
+                await self._ack(command.ref)
+            case frames.StartTurn():
+                await self._start(command)
+            case frames.Subscribe():
+                await self._subscribe(command)
+            case frames.Unsubscribe():
+                await self._forget(command.run_id)
+                await self._ack(command.ref, command.run_id)
+            case frames.Cancel():
+                await self._service.cancel(self._principal, command.run_id, command.reason)
+                await self._ack(command.ref, command.run_id)
+            case frames.Ping():
+                await self._send(frames.PongFrame(ref=command.ref))
+
+    async def _start(self, command: frames.StartTurn) -> None:
+        self._check_room(None)
+        message = command.message
+        started = await self._service.start(
+            self._principal,
+            StartRun(
+                input=command.input if isinstance(message, msgspec.UnsetType) else message,
+                agent=command.agent,
+                session_id=command.session_id,
+                user_id=command.user_id,
+                context=command.context,
+                timeout=command.timeout,
+                tags=command.tags,
+                on_busy=command.on_busy,
+                key=command.key(),
+            ),
+        )
+        await self._forget(started.run_id)
+        await self._ack(command.ref, started.run_id, started.session_id, started.replayed)
+        await self._follow(started.run_id, command.ref, self._service.follow(started))
+
+    async def _subscribe(self, command: frames.Subscribe) -> None:
+        self._check_room(command.run_id)
+        cursor = parse_cursor(None if command.after is None else str(command.after))
+        batches = await self._service.events(self._principal, command.run_id, cursor)
+        await self._forget(command.run_id)
+        await self._ack(command.ref, command.run_id)
+        await self._follow(command.run_id, command.ref, batches)
+
+    async def _ack(
+        self, ref: str | None, run_id: str | None = None, session_id: str | None = None, replayed: bool = False
+    ) -> None:
+        """Only who named its command is told that it was done: the others see it by its events."""
+        if ref is not None:
+            await self._send(frames.Ack(ref=ref, run_id=run_id, session_id=session_id, replayed=replayed))
+
+    def _check_room(self, run_id: str | None) -> None:
+        if len(self._followed) >= MAX_FOLLOWED and run_id not in self._followed:
+            detail = f"A socket follows {MAX_FOLLOWED} runs at most: unsubscribe from one, or open another socket."
+            raise RequestError("queue_full", detail)
+
+    async def _forget(self, run_id: str) -> None:
+        """Nothing more is told of that run."""
+        task = self._followed.pop(run_id, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _follow(self, run_id: str, ref: str | None, batches: Batches) -> None:
+        task = asyncio.create_task(self._tell(run_id, ref, batches))
+        self._followed[run_id] = task
+        # A task that is cancelled before it began would not close what it reads.
+        await asyncio.sleep(0)
+
+    async def _tell(self, run_id: str, ref: str | None, batches: Batches) -> None:
+        """Every event of the run, as fast as the client takes them."""
+        try:
+            async for batch in batches:
+                for item in batch:
+                    data = msgspec.Raw(item.payload)
+                    await self._send(frames.EventFrame(run_id=run_id, event=item.name, id=item.id, data=data, ref=ref))
+        except _Lost:
+            pass
+        except (RequestError, DatabaseUnavailable) as error:
+            with suppress(_Lost):
+                await self._refuse(error, ref, run_id)
+        except Exception as error:
+            log.error("a run could not be followed", exc_info=error)
+            self._end((FAULT, "the service failed"))
+        finally:
+            await batches.aclose()
+            if self._followed.get(run_id) is asyncio.current_task():
+                del self._followed[run_id]
+
+    async def _refuse(
+        self, error: RequestError | DatabaseUnavailable, ref: str | None = None, run_id: str | None = None
+    ) -> None:
+        await self._send(refusal(self._request_id, error, ref, run_id))
+
+
+def refusal(
+    request_id: str, error: RequestError | DatabaseUnavailable, ref: str | None = None, run_id: str | None = None
+) -> frames.ErrorFrame:
+    """The frame that says so."""
+    if isinstance(error, RequestError):
+        told = problem(request_id, error.code, error.detail, errors=error.errors)
+    else:
+        log.warning("the database is away", extra={"reason": str(error)})
+        told = problem(request_id, "not_ready", UNREACHABLE)
+    return frames.ErrorFrame(problem=told, ref=ref, run_id=run_id)

@@ -1,0 +1,118 @@
+"""The life of a process that serves or executes runs: from its services on, over the drain, to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from app.cli.listening import HeldServer, answers
+from app.cli.stopping import Stopping
+from app.cli.workers import Workers
+from app.domain.errors import DatabaseUnavailable
+from app.wiring import Services
+
+log = logging.getLogger(__name__)
+
+LINGER = 5.0
+"""Seconds that connections have to end once nothing is done for them any more: one that never reads would keep us for ever."""
+MIGRATIONS_POLL = 1.0
+GC_THRESHOLDS = (10_000, 20, 20)
+"""A turn makes some thousand objects that reference counts free; Python's default looks for cycles after every 700."""
+
+
+class Life:
+    """One process's services behind its socket, with the workers that it started."""
+
+    def __init__(self, *, services: Services, workers: Workers, stopping: Stopping, drain: float) -> None:
+        """`drain`: seconds that runs have to end by themselves."""
+        self._services = services
+        self._workers = workers
+        self._stopping = stopping
+        self._drain_seconds = drain
+
+    async def begin(self) -> bool:
+        """Everything is ready for the first request. Whether migrations are pending, which `live` then waits for."""
+        # The SDKs are imported while nobody waits for them.
+        await asyncio.gather(*(provider.warm() for provider in self._services.providers.values()))
+        pending = bool((await self._services.schema()).pending)
+        if not pending:
+            await self._activate()
+        return pending
+
+    async def live(
+        self, held: socket.socket, *, backpressure: int, pending: bool, ready: Callable[[str, int], None]
+    ) -> None:
+        """Serve until told to stop, then drain. `ready` is called with address and port once requests are answered. Closes the socket."""
+        address, port = held.getsockname()[:2]
+        server = HeldServer(self._services.app, held, backpressure=backpressure)
+        listening = asyncio.create_task(server.serve())
+        supervising = asyncio.create_task(self._workers.run())
+        others: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._work(pending)),
+            asyncio.create_task(self._stopping.begun.wait()),
+        ]
+        tasks = [listening, supervising, *others]
+        try:
+            await answers(address, port, listening)
+            _settle_memory()
+            ready(address, port)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            log.info("draining")
+            supervising.cancel()
+            await asyncio.wait([supervising])
+            await self._drain()
+        finally:
+            for task in (supervising, *others):
+                task.cancel()
+            server.stop()  # type: ignore[no-untyped-call]  # granian has no annotation there
+            done, _ = await asyncio.wait([listening], timeout=1.0 if self._stopping.at_once.is_set() else LINGER)
+            if not done:
+                log.warning("cut connections that did not end by themselves")
+                listening.cancel()
+            await asyncio.wait(tasks)
+            held.close()
+        for task in tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    async def _activate(self) -> None:
+        recovered = await self._services.activate()
+        if recovered:
+            log.warning("go on with runs that an earlier process left unfinished", extra={"runs": recovered})
+
+    async def _work(self, pending: bool) -> None:
+        """Execute queued runs; before that, wait for whoever migrates the database."""
+        if pending:
+            log.warning("the database lacks migrations; not ready until `steadyhand migrate` has run")
+            while pending:
+                await asyncio.sleep(MIGRATIONS_POLL)
+                with contextlib.suppress(DatabaseUnavailable):
+                    pending = bool((await self._services.schema()).pending)
+            await self._activate()
+        await self._services.work()
+
+    async def _drain(self) -> None:
+        """Whatever goes on here and in the workers is finished or handed back, and the workers are gone."""
+        parts = (self._services.drain(self._drain_seconds), self._workers.drain(self._drain_seconds))
+        draining = asyncio.gather(*parts)
+        at_once = asyncio.create_task(self._stopping.at_once.wait())
+        try:
+            await asyncio.wait([draining, at_once], return_when=asyncio.FIRST_COMPLETED)
+            if not draining.done():
+                self._services.hurry()
+                self._workers.hurry()
+            await draining
+        finally:
+            at_once.cancel()
+
+
+def _settle_memory() -> None:
+    """What was loaded stays: the collector need not walk through a hundred thousand of its objects again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)

@@ -1,0 +1,67 @@
+"""What has to happen at its time, whoever does it: delayed runs become due, approvals expire, old keys are forgotten.
+
+Every process of every role does it; each piece of work is taken by one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+from app.domain.errors import DatabaseUnavailable
+from app.domain.hints import Hints
+from app.domain.idempotency import KeyStore
+from app.domain.observers import RunObserver
+from app.domain.stores import RunStore
+from app.runs.approvals import ApprovalService
+
+log = logging.getLogger(__name__)
+
+EVERY = 1.0
+"""Seconds between rounds; jittered by a fifth."""
+SWEEP_EVERY = 600.0
+"""Seconds between looks for keys that are too old."""
+
+
+class Housekeeping:
+    """Does the rounds until cancelled."""
+
+    def __init__(
+        self,
+        *,
+        store: RunStore,
+        keys: KeyStore,
+        approvals: ApprovalService,
+        observer: RunObserver,
+        broadcast: Hints,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._approvals = approvals
+        self._observer = observer
+        self._broadcast = broadcast
+        self._swept = time.monotonic()
+
+    async def serve(self) -> None:
+        """One round after another, also through times without a database."""
+        while True:
+            try:
+                await self.round()
+            except DatabaseUnavailable as error:
+                log.warning("housekeeping waits for the database", extra={"reason": str(error)})
+            except Exception:
+                log.exception("a round of housekeeping broke")
+            await asyncio.sleep(EVERY * random.uniform(0.8, 1.2))
+
+    async def round(self) -> None:
+        """Everything that is due now."""
+        if await self._store.due():
+            self._broadcast.queued()
+        await self._approvals.expire()
+        depth, oldest_age = await self._store.queue()
+        self._observer.queue(depth, oldest_age)
+        if time.monotonic() - self._swept > SWEEP_EVERY:
+            self._swept = time.monotonic()
+            await self._keys.sweep()

@@ -1,0 +1,65 @@
+"""One call of the model: its text goes live as it comes, its message and what it cost into the ledger."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import msgspec
+
+from app.agent import context
+from app.agent.decide import CallModel
+from app.domain import events as ev
+from app.domain.models import Completed, Provider, Recorder, TextDelta
+from app.runs import record
+from app.runs.ids import message_id
+from app.runs.ledger import Ledger
+from app.runs.live import Feed
+from app.runs.stop import HANDED_ON, Stop
+
+
+class ModelCalls:
+    """Performs `CallModel` for one run."""
+
+    def __init__(self, *, run_id: str, ledger: Ledger, feed: Feed, provider: Provider, stop: Stop) -> None:
+        self._run_id = run_id
+        self._ledger = ledger
+        self._feed = feed
+        self._provider = provider
+        self._stop = stop
+
+    async def perform(self, decision: CallModel) -> None:
+        """The ledger has the model's message and every attempt, also where a stop came in between. Raises `RunStopped` and `ProviderError`."""
+        ledger = self._ledger
+        if decision.rejects is not None:
+            ledger.add(ev.MessageReset(message_id=decision.rejects))
+        request = context.build(ledger.state, decision.tools)
+        await ledger.flush()
+        new_id = message_id(self._run_id, ledger.journal.last_seq)
+        feed = self._feed
+        feed.begin(new_id)
+        recorder = Recorder()
+        completed: Completed | None = None
+        try:
+            async with self._stop, aclosing(self._provider.stream(request, recorder)) as chunks:
+                async for chunk in chunks:
+                    if isinstance(chunk, TextDelta):
+                        feed.text(chunk.text)
+                    elif isinstance(chunk, Completed):
+                        completed = chunk
+                    else:
+                        feed.reason(chunk.text)
+            assert completed is not None, "a provider ended without Completed"
+        finally:
+            if completed is not None:  # also where a stop came just after: what was answered and paid counts
+                self._answered(new_id, completed, may_call=decision.tools == "auto")
+            elif self._stop.cause in HANDED_ON:
+                ledger.add(ev.MessageReset(message_id=new_id))
+            for attempt in recorder.attempts:
+                ledger.add(record.usage(attempt, request.route))
+
+    def _answered(self, new_id: str, completed: Completed, *, may_call: bool) -> None:
+        state = self._ledger.state
+        message = record.message(new_id, completed, may_call=may_call, taken=state.call_ids)
+        private = msgspec.json.encode(message.native) if message.native is not None else None
+        state.add(message)
+        self._ledger.write_in(ev.MessageCompleted(message=ev.visible(message)), private)

@@ -1,0 +1,72 @@
+-- name: base
+-- What a fork began with; nothing after a reset.
+SELECT base FROM sessions WHERE tenant = $1 AND id = $2 AND epoch = $3;
+
+-- name: history
+-- The events that make the messages of a session's earlier runs; a run that another has resumed is in that one's journal.
+SELECT e.run_id, e.seq, e.name, e.payload, e.private
+FROM runs r JOIN events e ON e.run_id = r.id
+WHERE r.tenant = $1 AND r.session_id = $2 AND r.session_epoch = $3 AND r.turn < $4
+    AND e.name IN ('run.created', 'message.completed', 'message.reset', 'approval.resolved', 'tool.finished')
+    AND r.not_before IS NULL AND NOT EXISTS (SELECT FROM runs n WHERE n.resumed_from = r.id)
+ORDER BY r.turn, e.seq;
+
+-- name: session
+-- One session.
+SELECT id, owner AS user_id, created_at, updated_at, epoch
+FROM sessions WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3;
+
+-- name: sessions
+-- A page of sessions, latest used first.
+SELECT id, owner AS user_id, created_at, updated_at
+FROM sessions
+WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2)
+    AND ($3::timestamptz IS NULL OR (updated_at, id) < ($3, $4::text))
+ORDER BY updated_at DESC, id DESC LIMIT $5;
+
+-- name: live
+-- A session's live runs before a turn, delayed ones apart.
+SELECT id, status FROM runs
+WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND session_id = $3 AND turn < $4
+    AND status IN ('queued', 'running', 'waiting') AND not_before IS NULL
+ORDER BY turn;
+
+-- name: reset
+-- Begin the session's next epoch; the runs of the one before that have not ended.
+WITH session AS (
+    UPDATE sessions SET epoch = epoch + 1, base = NULL, updated_at = clock_timestamp()
+    WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3
+    RETURNING epoch
+)
+SELECT ARRAY (
+    SELECT r.id FROM runs r
+    WHERE r.tenant = $1 AND r.session_id = $3 AND r.session_epoch < session.epoch
+        AND r.status IN ('queued', 'running', 'waiting')
+    ORDER BY r.turn
+) AS live
+FROM session;
+
+-- name: delete
+-- A session and all that belongs to it.
+DELETE FROM sessions WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3;
+
+-- name: fork
+-- A session that begins with messages; its first run has turn 2, so that it looks for what was before.
+INSERT INTO sessions (tenant, id, owner, turns, base, state) VALUES ($1, $2, $3, 1, $4, $5)
+ON CONFLICT DO NOTHING
+RETURNING id, owner AS user_id, created_at, updated_at;
+
+-- name: turn_of
+-- Which turn a run was.
+SELECT r.turn FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.id = r.session_id AND s.epoch = r.session_epoch
+WHERE r.tenant = $1 AND ($2::text IS NULL OR r.owner = $2) AND r.session_id = $3 AND r.id = $4;
+
+-- name: state
+-- A session's state and how often it was changed.
+SELECT state, state_version AS version FROM sessions WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3;
+
+-- name: put_state
+-- Replace the state, where it is the version that the caller knows. $4 state  $5 version or NULL
+UPDATE sessions SET state = $4, state_version = state_version + 1, updated_at = clock_timestamp()
+WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3 AND ($5::integer IS NULL OR state_version = $5)
+RETURNING state, state_version AS version;

@@ -1,0 +1,1 @@
+"""Redis: live text between processes, as long as it lasts. Nothing is lost with it."""

@@ -1,0 +1,128 @@
+"""One cut of one run: the process that was at it dies there, and what becomes of the run is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from tests.e2e.wires import APIS, ApiName
+from tests.faults.cuts import Cut, kill
+from tests.faults.house import LEASE, House
+from tests.faults.runs import Scripted, recovered_after
+from tests.faults.script import CALLS, STEPS
+
+PATIENCE = 2.0
+"""Seconds beyond the lease that a recovery may take."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a run that was cut. Seconds: `recovery` from the kill to the next attempt without `restart`, the start
+    of the process that was killed, where nobody else could go on; `took` all of it."""
+
+    cut: str
+    reached: bool
+    attempts: int
+    recovery: float | None
+    restart: float
+    took: float
+    problems: tuple[str, ...]
+
+
+class Cutter:
+    """Cuts runs, one after the other, in one house."""
+
+    def __init__(self, *, house: House) -> None:
+        self._house = house
+        self._apis: Iterator[ApiName] = itertools.cycle(APIS)
+        self._numbers = itertools.count(1)
+
+    async def uncut(self) -> int:
+        """How many statements a run has that nobody disturbs. Raises AssertionError where it is not perfect itself."""
+        self._house.knife.arm(None)
+        run = await Scripted(house=self._house, name=f"uncut {next(self._numbers)}", api=next(self._apis)).finished()
+        wrong = await run.problems()
+        assert not wrong, wrong
+        assert len(self._house.world.of(run.run_id)) == len(CALLS)
+        assert len(self._house.model.of(run.question)) == len(STEPS)
+        return self._house.knife.seen("statement")
+
+    async def cut(self, cut: Cut) -> Outcome:
+        """A run that is cut there, and its end."""
+        began, knife = time.monotonic(), self._house.knife
+        run = Scripted(house=self._house, name=f"{cut} {next(self._numbers)}", api=next(self._apis))
+        knife.arm(cut, kill)
+        revival = asyncio.create_task(self._revive())
+        wrong: list[str] = []
+        try:
+            await run.finished()
+            wrong += await run.problems()
+        except (AssertionError, TimeoutError) as error:
+            wrong.append(f"it did not end: {error}")
+            wrong.append(await self._stuck(run))
+        finally:
+            if not knife.reached.is_set():
+                revival.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await revival
+        restart = revival.result() if not revival.cancelled() else 0.0
+        await self._complete()
+        recovery, attempts = None, 0
+        if run.run_id:
+            events = await run.journal()
+            attempts = sum(event["event"] == "run.started" for event in events)
+            recovery = recovered_after(events, knife.at + restart) if knife.reached.is_set() else None
+        if recovery is not None and recovery > LEASE + PATIENCE:
+            wrong.append(f"recovered after {recovery:.2f} s")
+        return Outcome(
+            cut=str(cut),
+            reached=knife.reached.is_set(),
+            attempts=attempts,
+            recovery=recovery,
+            restart=restart,
+            took=time.monotonic() - began,
+            problems=tuple(wrong),
+        )
+
+    async def _revive(self) -> float:
+        """What was killed runs again where nobody else can go on in its place. Seconds that this took."""
+        knife = self._house.knife
+        await knife.reached.wait()
+        dead = next(replica for replica in self._house.replicas.all if replica._service and replica.pid == knife.pid)
+        if dead.kind == "worker":
+            return 0.0
+        began = time.monotonic()
+        await dead.restart()
+        return time.monotonic() - began
+
+    async def _complete(self) -> None:
+        """Every process runs."""
+        await asyncio.gather(*(replica.restart() for replica in self._house.replicas.all if not replica.alive))
+
+    async def _stuck(self, run: Scripted) -> str:
+        """Where a run stands that does not go on."""
+        rows = await self._house.query(
+            "SELECT status, attempt, failures, lease_owner, lease_until - clock_timestamp() AS left, last_seq, inbox"
+            " FROM runs WHERE id = $1",
+            run.run_id,
+        )
+        return f"it stands at {[dict(row) for row in rows]}\n{await self._house.replicas.log()}"
+
+
+def cuts(statements: int, every: int = 1) -> list[Cut]:
+    """Every place where a run of so many statements can be cut; of the statements every so manieth."""
+    found: list[Cut] = []
+    for number, step in enumerate(STEPS, 1):
+        pieces = 1 + len(step.text)
+        found += [Cut("model", number, moment) for moment in ("before", "1", "after")]
+        found += [Cut("model", number, str(pieces), linger) for linger in (0.0, 0.02)]
+        found.append(Cut("model", number, "after", 0.01))
+    for number in range(1, len(CALLS) + 1):
+        found += [Cut("effect", number, moment) for moment in ("before", "after")]
+    for number in range(1, statements + 1, every):
+        found += [Cut("statement", number, moment) for moment in ("before", "after")]
+    return found

@@ -1,0 +1,157 @@
+"""One scripted run from its post to its end, whatever happens on the way, and what must be true of it then."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+import httpx2
+
+from tests.faults.follower import Follower
+from tests.faults.house import House
+from tests.faults.rules import objections, stored
+from tests.faults.script import CALLS, FINAL, STEPS, TASK
+from tests.faults.world import WRITES
+
+Events = list[dict[str, Any]]
+WITHIN = 30.0
+"""Seconds for a whole run."""
+
+
+class Scripted:
+    """A run of the script under a name of its own. `run_id` is there once it was accepted."""
+
+    def __init__(self, *, house: House, name: str, api: str = "chat") -> None:
+        self.house = house
+        self.api = api
+        self.question = f"{TASK}{name}"
+        self.session = f"s-{abs(hash(name)):x}-{time.time_ns():x}"
+        self.run_id = ""
+        self.follower: Follower | None = None
+
+    async def post(self, **more: Any) -> str:
+        """Its id: sent again under the same key until somebody answers."""
+        body = {"agent": self.api, "input": self.question, "session_id": self.session, "background": True, **more}
+        deadline = time.monotonic() + WITHIN
+        while not self.run_id:
+            assert time.monotonic() < deadline, "nobody answers"
+            url = f"http://127.0.0.1:{self.house.edge.port}/v1/runs"
+            try:
+                async with httpx2.AsyncClient(trust_env=False, timeout=10.0) as client:
+                    answer = await client.post(url, json=body, headers={"Idempotency-Key": self.session})
+            except httpx2.TransportError:
+                await asyncio.sleep(0.02)
+                continue
+            if answer.status_code != 503:
+                assert answer.status_code == 202, answer.text
+                self.run_id = answer.json()["id"]
+        return self.run_id
+
+    async def follow(self, within: float = WITHIN) -> Follower:
+        """A reader of its stream from the first event, who has seen the end."""
+        self.follower = Follower(port=self.house.edge.port, path=f"/v1/runs/{self.run_id}/events")
+        return await self.follower.run(within)
+
+    async def finished(self, within: float = WITHIN) -> Scripted:
+        """Itself, posted and followed to its end."""
+        await self.post()
+        await self.follow(within)
+        return self
+
+    async def journal(self) -> Events:
+        return await self.house.edge.service.events(self.run_id)
+
+    async def problems(self) -> list[str]:
+        """Every promise that was not kept. A run that succeeded is expected."""
+        run = await self.house.edge.service.json(f"/v1/runs/{self.run_id}")
+        events = await self.journal()
+        told = {"status": run["status"], "output": run["output"]}
+        wrong = [] if told == {"status": "succeeded", "output": FINAL} else [f"the run is {told}, {run['error']}"]
+        wrong += await self._once()
+        wrong += ordered(events) + self.repeated(events) + await self.histories()
+        if self.follower is not None:
+            wrong += self.follower.problems
+            if self.follower.spelt != FINAL:
+                wrong.append(f"the stream spells {self.follower.spelt!r}")
+        doubtful = any(e["data"]["status"] == "outcome_unknown" for e in events if e["event"] == "tool.finished")
+        if run.get("outcome_unknown", False) != doubtful:
+            wrong.append(f"outcome_unknown of the run is {run.get('outcome_unknown')}, of a call {doubtful}")
+        return wrong
+
+    async def _once(self) -> list[str]:
+        runs = (await self.house.edge.service.json(f"/v1/runs?session_id={self.session}"))["data"]
+        return [] if [run["id"] for run in runs] == [self.run_id] else [f"the session's runs: {runs}"]
+
+    def repeated(self, events: Events) -> list[str]:
+        """What was done again although its end was stored, or although it writes."""
+        effects = self.house.world.of(self.run_id)
+        ended = {e["data"]["call_id"]: _seconds(e["at"]) for e in events if e["event"] == "tool.finished"}
+        wrong = [
+            f"{effect.tool} {effect.what} had ended and was executed again"
+            for effect in effects
+            if effect.at > ended.get(effect.call_id, effect.at) + 0.001
+        ]
+        writes = Counter(effect.what for effect in effects if effect.tool in WRITES)
+        wrong += [f"a write was executed {count} times: {what}" for what, count in writes.items() if count > 1]
+        for call in {effect.call_id for effect in effects}:
+            keys = {effect.key for effect in effects if effect.call_id == call}
+            wrong += [f"{call} was repeated under other keys: {keys}"] if len(keys) > 1 else []
+        whole = [_seconds(e["at"]) for e in events if _answer(e)]
+        wrong += [
+            f"model call {asked.step} was stored and paid for again"
+            for asked in self.house.model.of(self.question)
+            if asked.step <= len(whole) and asked.call.at > whole[asked.step - 1] + 0.001
+        ]
+        return wrong
+
+    async def histories(self) -> list[str]:
+        """What a provider would refuse: in what it was asked last, and in what the service shows of the session."""
+        wrong = [said for said in self.house.model.refused if said.startswith(f"{self.question}:")]
+        asked = self.house.model.of(self.question)
+        if asked:
+            last = asked[-1].call
+            wrong += [f"asked last: {said}" for said in objections(last.api, last.messages)]
+            if missing := CALLS.keys() - set(last.calls):
+                wrong.append(f"asked last without {sorted(missing)}")
+        page = await self.house.edge.service.json(f"/v1/sessions/{self.session}/messages?limit=200")
+        wrong += [f"session: {said}" for said in stored(page["data"])]
+        answers = [message for message in page["data"] if message["role"] == "assistant"]
+        if len(answers) != len(STEPS):
+            wrong.append(f"the session has {len(answers)} answers, not {len(STEPS)}")
+        return wrong
+
+
+def ordered(events: Events) -> list[str]:
+    """What is wrong with a journal: gaps, ends, calls with no outcome or two, attempts that do not count up."""
+    wrong: list[str] = []
+    if [int(e["id"]) for e in events] != list(range(1, len(events) + 1)):
+        wrong.append(f"seqs with gaps: {[e['id'] for e in events]}")
+    names = [e["event"] for e in events]
+    if names.count("run.finished") != 1 or names[-1] != "run.finished":
+        wrong.append(f"not one end: {names}")
+    attempts = [e["data"]["attempt"] for e in events if e["event"] == "run.started"]
+    if attempts != list(range(1, len(attempts) + 1)):
+        wrong.append(f"attempts: {attempts}")
+    outcomes = Counter(e["data"]["call_id"] for e in events if e["event"] == "tool.finished")
+    begun = {e["data"]["call_id"] for e in events if e["event"] == "tool.started"}
+    wrong += [f"call {call} has {outcomes[call]} outcomes" for call in begun | outcomes.keys() if outcomes[call] != 1]
+    if (answers := sum(map(_answer, events))) != len(STEPS):
+        wrong.append(f"{answers} answers of the model, not {len(STEPS)}")
+    return wrong
+
+
+def recovered_after(events: Events, cut: float) -> float | None:
+    """Seconds from the cut (Unix seconds) to the next attempt; None: there was none."""
+    begun = [_seconds(e["at"]) - cut for e in events if e["event"] == "run.started" and _seconds(e["at"]) > cut]
+    return min(begun) if begun else None
+
+
+def _answer(event: dict[str, Any]) -> bool:
+    return bool(event["event"] == "message.completed" and event["data"]["message"]["role"] == "assistant")
+
+
+def _seconds(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()
