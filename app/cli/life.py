@@ -99,8 +99,8 @@ class Life:
     async def _drain(self) -> None:
         """Whatever goes on here and in the workers is finished or handed back, and the workers are gone."""
         parts = (self._services.drain(self._drain_seconds), self._workers.drain(self._drain_seconds))
-        draining = asyncio.gather(*parts)
-        at_once = asyncio.create_task(self._stopping.at_once.wait())
+        draining: asyncio.Future[Any] = asyncio.gather(*parts)
+        at_once: asyncio.Future[Any] = asyncio.create_task(self._stopping.at_once.wait())
         try:
             await asyncio.wait([draining, at_once], return_when=asyncio.FIRST_COMPLETED)
             if not draining.done():

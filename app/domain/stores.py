@@ -236,11 +236,11 @@ class RunStore(Protocol):
         ...
 
     async def end_unowned(
-        self, run_id: str, event: bytes, finished: RunFinished, statuses: Sequence[RunStatus]
-    ) -> tuple[int, EndedRun] | None:
-        """End a run that nobody owns, if it has one of those statuses; its event gets the next seq, which is returned.
+        self, run_id: str, events: Sequence[NewEvent], finished: RunFinished, statuses: Sequence[RunStatus]
+    ) -> EndedRun | None:
+        """End a run that nobody owns, if it has one of those statuses; its open approvals are cancelled.
 
-        None: it has another status by now. Its open approvals are cancelled.
+        None: it has another status by now, or its journal has grown since those events were numbered.
         """
         ...
 

@@ -29,7 +29,7 @@ class Feed:
     `seq` is the last stored event known here, 0 where nobody has looked yet; `text_seq` is the last event before the text
     that grows, which may be one that is not known here yet. `version` changes whenever a text begins or is dropped.
     `result` is how the run ended, or that it waits now, as far as is known here. `readers` and `awaited` count those who
-    read it, and those who wait for its `outcome`. `over`: nothing will follow, as in a feed that belongs to no `Feeds`.
+    read it, and those who wait for its `outcome`; `watching` have True as soon as something is said. `over`: nothing will follow, as in a feed that belongs to no `Feeds`.
     """
 
     def __init__(self, run_id: str, feeds: Feeds | None = None) -> None:
@@ -53,7 +53,7 @@ class Feed:
         self._forsaken = False
         self._feeds = feeds
         self._outgoing = None if feeds is None else feeds.outgoing
-        self._waiting: set[asyncio.Future[bool]] = set()
+        self.watching: set[asyncio.Future[bool]] = set()
         self._decided = asyncio.Event()
 
     @property
@@ -82,7 +82,17 @@ class Feed:
         self.wake()
 
     def learn(self, seq: int) -> None:
-        """The journal has events up to that one; readers get those that they lack from there."""
+        """The journal has events up to that one. A feed that knew of none begins after it: readers get the others from there.
+
+        One that did know is not moved, so that none of its events passes unseen; where it is followed, it is looked after now.
+        """
+        if not self.seq:
+            self.jump(seq)
+        elif seq > self.seq and not self.held and self._feeds is not None:
+            self._feeds.look(self)
+
+    def jump(self, seq: int) -> None:
+        """Go on after that event; readers get those before it from the journal."""
         if seq > self.seq:
             self.events.clear()
             self._reached(seq)
@@ -201,19 +211,11 @@ class Feed:
             passed += len(chunk)
         return len(self.chunks), ""
 
-    def watch(self, future: asyncio.Future[bool]) -> None:
-        """That future has True as soon as something is said; `unwatch` it when it is done."""
-        self._waiting.add(future)
-
-    def unwatch(self, future: asyncio.Future[bool]) -> None:
-        """It is forgotten."""
-        self._waiting.discard(future)
-
     def wake(self) -> None:
         """Let every reader look again."""
-        if self._waiting:
-            waiting, self._waiting = self._waiting, set()
-            for future in waiting:
+        if self.watching:
+            watching, self.watching = self.watching, set()
+            for future in watching:
                 if not future.done():
                     future.set_result(True)
 
@@ -260,7 +262,7 @@ class Feeds:
         self._followed.discard(feed)
         feed.begin(None)
         feed.resumed()
-        feed.learn(seq)
+        feed.jump(seq)
         self._moved()
         return feed
 

@@ -125,11 +125,11 @@ class Reader:
         self._since = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(self._keep_alive, self._tick, loop)
-        self._feed.watch(waiting)
+        self._feed.watching.add(waiting)
         try:
             return await waiting
         finally:
-            self._feed.unwatch(waiting)
+            self._feed.watching.discard(waiting)
             self._waiting = None
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -67,6 +67,7 @@ class Edge:
     client: httpx2.AsyncClient
     service: RunService
     approvals: ApprovalService
+    sessions: SessionService
     housekeeping: Housekeeping
     worker: Worker
     feeds: Feeds
@@ -178,9 +179,10 @@ async def open_edge(
             allow=lambda address: str(address) != FORBIDDEN,
             wake=lambda: None,
         )
+        conversations = SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast)
         app = create_app(
             service=service,
-            sessions=SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast),
+            sessions=conversations,
             approvals=approvals,
             callbacks=callbacks,
             idempotent=Idempotent(store=keys),
@@ -204,7 +206,9 @@ async def open_edge(
         )
         try:
             async with client:
-                yield Edge(app, client, service, approvals, housekeeping, worker, feeds, provider, toolbox, gate)
+                yield Edge(
+                    app, client, service, approvals, conversations, housekeeping, worker, feeds, provider, toolbox, gate
+                )
         finally:
             toolbox.gate.set()
             gate.closed = "closing"

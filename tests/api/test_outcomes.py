@@ -119,7 +119,7 @@ async def test_a_drain_hands_on_what_does_not_end(edge: Any) -> None:
     async with edge(ScriptedProvider(*[[asyncio.Event()]] * 2)) as e:
         call = asyncio.create_task(e.client.post("/chat", json={"message": "x"}))
         await until(lambda: e.provider.requests)
-        await e.worker.drain(0.1)
+        await e.worker.drain(0.8)
         problem = check(await call, 503, "not_ready")
         assert "goes on" in problem["detail"]
         (run,) = (await e.client.get("/v1/runs")).json()["data"]

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from app.domain.models import Completed, ModelRequest, TextDelta
-from app.runs.stream import PIECE
+from app.runs.outgoing import PIECE
 from app.telemetry.http import AsgiApp, Receive, Scope, Send
 from tests.api.edge import frames, listening, text_of, until
 from tests.api.listening import listener

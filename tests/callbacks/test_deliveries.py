@@ -96,12 +96,12 @@ async def test_a_receiver_that_is_gone_for_good_is_left_alone(world: World, rece
 @pytest.mark.parametrize(
     ("wish", "least", "most"),
     [
-        ("100", 95, 101),
-        ("99999999", LONGEST_WISH - 5, LONGEST_WISH + 1),
-        ("in the future", 90, 101),
-        ("0", 0, 1.5),
-        ("soon", 0, 1.5),
-        ("-5", 0, 1.5),
+        ("100", 90, 101),
+        ("99999999", LONGEST_WISH - 10, LONGEST_WISH + 1),
+        ("in the future", 85, 101),
+        ("0", 7, 13),
+        ("soon", 7, 13),
+        ("-5", 7, 13),
     ],
 )
 async def test_a_receiver_may_ask_for_patience(
@@ -111,12 +111,12 @@ async def test_a_receiver_may_ask_for_patience(
         wish = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     receiver.always = answer("429 Slow down", Retry_After=wish)
     await world.run(receiver.url)
-    deliveries = world.deliveries(pauses=(1.0,))
+    deliveries = world.deliveries(pauses=(10.0,))
     async with serving(deliveries):
         callback = await world.until(deliveries, lambda found: bool(found.data))
     assert (callback.status, len(receiver.requests)) == ("due", 1)
     assert callback.next_at is not None
-    assert least <= (callback.next_at - datetime.now(UTC)).total_seconds() + 0.5 <= most + 0.5
+    assert least <= (callback.next_at - datetime.now(UTC)).total_seconds() <= most
 
 
 async def test_pauses_grow(world: World, receiver: Receiver) -> None:
@@ -141,13 +141,15 @@ class Crashes(PostgresCallbackStore):
     ) -> bool:
         if self.crashes and outcome is not None:
             self.crashes -= 1
+            # Its claim runs out.
+            await self._db.execute("UPDATE callbacks SET next_at = clock_timestamp()")
             raise DatabaseUnavailable("died")
         return await super().record(delivery, outcome, status, pause)
 
 
 async def test_a_sender_that_dies_is_followed_by_another(world: World, receiver: Receiver) -> None:
     await world.run(receiver.url)
-    deliveries = world.deliveries(store=Crashes(database=world.db), claim=0.2)
+    deliveries = world.deliveries(store=Crashes(database=world.db))
     async with serving(deliveries):
         callback = await world.until(deliveries, delivered)
     assert [received.headers["webhook-id"] for received in receiver.requests] == ["evt_1"] * 2
@@ -158,7 +160,7 @@ async def test_a_callback_that_kills_its_senders_is_given_up(world: World, recei
     await world.run(receiver.url)
     store = Crashes(database=world.db)
     store.crashes = 100
-    deliveries = world.deliveries(store=store, claim=0.05, max_attempts=3)
+    deliveries = world.deliveries(store=store, max_attempts=3)
     async with serving(deliveries):
         callback = await world.until(deliveries, failed)
     assert (len(receiver.requests), callback.data) == (3, ())

@@ -67,7 +67,7 @@ async def test_ctrl_c_in_process_stops_the_run_and_the_chat_goes_on(database: st
         await talking
         runs = await edge.service.runs(ANONYMOUS, RunFilter())
         assert [(run.status, run.error.code if run.error else None) for run in runs] == [
-            ("succeeded", None), ("cancelled", "cancelled"),
+            ("succeeded", None), ("cancelled", "run_cancelled"),
         ]  # fmt: skip
         assert "stopped\n\nlater\n" in out.getvalue()
 
@@ -245,7 +245,7 @@ async def test_in_process_beside_others_of_the_same_database(database: str) -> N
             answered, out, _ = await talk(one, "What is 12 * 7?")
             assert answered
             assert '✓ calculator(expression="12 * 7") → 84\n12 * 7 = 84\n' in out
-        assert await other.messages("s1") == 4
+        assert await other.messages("s1") == 8
 
 
 async def test_a_service_of_our_own_that_loses_its_database_ends_the_chat(database: str) -> None:

@@ -19,6 +19,7 @@ from app.storage.postgres.pool import Database, connect, open_pool
 
 LEASE = 1.0
 _NAME = "steadyhand heartbeat"
+_BACKEND = "SELECT pid FROM pg_stat_activity WHERE application_name = $1 AND datname = current_database()"
 _EXTEND = """
 UPDATE leases SET beats = beats + 1 FROM unnest($1::text[], $2::int[]) AS mine (id, epoch)
 WHERE leases.run_id = mine.id AND leases.epoch = mine.epoch RETURNING run_id, inbox
@@ -164,7 +165,7 @@ async def test_leases_are_lost_in_time_when_the_database_locks(kept: Kept) -> No
 async def test_leases_are_lost_in_time_when_the_server_answers_nothing(kept: Kept) -> None:
     await kept.take("run_1")
     await kept.beaten("run_1", 1)
-    stopped = await kept.admin.fetchval("SELECT pid FROM pg_stat_activity WHERE application_name = $1", _NAME)
+    stopped = await kept.admin.fetchval(_BACKEND, _NAME)
     os.kill(stopped, signal.SIGSTOP)
     before = time.monotonic()
     try:
@@ -180,9 +181,7 @@ async def test_leases_are_lost_in_time_when_the_server_answers_nothing(kept: Kep
 async def test_a_connection_that_is_cut_costs_no_lease(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
     await kept.take("run_1")
     await kept.beaten("run_1", 1)
-    await kept.admin.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", _NAME
-    )
+    await kept.admin.execute(f"SELECT pg_terminate_backend(pid) FROM ({_BACKEND}) b", _NAME)
     await kept.beaten("run_1", 4)
     assert kept.lost == []
     assert len([record for record in caplog.records if record.message == "heartbeat_failed"]) <= 1
@@ -246,7 +245,9 @@ async def test_closes_at_once_while_the_database_hangs(kept: Kept) -> None:
         await kept.admin.execute("LOCK TABLE leases IN ACCESS EXCLUSIVE MODE")
         # Until it waits for the lock.
         async with asyncio.timeout(5):
-            while not await kept.admin.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):  # noqa: ASYNC110
+            while not await kept.admin.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'leases'::regclass)"
+            ):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         before = time.monotonic()
         await kept.heartbeat.aclose()

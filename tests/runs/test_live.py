@@ -33,10 +33,27 @@ def test_events_that_are_known_are_left_out_and_a_gap_empties_the_feed() -> None
     assert feed.seq == 4
     feed.take(events[6:8])
     assert ([event.seq for event in feed.events], feed.seq) == ([7, 8], 8)
-    feed.learn(6)
+    feed.jump(6)
     assert feed.seq == 8
-    feed.learn(10)
+    feed.jump(10)
     assert (list(feed.events), feed.seq) == ([], 10)
+
+
+def test_what_is_learned_of_the_journal_makes_no_event_pass_unseen() -> None:
+    store = JournalStore()
+    some, _ = feeds()
+    feed = some.open(RUN)
+    feed.learn(2)
+    assert (feed.seq, some.unseen()) == (2, [])
+    feed.learn(3)
+    assert (feed.seq, some.unseen()) == (2, [feed])
+    held = some.hold("run_2", 0)
+    held.publish(store.append(created(), run_id="run_2"))
+    parked = store.append(waiting(), run_id="run_2")
+    held.learn(2)  # a reader looked between the write and the news of it
+    assert (held.seq, some.unseen()) == (1, [])
+    held.publish(parked)
+    assert held.result == waiting()
 
 
 def test_no_more_events_are_kept_than_that() -> None:

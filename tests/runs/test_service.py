@@ -210,7 +210,9 @@ async def test_reset_cancels_what_is_live_and_empties_history(start_process: Any
 
 async def test_a_drain_finishes_what_somebody_waits_for_and_hands_on_the_rest(start_process: Any) -> None:
     gate = asyncio.Event()
-    provider = ScriptedProvider([gate, *says("in time")], [asyncio.Event()], [asyncio.Event()], says("later"), says("too"))
+    provider = ScriptedProvider(
+        [gate, *says("in time")], [asyncio.Event()], [asyncio.Event()], says("later"), says("too")
+    )
     async with start_process(provider) as p:
         first = await p.service.start(ANONYMOUS, StartRun(input="a"))
         second = await p.service.start(ANONYMOUS, StartRun(input="b"))

@@ -213,18 +213,17 @@ class PostgresRunStore:
             raise Fenced(run_id)
 
     async def end_unowned(
-        self, run_id: str, event: bytes, finished: RunFinished, statuses: Sequence[RunStatus]
-    ) -> tuple[int, EndedRun] | None:
+        self, run_id: str, events: Sequence[NewEvent], finished: RunFinished, statuses: Sequence[RunStatus]
+    ) -> EndedRun | None:
         assert all(finished.status in TRANSITIONS[status] for status in statuses)
         async with self._db.transaction() as connection:
             await connection.fetchrow(self._sql["session_of"], run_id)
             row = await connection.fetchrow(
-                self._sql["end_unowned"], run_id, uuid4(), event,
-                finished.status, finished.stop_reason, _json(finished.error), list(statuses),
+                self._sql["end_unowned"], run_id, [event.id for event in events], [event.name for event in events],
+                [event.payload for event in events], finished.status, finished.stop_reason, _json(finished.error),
+                list(statuses), events[0].seq - 1,
             )  # fmt: skip
-        if row is None:
-            return None
-        return row["last_seq"], EndedRun(run_id=run_id, session_id=row["session_id"], agent=row["agent"])
+        return None if row is None else EndedRun(run_id=run_id, session_id=row["session_id"], agent=row["agent"])
 
     async def requeue(self, run_id: str, stop_after: str | None) -> bool:
         async with self._db.transaction() as connection:

@@ -289,15 +289,17 @@ WHERE r.id = $1 FOR UPDATE OF s;
 
 -- name: end_unowned
 -- End a run that nobody owns. The new epoch shuts out whoever is claiming it at this moment.
--- $1 run  $2 event id  $3 payload  $4 status  $5 stop_reason  $6 error  $7 statuses that it may have
+-- $1 run  $2 ids  $3 names  $4 payloads of its last events  $5 status  $6 stop_reason  $7 error  $8 statuses that it may have
+-- $9 last_seq that it must have
 WITH run AS (
-    UPDATE runs SET lease_epoch = lease_epoch + 1, last_seq = last_seq + 1, status = $4, stop_reason = $5, error = $6,
-        not_before = NULL, finished_at = clock_timestamp()
-    WHERE id = $1 AND status = ANY ($7::text[])
+    UPDATE runs SET lease_epoch = lease_epoch + 1, last_seq = last_seq + cardinality($2::uuid[]),
+        status = $5, stop_reason = $6, error = $7, not_before = NULL, finished_at = clock_timestamp()
+    WHERE id = $1 AND status = ANY ($8::text[]) AND last_seq = $9
     RETURNING tenant, owner, last_seq, session_id, agent, turn
 ), journal AS (
     INSERT INTO events (run_id, seq, tenant, owner, id, name, payload)
-    SELECT $1, run.last_seq, run.tenant, run.owner, $2, 'run.finished', $3::json FROM run
+    SELECT $1, $9 + e.n, run.tenant, run.owner, e.id, e.name, e.payload
+    FROM run, unnest($2::uuid[], $3::text[], $4::json[]) WITH ORDINALITY AS e (id, name, payload, n)
 ), asked AS (
     UPDATE approvals SET status = 'cancelled', resolved_at = clock_timestamp()
     FROM run WHERE run_id = $1 AND approvals.status = 'pending'
@@ -310,7 +312,7 @@ WITH run AS (
 ), callback AS (
     UPDATE callbacks SET status = 'due', next_at = clock_timestamp() FROM run WHERE run_id = $1
 )
-SELECT last_seq, session_id, agent FROM run;
+SELECT session_id, agent FROM run;
 
 -- name: requeue
 -- A waiting run goes on. $1 run  $2 stop_after  $3 the stop_reason that it waits with

@@ -36,7 +36,8 @@ class Link:
                 url,
                 protocol=2,
                 decode_responses=False,
-                socket_timeout=timeout,
+                # Every wait has a limit of ours. The client's own would use `wait_for`, which swallows a cancellation (Python 3.11).
+                socket_timeout=None,
                 socket_connect_timeout=timeout,
                 retry=Retry(NoBackoff(), 0, supported_errors=()),
             )

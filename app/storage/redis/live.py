@@ -180,7 +180,7 @@ class RedisLive:
             if answer is None:
                 if asked:
                     raise TimeoutError("no sign of life")
-                async with self._asking:
+                async with asyncio.timeout(self._link.timeout), self._asking:
                     await connection.send_command("PING")
                 asked = True
                 continue

@@ -42,8 +42,8 @@ class Ear:
 
 
 @asynccontextmanager
-async def ear(url: str) -> AsyncIterator[Ear]:
-    async with open_live(url, timeout=0.5, retry=0.1, idle=0.2) as live:
+async def ear(url: str, *, timeout: float = 5, idle: float = 5) -> AsyncIterator[Ear]:
+    async with open_live(url, timeout=timeout, retry=0.1, idle=idle) as live:
         ear = Ear(live)
         task = asyncio.create_task(live.receive(ear.heard.append, ear.looked))
         try:
@@ -55,7 +55,7 @@ async def ear(url: str) -> AsyncIterator[Ear]:
 
 @pytest.fixture
 async def mouth(redis: str) -> AsyncIterator[LiveChannel]:
-    async with open_live(redis) as live:
+    async with open_live(redis, timeout=5) as live:
         yield live
 
 
@@ -112,7 +112,7 @@ async def test_a_dead_attempt_changes_nothing(mouth: LiveChannel) -> None:
 
 
 async def test_a_very_long_text_is_not_kept(redis: str) -> None:
-    async with open_live(redis, kept_bytes=1000) as live, ear(redis) as other:
+    async with open_live(redis, kept_bytes=1000, timeout=5) as live, ear(redis) as other:
         await until(lambda: other.live._connection)
         await other.live.listen(RUN)
         await live.send([piece(0, "ä" * 400)])
@@ -189,7 +189,10 @@ async def test_a_cancelled_call_breaks_no_other(mouth: LiveChannel) -> None:
 
 async def test_a_server_that_dies_and_comes_back(own_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with open_live(own_redis.url, timeout=0.5, retry=0.1) as mouth, ear(own_redis.url) as other:
+    async with (
+        open_live(own_redis.url, timeout=0.5, retry=0.1) as mouth,
+        ear(own_redis.url, timeout=0.5, idle=0.2) as other,
+    ):
         await until(lambda: other.live._connection)
         await other.live.listen(RUN)
         await mouth.send([piece(0, "abc")])
@@ -217,7 +220,10 @@ async def test_a_server_that_dies_and_comes_back(own_redis: RedisServer, caplog:
 
 
 async def test_a_server_that_answers_nothing(own_redis: RedisServer) -> None:
-    async with open_live(own_redis.url, timeout=0.2, retry=0.1) as mouth, ear(own_redis.url) as other:
+    async with (
+        open_live(own_redis.url, timeout=0.2, retry=0.1) as mouth,
+        ear(own_redis.url, timeout=0.5, idle=0.2) as other,
+    ):
         await until(lambda: other.live._connection)
         await other.live.listen(RUN)
         own_redis.pause()
@@ -248,7 +254,7 @@ async def test_a_connection_that_is_cut(redis: str, mouth: LiveChannel) -> None:
 
 async def test_a_server_that_is_not_there_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     server = RedisServer()
-    async with open_live(server.url, timeout=0.5, retry=0.05) as live, ear(server.url) as other:
+    async with open_live(server.url, timeout=0.5, retry=0.05) as live, ear(server.url, timeout=0.5, idle=0.2) as other:
         await live.send([piece(0, "x")])
         await other.live.listen(RUN)
         server.start()
@@ -261,13 +267,13 @@ async def test_a_server_that_is_not_there_at_the_start(caplog: pytest.LogCapture
     assert [record.message for record in caplog.records].count("redis_unavailable") == 2
 
 
-async def test_a_server_that_forgot_the_script(redis: str, mouth: RedisLive) -> None:
-    async with Redis.from_url(redis) as admin:
+async def test_a_server_that_forgot_the_script(own_redis: RedisServer) -> None:
+    async with Redis.from_url(own_redis.url) as admin, open_live(own_redis.url) as mouth:
         await admin.script_flush()
-    await mouth.send([piece(0, "lost")])
-    await until(mouth._link.there)
-    await mouth.send([piece(0, "kept")])
-    assert await mouth.snapshot(RUN) == piece(0, "kept")
+        await mouth.send([piece(0, "lost")])
+        await until(mouth._link.there)
+        await mouth.send([piece(0, "kept")])
+        assert await mouth.snapshot(RUN) == piece(0, "kept")
 
 
 async def test_a_server_that_refuses_to_write(own_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
