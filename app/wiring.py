@@ -49,7 +49,7 @@ from app.storage.postgres.approvals import PostgresApprovalStore
 from app.storage.postgres.callbacks import PostgresCallbackStore
 from app.storage.postgres.hints import PostgresHints
 from app.storage.postgres.keys import PostgresKeyStore
-from app.storage.postgres.pool import Database, open_pool
+from app.storage.postgres.pool import Database, open_pool, open_single
 from app.storage.postgres.runs import PostgresRunStore
 from app.storage.postgres.sessions import PostgresSessionStore
 from app.storage.redis.live import RedisLive, open_live
@@ -300,9 +300,7 @@ def _name(role: Role) -> str:
 @asynccontextmanager
 async def _lease_store(dsn: str, role: Role, lease: float) -> AsyncIterator[PostgresRunStore]:
     """A store on one connection of its own: the heartbeat beats in a loop of its own, and waits for nobody."""
-    async with open_pool(
-        dsn, pool_min=1, pool_max=1, statement_cache=0, application_name=f"steadyhand {role} lease"
-    ) as database:
+    async with open_single(dsn, application_name=f"steadyhand {role} lease", timeout=lease / 3) as database:
         yield PostgresRunStore(database=database, owner=_name(role), lease=lease)
 
 

@@ -140,7 +140,7 @@ def modules(*rooms: str) -> list[str]:
         ),
         (
             ["app.cli.commands"],
-            {"litestar", "asyncpg", "openai", "anthropic", "opentelemetry", "granian", "app.wiring"},
+            {"litestar", "asyncpg", "redis", "openai", "anthropic", "opentelemetry", "granian", "app.wiring"},
         ),
     ],
     ids=["rules", "cli"],

@@ -108,7 +108,7 @@ def _complete(operation: dict[str, Any]) -> None:
         examples |= {int(status): ANSWERS[name] for status in good if int(status) not in examples}
     for status, example in examples.items():
         media_type = "text/plain" if name == "metrics_page" else "application/json"
-        responses[str(status)]["content"][media_type]["example"] = msgspec.to_builtins(example)
+        responses[str(status)]["content"][media_type]["example"] = msgspec.json.decode(msgspec.json.encode(example))
     for status in good:
         if name in WITH_LOCATION:
             _header(responses[status], "Location")

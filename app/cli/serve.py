@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Mapping
 
 from app.cli.banner import serve_banner
@@ -42,6 +43,8 @@ async def run(options: argparse.Namespace) -> int:
             f"{address} can be reached from other machines and this version has no authentication: anybody could use it. "
             "Put it behind something that authenticates and say --insecure, or listen on 127.0.0.1."
         )
+    if options.workers and sys.platform == "win32":
+        raise SteadyhandError("--workers needs Unix signals: start `steadyhand worker` processes yourself")
     port = settings.server.port if options.port is None else options.port
     check_free(address, port)
     for warning in settings.warnings:

@@ -244,8 +244,14 @@ class RunStore(Protocol):
         """
         ...
 
-    async def requeue(self, run_id: str, stop_after: str | None) -> bool:
-        """Queue a run that waits after its `stop_after`, with another one. Whether it waited for that."""
+    async def used(self, principal: Principal, key: IdempotencyKey) -> Replayed | None:
+        """What that key was used for, if it was."""
+        ...
+
+    async def requeue(
+        self, principal: Principal, run_id: str, stop_after: str | None, key: IdempotencyKey | None
+    ) -> bool:
+        """Queue a run that waits after its `stop_after`, with another one, and keep the key. Whether it waited for that."""
         ...
 
     async def stored_ids(self, run_id: str, seqs: Sequence[int]) -> list[UUID]:

@@ -311,6 +311,8 @@ class RunService:
         Raises `RequestError` run_finished for any other run.
         """
         run = await self.run(principal, run_id)
+        if key is not None and (replayed := await self._store.used(principal, key)) is not None:
+            return await self._again(principal, replayed, None)
         agent = await self._agents.version(principal.tenant, run.agent, run.agent_version)
         if agent is None:
             raise RequestError("agent_changed", f"Version {run.agent_version} of agent {run.agent} is not known here.")
@@ -323,7 +325,9 @@ class RunService:
             wanted = StartRun(input=None, stop_after=stop_after, tags=run.tags, key=key)
             return await self._start(principal, wanted, agent, created)
         feed = self._feeds.open(run_id)
-        if not await self._store.requeue(run_id, stop_after):
+        if not await self._store.requeue(principal, run_id, stop_after, key):
+            if key is not None and (replayed := await self._store.used(principal, key)) is not None:
+                return await self._again(principal, replayed, None)
             detail = (
                 f"Run {run_id} is {run.status}: only a failed run, or one that waits after stop_after, can be resumed."
             )

@@ -144,8 +144,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 class Callbacks(msgspec.Struct, frozen=True, kw_only=True):
     """Calls to the URLs that clients gave, resolved.
 
-    `allow_private`: also to private addresses; `secret` signs them, and None where the variable `secret_env` is not set; `timeout`
-    bounds one attempt, of which there are `max_attempts`.
+    `allow_private`: also to private addresses; `secret` signs them, None where the variable `secret_env` is not set: then one is
+    made; `timeout` bounds one attempt, of which there are `max_attempts`.
     """
 
     allow_private: bool

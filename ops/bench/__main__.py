@@ -20,7 +20,7 @@ from ops.bench.processes import BenchError
 from ops.bench.report import document, table
 from ops.bench.stack import open_stack
 
-PARTS = ("turn", "history", "latency", "stream")
+PARTS = ("turn", "history", "latency", "stream", "queue")
 
 
 def arguments() -> argparse.Namespace:
@@ -77,14 +77,21 @@ async def bench(options: argparse.Namespace) -> int:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="steadyhand-bench-", ignore_cleanup_errors=True))
         )
-        running = await open_stack(stack, folder=folder, names=services, telemetry=telemetry)
+        parts = set(plan.parts)
+        running = await open_stack(
+            stack,
+            folder=folder,
+            names=services if parts - {"queue"} else (),
+            queue="queue" in parts,
+            telemetry=telemetry,
+        )
         samples = await Bench(stack=running, plan=plan).run()
         client = Client(port=running.mock_port)
         stats = msgspec.json.decode((await client.post("/control/stats", {}))[1])
         await client.close()
         options.json.parent.mkdir(parents=True, exist_ok=True)
         if samples.failures:
-            for name in services:
+            for name in [service.name for service in (*running.services, *running.queued)]:
                 shutil.copy(folder / f"{name}.log", options.json.parent / f"bench-{name}.log")
     if telemetry and "ours" in samples.values and not stats["otlp_bytes"]:
         samples.failures.append("ours exported no spans: its telemetry was not on")

@@ -19,9 +19,10 @@ import uvloop
 from ops.bench.processes import cpu_seconds, rss_mib
 
 ANSWER = re.compile(rb"The sum is (-?\d+) after (\d+) messages")
+QUEUED = re.compile(rb'"queue_ms":([0-9.e-]+)')
 STAMP = re.compile(rb"@([0-9a-f]{6,16});")
 OPENING = 50  # streams that may be on their way to their first token at once
-SETTLE = 1.5  # seconds in which a server ends what it left for later (spans leave every second, see `stack.otlp`)
+SETTLE = 1.5  # seconds in which a server ends what it left for later (spans leave every second, see `stack.ours_environment`)
 STALL = 30.0  # seconds without a token after which the streams count as stuck
 
 
@@ -50,13 +51,14 @@ class Streams(msgspec.Struct, tag="streams", kw_only=True):
 class TurnsResult(msgspec.Struct, kw_only=True):
     """`cpu`: seconds, less what the server does anyway (`idle`: CPU seconds per second, before the job).
 
-    `milliseconds`: of each turn, sorted. `messages`: the most that a model call was given. `failures`: the first ones, in words.
+    `milliseconds`: of each turn, sorted; `queued`: of each run's wait for its owner, sorted, where the service tells it. `messages`: the most that a model call was given. `failures`: the first ones, in words.
     """
 
     seconds: float
     cpu: float
     idle: float
     milliseconds: list[float]
+    queued: list[float]
     messages: int
     failed: int
     failures: list[str]
@@ -120,6 +122,7 @@ async def turns(job: Turns) -> TurnsResult:
     """Every turn was posted and its answer compared with the sum that was asked for."""
     waiting = list(reversed(job.sessions))
     milliseconds: list[float] = []
+    queued: list[float] = []
     failures: list[str] = []
     most = 0
 
@@ -135,6 +138,8 @@ async def turns(job: Turns) -> TurnsResult:
             )
             milliseconds.append((time.perf_counter() - begin) * 1000)
             found = ANSWER.search(body)
+            if (wait := QUEUED.search(body)) is not None:
+                queued.append(float(wait[1]))
             if status != 200 or found is None or int(found[1]) != a + b:
                 failures.append(f"{a} + {b}: {status} {body[:300].decode(errors='replace')}")
             else:
@@ -157,6 +162,7 @@ async def turns(job: Turns) -> TurnsResult:
         cpu=cpu_seconds(job.pid) - cpu - idle,
         idle=idle / SETTLE,
         milliseconds=sorted(milliseconds),
+        queued=sorted(queued),
         messages=most,
         failed=len(failures),
         failures=failures[:2],

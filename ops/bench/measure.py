@@ -21,7 +21,7 @@ STATISTICS_DELAY = 12.0  # seconds after which idle PostgreSQL backends have rep
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what. `parts`: turn, history, latency, stream. `token_rate`: tokens per second of each stream; `stream_tokens`: of all together."""
+    """How much of what. `parts`: turn, history, latency, stream, queue. `token_rate`: tokens per second of each stream; `stream_tokens`: of all together."""
 
     rounds: int
     parts: frozenset[str]
@@ -63,6 +63,8 @@ class Bench:
     async def run(self) -> Samples:
         """All parts of the plan were measured in all rounds."""
         parts = self._plan.parts
+        for service in self._stack.queued:
+            await self._turns(service, "warm-up", 4, self._fresh(40), agent="plain")
         for service in self._stack.services:
             await self._turns(service, "warm-up", 4, self._fresh(40))
             self.samples.add(service, rss_idle_mib=rss_mib(service.pid))
@@ -78,6 +80,9 @@ class Bench:
                 for service in ordered:
                     said(f"round {number + 1}/{self._plan.rounds}: {part}, {service.name}")
                     await measured(service)
+            for service in self._stack.queued:
+                said(f"round {number + 1}/{self._plan.rounds}: queue")
+                await self._queue(service)
         return self.samples
 
     def _parts(self) -> Sequence[tuple[str, Callable[[Service], Awaitable[None]]]]:
@@ -96,6 +101,21 @@ class Bench:
             cpu_ms_per_turn=seen.cpu * 1000 / done,
             idle_ms_per_s=seen.idle * 1000,
         )
+
+    async def _queue(self, service: Service) -> None:
+        """Trivial turns that one process accepts and another one executes; everything shares the machine's cores."""
+        for users in (1, 16):
+            seen = await self._turns(
+                service, f"queue, {users} users", users, self._fresh(self._plan.turns), agent="plain"
+            )
+            self.samples.add(
+                service,
+                **{
+                    f"queue_{users}_turns_per_s": len(seen.milliseconds) / seen.seconds,
+                    f"queue_{users}_start_p50": percentile(seen.queued, 0.5),
+                    f"queue_{users}_start_p99": percentile(seen.queued, 0.99),
+                },
+            )
 
     async def _history(self, service: Service) -> None:
         """One turn on each long session and one on as many new ones."""

@@ -5,6 +5,7 @@ The model's name says how it behaves; streamed and plain requests are both answe
     turn      the first call asks for the tool `add` with the two numbers of the last user message; a call whose last message is a
               tool's result answers with that result and with the number of messages it was given
     turn-N    the same, N milliseconds after the request
+    plain     answers at once with the sum of the two numbers of the last user message
     stream    one token at once; then the stream is held open. `POST /control/pace` {tokens, per_second} makes every held stream send
               that many more at that pace, each at a phase of its own; `POST /control/finish` ends them all
 
@@ -164,9 +165,10 @@ class Connection(asyncio.Protocol):
     def _turn(self, call: Call) -> None:
         identity = b"chatcmpl-%d" % self._board.calls
         last = call.messages[-1]
-        if last.role == "tool":
-            found = NUMBER.search(last.text)
-            words = f"The sum is {found[0] if found else '?'} after {len(call.messages)} messages.".split(" ")
+        if last.role == "tool" or call.model == "plain":
+            numbers = NUMBER.findall(last.text)
+            total = numbers and (sum(map(int, numbers[-2:])) if call.model == "plain" else numbers[0])
+            words = f"The sum is {total or '?'} after {len(call.messages)} messages.".split(" ")
             pieces = [
                 b'{"content":%s}' % msgspec.json.encode(word if n == 0 else " " + word) for n, word in enumerate(words)
             ]

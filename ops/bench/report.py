@@ -23,6 +23,14 @@ METRICS = {
     "idle_ms_per_s": "CPU ms per second, idle",
     "rss_idle_mib": "RSS MiB, idle",
 }
+QUEUE_METRICS = {
+    "queue_1_start_p50": "queue hop ms, 1 user, p50",
+    "queue_1_start_p99": "queue hop ms, 1 user, p99",
+    "queue_16_start_p50": "queue hop ms, 16 users, p50",
+    "queue_1_turns_per_s": "trivial turns/s by queue, 1 user",
+    "queue_16_turns_per_s": "trivial turns/s by queue, 16 users",
+}
+"""Of one process that accepts and one that executes, with PostgreSQL and the load on the same cores."""
 STREAM_METRICS = {
     "token_us_{}": "CPU µs per token, {} streams",
     "tokens_per_s_{}": "tokens/s, {} streams",
@@ -61,6 +69,17 @@ def goals(samples: Samples) -> list[Goal]:
     ]
 
 
+def queue_lines(samples: Samples) -> list[str]:
+    """What the way through the queue costs."""
+    values = samples.values.get("queue", {})
+    lines = [f"{text:<36}{cell(values[metric]):>28}" for metric, text in QUEUE_METRICS.items() if values.get(metric)]
+    if lines:
+        start, rate = median(values["queue_1_start_p50"]), median(values["queue_16_turns_per_s"])
+        lines.append(f"goal queue hop p50 <= 20 ms: {'met' if start <= 20 else 'MISSED'} ({start:.1f})")
+        lines.append(f"goal trivial turns/s by queue >= 150: {'met' if rate >= 150 else 'MISSED'} ({rate:.0f})")
+    return lines
+
+
 def table(samples: Samples, plan: Plan) -> str:
     """Median (lowest to highest) of each metric and service, and the ratio of the medians."""
     metrics = METRICS | {
@@ -84,6 +103,7 @@ def table(samples: Samples, plan: Plan) -> str:
         lines.append(
             f"goal {goal.text} <= {goal.limit:g}: {verdict}" + ("" if goal.value is None else f" ({goal.value:.3f})")
         )
+    lines += queue_lines(samples)
     lines += [f"FAILED {failure}" for failure in samples.failures]
     return "\n".join(lines)
 

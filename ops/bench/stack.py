@@ -30,9 +30,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that runs. `dsn` is that of the server's own database; `spare` are the cores that the services do not use."""
+    """Everything that runs. `queued` is one of ours that only accepts, beside a worker that executes. `dsn` is that of the server's own database; `spare` are the cores that the services do not use."""
 
     services: tuple[Service, ...]
+    queued: tuple[Service, ...]
     mock_port: int
     dsn: str
     spare: tuple[int, ...]
@@ -44,7 +45,9 @@ def cores() -> tuple[tuple[int, ...], tuple[int, ...]]:
     return ((usable[0],), tuple(usable[1:])) if len(usable) > 1 else ((), ())
 
 
-async def open_stack(stack: contextlib.AsyncExitStack, *, folder: Path, names: Sequence[str], telemetry: bool) -> Stack:
+async def open_stack(
+    stack: contextlib.AsyncExitStack, *, folder: Path, names: Sequence[str], queue: bool, telemetry: bool
+) -> Stack:
     """Every part answers. `folder` takes the database, the peer's environment and the logs."""
     serving, spare = cores()
     dsn = await open_postgres(stack, folder, spare)
@@ -60,30 +63,51 @@ async def open_stack(stack: contextlib.AsyncExitStack, *, folder: Path, names: S
     for name in names:
         database = await create_database(dsn, f"bench_{name}")
         environment["DATABASE_URL"] = database
-        port, log = free_port(), folder / f"{name}.log"
         if name == "peer":
-            command, health = [str(await peer_python(folder)), *UVICORN, "--port", str(port)], "healthz"
+            command, health = [str(await peer_python(folder)), *UVICORN], "healthz"
         else:
-            environment |= {"APP_ENV": "bench"} | otlp(
-                mock_port if telemetry else None
-            )  # a profile without a file, and no .env is read
-            ours = [sys.executable, "-m", "app"]
-            workspace = ["--workspace", str(HERE / "workspace")]
-            await completed([*ours, "migrate", *workspace], env=environment, cwd=ROOT)
-            command, health = [*ours, "serve", *workspace, "--port", str(port)], "readiness"
-        process = await stack.enter_async_context(running(command, log=log, env=environment, cwd=ROOT, cores=serving))
-        await answers(process, f"http://127.0.0.1:{port}/{health}", log=log)
-        services.append(Service(name=name, port=port, pid=process.pid, database=f"bench_{name}"))
-    return Stack(services=tuple(services), mock_port=mock_port, dsn=dsn, spare=spare)
+            environment |= ours_environment(mock_port if telemetry else None)
+            await completed([*OURS, "migrate", *WORKSPACE], env=environment, cwd=ROOT)
+            command, health = [*OURS, "serve", *WORKSPACE], "readiness"
+        services.append(await _started(stack, name, command, health, environment, folder, serving))
+    queued = []
+    if queue:
+        environment |= ours_environment(None) | {"DATABASE_URL": await create_database(dsn, "bench_queue")}
+        await completed([*OURS, "migrate", *WORKSPACE], env=environment, cwd=ROOT)
+        serve, worker = [*OURS, "serve", "--role", "api", *WORKSPACE], [*OURS, "worker", *WORKSPACE]
+        queued.append(await _started(stack, "queue", serve, "readiness", environment, folder, ()))
+        await _started(stack, "queue-worker", worker, "readiness", environment, folder, ())
+    return Stack(services=tuple(services), queued=tuple(queued), mock_port=mock_port, dsn=dsn, spare=spare)
 
 
+async def _started(
+    stack: contextlib.AsyncExitStack,
+    name: str,
+    command: Sequence[str],
+    health: str,
+    environment: dict[str, str],
+    folder: Path,
+    cores: Sequence[int],
+) -> Service:
+    """The service answers."""
+    port, log = free_port(), folder / f"{name}.log"
+    process = await stack.enter_async_context(
+        running([*command, "--port", str(port)], log=log, env=environment, cwd=ROOT, cores=cores)
+    )
+    await answers(process, f"http://127.0.0.1:{port}/{health}", log=log)
+    return Service(name=name, port=port, pid=process.pid, database=f"bench_{name}")
+
+
+OURS = (sys.executable, "-m", "app")
+WORKSPACE = ("--workspace", str(HERE / "workspace"))
 UVICORN = ("-m", "uvicorn", "service:app", "--app-dir", str(HERE / "peer"), "--host", "127.0.0.1", "--no-access-log")
 
 
-def otlp(port: int | None) -> dict[str, str]:
-    """Spans are exported to the mock; with None, nowhere."""
+def ours_environment(port: int | None) -> dict[str, str]:
+    """A profile without a file, and no .env is read. Spans are exported to the mock on that port; with None, nowhere."""
     endpoint = f"http://127.0.0.1:{port}" if port else ""
     return {
+        "APP_ENV": "bench",
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_BSP_SCHEDULE_DELAY": "1000",  # ms, so that a turn's spans are paid for while it is measured

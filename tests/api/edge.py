@@ -24,7 +24,7 @@ from app.domain.agents import Agent
 from app.domain.hints import NoHints
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS, Principal
-from app.egress.network import system_resolver
+from app.egress.addresses import is_public
 from app.main import create_app
 from app.prompts.render import render
 from app.runs.agents import Agents
@@ -53,8 +53,8 @@ from tests.runs.conftest import OwnLeases, react
 from tests.scripted import Notes, ScriptedToolbox
 
 LEASE = 30.0
-FORBIDDEN = "192.0.2.1"
-"""The only address that a callback may not go to."""
+FORBIDDEN = "inside.example"
+"""The only host that a callback may not go to."""
 Frame = tuple[str | None, str, Any]
 """The id, the name and the data of one event."""
 
@@ -118,7 +118,7 @@ async def open_edge(
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
 
-    `through` may wrap its stores. `hinted`: there are others, which it tells and hears. Callbacks may go anywhere, and are kept but not sent.
+    `through` may wrap its stores. `hinted`: there are others, which it tells and hears. Callbacks are kept and not sent.
     """
     notes, gate = Notes(), Gate(None)
     toolbox = toolbox or ScriptedToolbox()
@@ -175,8 +175,8 @@ async def open_edge(
         housekeeping = Housekeeping(store=store, keys=keys, approvals=approvals, observer=notes, broadcast=broadcast)
         callbacks = CallbackService(
             store=PostgresCallbackStore(database=database),
-            resolver=system_resolver,
-            allow=lambda address: str(address) != FORBIDDEN,
+            resolver=_addresses,
+            allow=is_public,
             wake=lambda: None,
         )
         conversations = SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast)
@@ -221,6 +221,10 @@ async def open_edge(
             if isinstance(hints, PostgresHints):
                 await hints.aclose()
             await tracing.aclose()
+
+
+async def _addresses(host: str, _: int) -> list[str]:
+    return ["10.0.0.1" if host == FORBIDDEN else "93.184.216.34"]
 
 
 @asynccontextmanager

@@ -102,6 +102,38 @@ async def test_over_http_it_is_the_same_conversation(database: str) -> None:
         assert await service.messages("nobody-knows") == 0
 
 
+RISKY = says("", ("c1", "risky", '{"all":true}'))
+
+
+@pytest.mark.parametrize("where", ["in process", "over HTTP"])
+async def test_calls_that_a_person_decides_on(database: str, where: str) -> None:
+    provider = ScriptedProvider(RISKY, says("Done."), RISKY, says("Then not."), RISKY, says("Less."), RISKY)
+    async with (
+        open_edge(database, provider) as edge,
+        listening(edge.app) as port,
+        running_service(f"http://127.0.0.1:{port}") as running,
+    ):
+        service = own(edge) if where == "in process" else running
+        lines = ("go", "approve", "go", "deny not today", "go", "edit", '{"all": false}')
+        answered, out, errors = await talk(service, *lines)
+        _, stopped, _ = await talk(service, "go", Interrupted())
+        (run, *_) = await edge.service.runs(ANONYMOUS, RunFilter())
+        resolved = await edge.approvals.approvals(ANONYMOUS, None, None, None, 10)
+    assert (answered, errors) == (True, "")
+    assert out.count('risky wants to run (risk high) with\n  {\n    "all": true\n  }\n') == 3
+    assert '✓ risky(all=true) → {"all":true}\nDone.\n' in out
+    assert "✗ risky(all=true) denied" in out
+    assert '✓ risky(all=false) → {"all":false}\nLess.\n' in out
+    assert [call.arguments for call in edge.toolbox.calls] == ['{"all":true}', '{"all":false}']
+    assert (run.status, stopped.endswith("stopped\n\n")) == ("cancelled", True)
+    assert [(one.status, one.comment) for one in resolved] == [
+        ("cancelled", None),
+        ("approved", None),
+        ("denied", "not today"),
+        ("approved", None),
+    ]
+
+
 async def test_ctrl_c_over_http_stops_the_run_and_the_chat_goes_on(database: str) -> None:
     provider = ScriptedProvider(says("", ("c1", "slow", "{}")), says("later"))
     async with open_edge(database, provider) as edge, listening(edge.app) as port:

@@ -27,7 +27,7 @@ ENVIRON = {"STAND_IN_KEY": KEY, "STEADYHAND__WORKER__LEASE": "2"}
 
 def workers(service: Service) -> list[int]:
     """The worker processes that it started and that live."""
-    return [pid for pid, command in processes(service.folder).items() if " worker " in command and pid != service.pid]
+    return [pid for pid, command in processes(service.folder).items() if "-m app worker " in command]
 
 
 def ports(service: Service) -> list[int]:
@@ -148,7 +148,7 @@ async def test_a_worker_beside_an_api_on_one_data_folder(tmp_path: Path, own_pro
 
 
 async def _refused(folder: Path, holder: Service) -> None:
-    code, out, said = await run(folder, "worker", "--port", str(holder.port))
+    code, out, said = await run(folder, "worker", "--port", str(holder.port), environ=ENVIRON)
     assert (code, out) == (1, "")
     assert said.startswith(f"steadyhand: cannot listen on 127.0.0.1:{holder.port}: ")
     assert f"by process {holder.pid} (" in said
@@ -165,3 +165,28 @@ async def test_a_worker_that_comes_first_starts_the_database(tmp_path: Path, own
         environ = ENVIRON | {"STEADYHAND_DATA_DIR": str(home / "data")}
         async with serve(other, "--role", "api", environ=environ) as api:
             assert (await api.chat("hello"))["response"] == "from a worker"
+
+
+async def test_a_second_ctrl_c_reaches_the_workers(tmp_path: Path, own_provider: StandIn) -> None:
+    own_provider.script("hello", hangs("Half"))
+    workspace(tmp_path, files(own_provider.url))
+    async with serve(tmp_path, "--workers", "1", environ=ENVIRON) as service:
+        asked = asyncio.create_task(service.post("/chat", {"message": "hello"}))
+        await own_provider.wait("hello")
+        service.signal(signal.SIGINT)
+        await service.ready(503)
+        assert service.process.returncode is None
+        service.signal(signal.SIGINT)
+        assert await service.exit(within=10) == 0
+        assert not processes(tmp_path)
+        assert (await asked).status_code == 503
+
+
+async def test_a_worker_waits_for_whoever_migrates(tmp_path: Path, empty_database: str, own_provider: StandIn) -> None:
+    workspace(tmp_path, files(own_provider.url))
+    environ = ENVIRON | {"DATABASE_URL": empty_database}
+    async with worker(tmp_path, "--port", "0", environ=environ) as waiting:
+        assert "MIGRATIONS PENDING" in waiting.banner
+        assert (await waiting.get("/readiness")).json()["checks"]["migrations"]["status"] == "failed"
+        assert (await run(tmp_path, "migrate", environ=environ))[0] == 0
+        assert (await waiting.ready())["status"] == "ready"

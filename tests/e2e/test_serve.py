@@ -33,7 +33,7 @@ async def test_with_no_configuration_it_calculates_and_shares_its_folder(tmp_pat
             assert "serve --port 0" in second.stderr
             assert "Traceback" not in second.stderr
             await third.started()
-            assert (await third.chat("What is 6 * 7?"))["response"] == "6 * 7 = 42"
+            assert "6 * 7 = 42" in (await third.chat("What is 6 * 7?"))["response"]
             third.signal(signal.SIGTERM)
             assert await third.exit() == 0
         finally:

@@ -6,7 +6,6 @@ got. It refuses, as a provider does, a history with a call that has no result or
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -62,7 +61,7 @@ class Model:
         self.pieces: dict[tuple[str, int], int] = {}
         self._knife = knife
         self._owner = owner
-        self._numbers: dict[int, int] = {}
+        self._numbers: dict[Call, tuple[int, int | None]] = {}
 
     def of(self, question: str) -> list[Asked]:
         return [asked for asked in self.asked if asked.question == question]
@@ -79,18 +78,16 @@ class Model:
         done = sum(all(id in held for id, _, _ in step.calls) for step in STEPS[:-1])
         step = STEPS[done]
         self.asked.append(Asked(question, done + 1, call))
-        self._numbers[id(call)] = self._knife.count("model")
+        self._numbers[call] = self._knife.count("model"), self._owner(call.peer)
         return says(*step.text, calls=step.calls)
 
     async def watch(self, call: Call, stage: Stage) -> bool:
         """Whether the answer goes on."""
-        number = self._numbers.get(id(call))
-        if number is None:
+        if call not in self._numbers:
             return True
+        number, pid = self._numbers[call]
         moment = {"asked": "before", "said": "after"}.get(str(stage), str(stage))
-        if isinstance(stage, int):
-            await asyncio.sleep(0)
-        return await self._knife.passes("model", number, moment, lambda: self._owner(call.peer))
+        return await self._knife.passes("model", number, moment, lambda: pid)
 
 
 def agents() -> dict[str, str]:

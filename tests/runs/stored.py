@@ -114,7 +114,7 @@ class Wire:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self.listening: set[str] = set()
-        self.snapshots = 0
+        self.answered = 0
         self.said: Callable[[LivePiece], None] = _deaf
         bus.wires.append(self)
 
@@ -134,8 +134,8 @@ class Wire:
         self.listening.discard(run_id)
 
     async def snapshot(self, run_id: str) -> LivePiece | None:
-        self.snapshots += 1
         await asyncio.sleep(0)
+        self.answered += 1
         return self._bus.kept.get(run_id)
 
     async def receive(self, said: Callable[[LivePiece], None], again: Callable[[], Awaitable[None]]) -> None:

@@ -247,8 +247,11 @@ async def test_a_run_stops_after_a_step_and_goes_on(start_process: Any) -> None:
         assert await refused(p.service.start(ANN, StartRun(input="go", stop_after="fly"))) == "validation_error"
         started, waiting = await waits(p, stop_after="model")
         assert (waiting.stop_reason, toolbox.calls) == ("stopped_after_step", [])
-        resumed = await p.service.resume(ANN, started.run_id, stop_after="slow")
-        assert resumed.run_id == started.run_id
+        key = IdempotencyKey(method="POST", path="/resume", key="k", fingerprint="f")
+        resumed = await p.service.resume(ANN, started.run_id, stop_after="slow", key=key)
+        assert (resumed.run_id, resumed.replayed) == (started.run_id, False)
+        again = await p.service.resume(ANN, started.run_id, stop_after="slow", key=key)
+        assert (again.run_id, again.replayed) == (started.run_id, True)
         waiting = await p.service.result(resumed)
         assert isinstance(waiting, ev.RunWaiting)
         assert ([call.name for call in toolbox.calls], len(provider.requests)) == (["echo", "slow"], 2)

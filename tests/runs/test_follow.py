@@ -226,7 +226,7 @@ async def test_what_is_joined_and_what_is_left_out() -> None:
         reader = process.reader()
         reading = asyncio.create_task(collected(reader))
         feed = process.feeds.open(RUN)
-        await until(lambda: feed.seq and wire.listening and wire.snapshots == 1)
+        await until(lambda: feed.seq and wire.listening and wire.answered == 1)
 
         def text() -> str:
             return "".join(feed.chunks)
@@ -250,11 +250,11 @@ async def test_what_is_joined_and_what_is_left_out() -> None:
         bus.kept[RUN] = piece(2, 0, "abcdefghijkl")
         await wire.again()
         await until(lambda: text() == "abcdefghijkl")
-        snapshots = wire.snapshots
+        snapshots = wire.answered
         for _ in range(100):
             wire.said(piece(2, 900, "?"))
             await asyncio.sleep(0)
-        assert wire.snapshots <= snapshots + 1
+        assert wire.answered <= snapshots + 1
         wire.said(piece(3, 0, "next"))  # faster than the event before it, and hint enough
         store.append(answer(2, "abcdefghijkl"))
         await until(lambda: feed.seq == 3)

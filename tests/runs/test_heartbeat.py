@@ -15,7 +15,7 @@ import pytest
 
 from app.domain.stores import Held
 from app.runs.heartbeat import Heartbeat, Leases
-from app.storage.postgres.pool import Database, connect, open_pool
+from app.storage.postgres.pool import Database, connect, open_single
 
 LEASE = 1.0
 _NAME = "steadyhand heartbeat"
@@ -24,6 +24,7 @@ _EXTEND = """
 UPDATE leases SET beats = beats + 1 FROM unnest($1::text[], $2::int[]) AS mine (id, epoch)
 WHERE leases.run_id = mine.id AND leases.epoch = mine.epoch RETURNING run_id, inbox
 """
+_WAITING = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'leases'::regclass)"
 
 
 class Table:
@@ -57,15 +58,7 @@ class Kept:
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Leases]:
         self.opened += 1
-        async with open_pool(
-            self._dsn,
-            pool_min=1,
-            pool_max=1,
-            application_name=_NAME,
-            connect_timeout=1.0,
-            acquire_timeout=0.3,
-            close_timeout=0.1,
-        ) as database:
+        async with open_single(self._dsn, application_name=_NAME, timeout=LEASE / 3) as database:
             yield Table(database)
 
     async def take(self, run_id: str, epoch: int = 1, *, deadline: float | None = None) -> None:
@@ -234,7 +227,7 @@ async def test_a_lease_extended_by_others_lasts_longer(database: str) -> None:
 
 @asynccontextmanager
 async def _pool_of(dsn: str) -> AsyncIterator[Leases]:
-    async with open_pool(dsn, pool_min=1, pool_max=1) as database:
+    async with open_single(dsn, application_name=_NAME, timeout=LEASE / 3) as database:
         yield Table(database)
 
 
@@ -245,9 +238,7 @@ async def test_closes_at_once_while_the_database_hangs(kept: Kept) -> None:
         await kept.admin.execute("LOCK TABLE leases IN ACCESS EXCLUSIVE MODE")
         # Until it waits for the lock.
         async with asyncio.timeout(5):
-            while not await kept.admin.fetchval(
-                "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'leases'::regclass)"
-            ):  # noqa: ASYNC110
+            while not await kept.admin.fetchval(_WAITING):  # noqa: ASYNC110 - PostgreSQL sets no event of ours
                 await asyncio.sleep(0.005)
         before = time.monotonic()
         await kept.heartbeat.aclose()

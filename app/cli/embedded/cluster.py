@@ -51,6 +51,8 @@ from app.storage.postgres.pool import connect
 
 _log = logging.getLogger(__name__)
 _PORT = 5432
+_CONNECTIONS = 500
+"""How many processes with their pools may join."""
 _SUCCESSION = 0.25
 """Seconds between two looks at whether the owner of a folder is gone."""
 _LOCALE = {"C": ["--locale=C"], "builtin": ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]}
@@ -304,6 +306,7 @@ def _serve(
         "unix_socket_directories": f'"{sockets}"',
         "unix_socket_permissions": "0700",
         "port": str(_PORT),
+        "max_connections": str(_CONNECTIONS),
         "timezone": "UTC",
         "log_timezone": "UTC",
         **settings,

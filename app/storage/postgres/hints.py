@@ -11,6 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import asyncpg
 
@@ -23,6 +24,7 @@ CHANNEL = "steadyhand_hints"
 MOST_BYTES = 7500
 """Of one payload; PostgreSQL takes less than 8,000."""
 _FIRST_PAUSE = 0.1
+_LAST_WORDS = 1.0
 _HELLO = "h"
 _EVERYTHING = "e"
 _RUN = re.compile(r"[!-~]{1,200}")
@@ -58,9 +60,12 @@ class PostgresHints:
         self._pending: dict[str, None] = {}
         self._others = False
         self._awake = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._hinted: Hinted | None = None
         self._missed: Callable[[], None] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._connection: asyncpg.Connection | None = None
 
     def queued(self) -> None:
         self._note("q")
@@ -77,15 +82,21 @@ class PostgresHints:
         Raises DatabaseUnavailable, and ConfigError for a DSN that is none; later the connection is made again by itself.
         """
         self._hinted, self._missed = hinted, missed
-        connection = await self._listening()
-        self._keeper = asyncio.create_task(self._keep(connection))
+        self._connection = await self._listening()
+        self._keeper = asyncio.create_task(self._keep(self._connection))
 
     async def aclose(self) -> None:
-        """Nothing is said or delivered any more."""
+        """What was noted is said, if that takes no longer than a second; then nothing is said or delivered any more."""
+        if self._others:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await self._quiet.wait()
         self._others = False
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
+        if self._connection is not None:  # of a keeper that was cancelled before it began
+            self._connection.terminate()
 
     async def alone(self) -> bool:
         """Whether no other process listens at this moment. Raises DatabaseUnavailable."""
@@ -107,6 +118,7 @@ class PostgresHints:
             self._pending = {_EVERYTHING: None}
         else:
             self._pending[kind + (run_id or "")] = None
+        self._quiet.clear()
         self._awake.set()
 
     async def _listening(self) -> asyncpg.Connection:
@@ -162,11 +174,10 @@ class PostgresHints:
                 pending, self._pending = self._pending, {}
                 await self._notify(connection, pending)
             else:
-                try:
+                self._quiet.set()
+                with suppress(TimeoutError):
                     async with asyncio.timeout(look_at - time.monotonic()):
                         await self._awake.wait()
-                except TimeoutError:
-                    pass
 
     async def _notify(self, connection: asyncpg.Connection, words: Iterable[str]) -> None:
         await connection.execute(self._sql["notify"], CHANNEL, payloads(words), timeout=self._timeout)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
@@ -89,7 +89,12 @@ async def connect(dsn: str, *, application_name: str = "steadyhand", timeout: fl
         connection = await asyncpg.connect(
             dsn, timeout=timeout, server_settings={"application_name": application_name[:63]}
         )
-        await _json_as_bytes(connection)
+        try:
+            async with asyncio.timeout(timeout):
+                await _json_as_bytes(connection)
+        except BaseException:
+            connection.terminate()
+            raise
     return connection
 
 
@@ -176,6 +181,20 @@ async def open_pool(
                 await pool.close()
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             pool.terminate()
+
+
+def open_single(dsn: str, *, application_name: str, timeout: float) -> AbstractAsyncContextManager[Database]:
+    """A `Database` of one connection, made again when it broke. No wait is longer than `timeout` seconds, the closing's included."""
+    return open_pool(
+        dsn,
+        pool_min=1,
+        pool_max=1,
+        application_name=application_name,
+        connect_timeout=timeout,
+        acquire_timeout=timeout,
+        command_timeout=timeout,
+        close_timeout=timeout,
+    )
 
 
 def queries(file: str, *, package: str = "app.storage.postgres") -> Mapping[str, str]:

@@ -87,7 +87,7 @@ class PostgresRunStore:
                     status=row["status"], turn=row["turn"], session_epoch=row["session_epoch"],
                     epoch=row["lease_epoch"], last_seq=row["last_seq"], user_id=row["owner"],
                 )  # fmt: skip
-            return await self._used(principal, run.key) or await self._refusal(principal, run)
+            return (run.key and await self.used(principal, run.key)) or await self._refusal(principal, run)
 
     def _start(self, principal: Principal, run: NewRun, slot: bool) -> tuple[object, ...]:
         key = run.key
@@ -109,9 +109,7 @@ class PostgresRunStore:
                 await connection.fetchrow(self._sql["copy_steps"], run.resumed_from, run.id)
         return row
 
-    async def _used(self, principal: Principal, key: IdempotencyKey | None) -> Replayed | None:
-        if key is None:
-            return None
+    async def used(self, principal: Principal, key: IdempotencyKey) -> Replayed | None:
         row = await self._db.fetchrow(
             self._sql["key"], principal.tenant, principal.user or "", key.method, key.path, key.key, key.fingerprint
         )
@@ -225,10 +223,18 @@ class PostgresRunStore:
             )  # fmt: skip
         return None if row is None else EndedRun(run_id=run_id, session_id=row["session_id"], agent=row["agent"])
 
-    async def requeue(self, run_id: str, stop_after: str | None) -> bool:
+    async def requeue(
+        self, principal: Principal, run_id: str, stop_after: str | None, key: IdempotencyKey | None
+    ) -> bool:
         async with self._db.transaction() as connection:
             await connection.fetchrow(self._sql["session_of"], run_id)
-            return await connection.fetchrow(self._sql["requeue"], run_id, stop_after, "stopped_after_step") is not None
+            row = await connection.fetchrow(self._sql["requeue"], run_id, stop_after, "stopped_after_step")
+            if row is not None and key is not None:
+                await connection.execute(
+                    self._sql["keep_key"], principal.tenant, principal.user or "",
+                    key.method, key.path, key.key, key.fingerprint, run_id,
+                )  # fmt: skip
+        return row is not None
 
     async def stored_ids(self, run_id: str, seqs: Sequence[int]) -> list[UUID]:
         return [row["id"] for row in await self._db.fetch(self._sql["stored_ids"], run_id, list(seqs))]

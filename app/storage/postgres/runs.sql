@@ -314,6 +314,10 @@ WITH run AS (
 )
 SELECT session_id, agent FROM run;
 
+-- name: keep_key
+-- Remember what request a key belongs to, and the run that it is about.
+INSERT INTO idempotency_keys (tenant, owner, method, path, key, fingerprint, run_id) VALUES ($1, $2, $3, $4, $5, $6, $7);
+
 -- name: requeue
 -- A waiting run goes on. $1 run  $2 stop_after  $3 the stop_reason that it waits with
 WITH run AS (

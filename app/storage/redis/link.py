@@ -105,12 +105,16 @@ class Link:
             while not self.there():
                 await asyncio.sleep(self._pause * random.uniform(0.5, 1.5))
                 self._pause = min(self._retry, 2 * self._pause)
-                await self.client.connection_pool.disconnect(inuse_connections=False)
-                if await self._ask(self._prepare) is None:
+                if await self._ask(self._afresh) is None:
                     self._found()
                     _log.info("redis_available_again")
             if (error := await self._ask(self._prepare)) is not None:
                 self.gone(error)
+
+    async def _afresh(self) -> None:
+        """Over new connections: the old ones are most likely dead."""
+        await self.client.connection_pool.disconnect(inuse_connections=False)
+        await self._prepare()
 
     async def _ask(self, question: Callable[[], Awaitable[object]]) -> BaseException | None:
         try:

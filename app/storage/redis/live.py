@@ -189,7 +189,7 @@ class RedisLive:
                 case [b"message", bytes(channel), bytes(value)]:
                     run_id = channel.decode("utf-8", "replace").removeprefix(self._prefix)
                     if run_id in self._wanted and (piece := _piece(run_id, value)) is not None:
-                        said(piece)
+                        _say(said, piece)
                 case [b"subscribe", *_]:
                     _settle(self._confirmations.popleft())
 
@@ -234,6 +234,13 @@ class RedisLive:
             while self._confirmations:
                 _settle(self._confirmations.popleft())
             await connection.disconnect(nowait=True)
+
+
+def _say(said: Callable[[LivePiece], None], piece: LivePiece) -> None:
+    try:
+        said(piece)
+    except Exception:  # noqa: BLE001  # logged; the next piece may find who wants it
+        _log.exception("live_text_not_taken")
 
 
 def _settle(confirmed: asyncio.Future[None]) -> None:

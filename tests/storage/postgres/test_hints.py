@@ -96,7 +96,7 @@ async def test_nothing_is_said_to_nobody_until_somebody_says_hello(database: str
             await until(lambda: one.hints._others and two.hints._others)
             one.hints.wrote("run_2")
             await until(lambda: two.told == ["wrote run_2"])
-    assert said == ["h", "h", "wrun_2"]
+        await until(lambda: said == ["h", "h", "wrun_2"])
 
 
 async def test_falls_silent_when_the_others_are_gone(database: str) -> None:
@@ -236,3 +236,18 @@ def test_payloads() -> None:
     assert " ".join(found).split(" ") == words
     assert max(map(len, found)) <= MOST_BYTES
     assert len(found) == len(" ".join(words)) // MOST_BYTES + 1
+
+
+async def test_one_that_is_closed_before_it_began_leaves_no_connection(database: str) -> None:
+    async with process(database):
+        pass  # the keeper had no turn yet
+
+
+async def test_last_words_are_said(database: str) -> None:
+    async with process(database) as two:
+        async with process(database) as one:
+            await until(lambda: one.hints._others)
+            for n in range(2000):
+                one.hints.wrote(f"run_{n}")
+            one.hints.queued()
+        await until(lambda: two.told[-1:] == ["queued"])

@@ -287,18 +287,23 @@ async def test_a_server_that_refuses_to_write(own_redis: RedisServer, caplog: py
     assert [record.message for record in caplog.records] == ["redis_refuses_live_text"]
 
 
-async def test_a_failure_of_who_looks_again_ends_nothing(own_redis: RedisServer) -> None:
+async def test_a_failure_of_who_listens_ends_nothing(own_redis: RedisServer) -> None:
     async def failing() -> None:
         raise RuntimeError("a bug")
 
     heard: list[LivePiece] = []
+
+    def taken(piece: LivePiece) -> None:
+        heard.append(piece)
+        raise RuntimeError("another bug")
+
     async with open_live(own_redis.url, retry=0.05) as live:
         await live.listen(RUN)
-        task = asyncio.create_task(live.receive(heard.append, failing))
+        task = asyncio.create_task(live.receive(taken, failing))
         await until(lambda: live._connection)
         await live.listen(RUN)
-        await live.send([piece(0, "x")])
-        await until(lambda: heard)
+        await live.send([piece(0, "x"), piece(1, "y")])
+        await until(lambda: len(heard) == 2)
         task.cancel()
         await asyncio.wait([task])
 
