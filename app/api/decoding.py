@@ -51,23 +51,23 @@ class StrictRequest(Request[Any, Any, Any]):
         return self._json
 
 
-def decode_body(body: bytes, wanted: Any) -> Any:
-    """The body as `wanted`. Raises `RequestError`: malformed_json, invalid_encoding or validation_error."""
+def decode_body(body: bytes, wanted: Any, what: str = "The body") -> Any:
+    """The body as `wanted`, called `what`. Raises `RequestError`: malformed_json, invalid_encoding or validation_error."""
     try:
         value = _decoder(wanted).decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise _invalid(error, what) from None
     except msgspec.DecodeError as error:
         surrogate = " A lone surrogate (\\ud800 to \\udfff) is no character." if _SURROGATE.search(body) else ""
-        raise RequestError("malformed_json", f"The body is not JSON: {error}.{surrogate}") from None
+        raise RequestError("malformed_json", f"{what} is not JSON: {error}.{surrogate}") from None
     except UnicodeDecodeError:
-        raise RequestError("invalid_encoding", "The body is not UTF-8.") from None
+        raise RequestError("invalid_encoding", f"{what} is not UTF-8.") from None
     except RecursionError:
-        raise _wrong("", "is nested too deeply") from None
+        raise _wrong(what, "", "is nested too deeply") from None
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
-        raise _wrong("", f"is nested more than {MAX_DEPTH} levels deep")
+        raise _wrong(what, "", f"is nested more than {MAX_DEPTH} levels deep")
     if _NUL.search(body) and _has_nul(value):
-        raise _wrong("", "holds a NUL character (U+0000), which no text may have")
+        raise _wrong(what, "", "holds a NUL character (U+0000), which no text may have")
     return value
 
 
@@ -76,7 +76,7 @@ def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(wanted)
 
 
-def _invalid(error: msgspec.ValidationError) -> RequestError:
+def _invalid(error: msgspec.ValidationError, what: str) -> RequestError:
     match = _AT.fullmatch(str(error))
     assert match is not None
     at, message = match["at"] or "", match["message"]
@@ -84,11 +84,11 @@ def _invalid(error: msgspec.ValidationError) -> RequestError:
     if field is not None:
         at = f"{at}.{field['name']}" if at else field["name"]
         message = "unknown field" if field["what"] == "contains unknown" else "missing"
-    return _wrong(at, message)
+    return _wrong(what, at, message)
 
 
-def _wrong(path: str, message: str) -> RequestError:
-    where = f"`{path}`" if path else "The body"
+def _wrong(what: str, path: str, message: str) -> RequestError:
+    where = f"`{path}`" if path else what
     return RequestError("validation_error", f"{where}: {message}.", [FieldError(path, message)])
 
 

@@ -137,7 +137,7 @@ class _Named(msgspec.Struct, frozen=True):
 
 def decode_command(frame: bytes) -> Command:
     """The command of a frame. Raises `RequestError` as a request's body does."""
-    command: Command = decode_body(frame, Command)
+    command: Command = decode_body(frame, Command, "The frame")
     return command
 
 
