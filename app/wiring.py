@@ -29,6 +29,7 @@ from app.llm.providers import ModelProvider, open_provider
 from app.llm.router import Route, Router
 from app.main import VERSION, create_app, create_worker_app
 from app.prompts.render import render
+from app.runs.acceptance import Acceptance
 from app.runs.agents import Agents
 from app.runs.approvals import ApprovalService
 from app.runs.broadcast import Broadcast, Here
@@ -222,6 +223,7 @@ async def open_services(
             render=render,
             observer=observer,
             leases=heartbeat,
+            hints=hints,
             concurrency=0 if role == "api" else concurrency or settings.worker.concurrency,
             lease=lease,
             max_attempts=settings.worker.max_attempts,
@@ -234,16 +236,24 @@ async def open_services(
         )
         housekeeping = Housekeeping(store=store, keys=keys, approvals=approvals, observer=observer, broadcast=broadcast)
         deliveries, callbacks = _callbacks(settings, database, store)
-        service = RunService(
+        acceptance = Acceptance(
             store=store,
             sessions=sessions,
-            agents=agents,
             worker=worker,
             feeds=feeds,
             stops=stops,
             broadcast=broadcast,
             render=render,
             observer=observer,
+        )
+        service = RunService(
+            store=store,
+            acceptance=acceptance,
+            agents=agents,
+            feeds=feeds,
+            stops=stops,
+            broadcast=broadcast,
+            render=render,
         )
         session_service = SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast)
         gate = Gate(PENDING)

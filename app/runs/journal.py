@@ -50,13 +50,19 @@ class Journal:
         """Store the events and publish them."""
         await _whole(self._write(entries, self._append))
 
-    async def finish(self, entries: Sequence[Entry], finished: ev.RunFinished, *, read: int | None) -> None:
-        """Store the events, with `finished` as the last and the run's end. `read` None: the inbox does not matter."""
+    async def finish(self, entries: Sequence[Entry], finished: ev.RunFinished, *, read: int | None) -> bool:
+        """Store the events, with `finished` as the last and the run's end. `read` None: the inbox does not matter.
+
+        Whether a later turn of the session may begin now.
+        """
+        more = True
 
         async def write(new: Sequence[NewEvent]) -> None:
-            await self._store.finish(self._run_id, self._epoch, new, finished, read)
+            nonlocal more
+            more = await self._store.finish(self._run_id, self._epoch, new, finished, read)
 
         await _whole(self._write([*entries, Entry(finished)], write))
+        return more
 
     async def park(
         self, entries: Sequence[Entry], waiting: ev.RunWaiting, digests: Sequence[str], *, unknown: bool, read: int
@@ -100,12 +106,12 @@ class Journal:
         while True:
             try:
                 if unsure and await self._arrived(new):
-                    return
+                    return None
                 return await write(new)
             except Fenced:
                 # A write whose answer was lost may have been under way still when we looked, and stood in its own way.
                 if unsure and await self._arrived(new):
-                    return
+                    return None
                 raise
             except UnreadInbox:
                 self.inbox += 1  # at least; the next answer says it exactly

@@ -32,10 +32,11 @@ class Ledger:
             await self.journal.append(self._pending)
             self._pending = []
 
-    async def finish(self, finished: ev.RunFinished, *, read: int) -> None:
-        """Everything so far is stored, and the run's end. Raises `UnreadInbox`."""
-        await self.journal.finish(self._pending, finished, read=read)
+    async def finish(self, finished: ev.RunFinished, *, read: int) -> bool:
+        """Everything so far is stored, and the run's end. Whether a later turn may begin now. Raises `UnreadInbox`."""
+        more = await self.journal.finish(self._pending, finished, read=read)
         self._pending = []
+        return more
 
     async def park(self, waiting: ev.RunWaiting, digests: Sequence[str], *, read: int) -> None:
         """Everything so far is stored, and the run waits. Raises `UnreadInbox`."""

@@ -74,8 +74,11 @@ class Runner:
         self._approval_ttl = approval_ttl
         self._histories = Histories(store=sessions)
 
-    async def execute(self, job: Job, stop: Stop) -> None:
-        """Bring the run to its end, or to where it waits or is handed on. Returns when that is stored, or when it turned out not to be ours."""
+    async def execute(self, job: Job, stop: Stop) -> bool:
+        """Bring the run to its end, or to where it waits or is handed on. Returns when that is stored, or when it turned out not to be ours.
+
+        Whether a run may be claimed now that could not before: this one, or the next of its session.
+        """
         began = time.monotonic()
         owned = job.owned
         feed = self._feeds.open(owned.run_id)
@@ -106,13 +109,14 @@ class Runner:
                 log.warning("another owner has the run; stopped writing")
                 watch.left()
                 self._feeds.release(owned.run_id)
-                return
+                return False
             self._tell(watch, end, stop, RunTimes(total=time.monotonic() - began, effects=stop.effects))
         if isinstance(end, ev.RunFinished):
             self._histories.keep(owned, execution.state)
             self._feeds.end(owned.run_id, end)
-        else:
-            self._feeds.release(owned.run_id)
+            return execution.more
+        self._feeds.release(owned.run_id)
+        return end is None
 
     def _tell(self, watch: RunWatch, end: ev.RunFinished | ev.RunWaiting | None, stop: Stop, times: RunTimes) -> None:
         if end is None:
@@ -167,6 +171,7 @@ class _Execution:
         self._read = 0
         self._steering: list[Post] = []
         self._reached = False
+        self.more = False
         self.state = RunState(agent=job.agent, system=job.system, history=())
         self._journal = Journal(
             store=store,
@@ -279,7 +284,7 @@ class _Execution:
             queued=self._job.owned.queued,
             cancellation=self._stop.cancellation if end.status == "cancelled" else None,
         )
-        await self._ledger.finish(finished, read=self._read)
+        self.more = await self._ledger.finish(finished, read=self._read)
         return finished
 
     async def _hand_on(self) -> None:

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator
-from typing import Any, Literal
 
 import msgspec
 
 from app.agent.endings import stopped
 from app.domain import events as ev
 from app.domain.agents import Agent
-from app.domain.errors import DatabaseUnavailable, FieldError, RequestError
+from app.domain.errors import FieldError, RequestError
 from app.domain.hints import Hints
 from app.domain.idempotency import IdempotencyKey
-from app.domain.messages import JsonObject
-from app.domain.observers import RunObserver
 from app.domain.principals import Principal
-from app.domain.runs import TERMINAL, Cancellation, OnBusy, Run, RunStatus
-from app.domain.stores import Accepted, Head, NewRun, Replayed, RunFilter, RunStore, SessionStore
+from app.domain.runs import TERMINAL, Cancellation, Run
+from app.domain.stores import Head, RunFilter, RunStore
 from app.runs import record
+from app.runs.acceptance import Acceptance, all_events
+from app.runs.acceptance import Started as Started
+from app.runs.acceptance import StartRun as StartRun
 from app.runs.agents import Agents
-from app.runs.birth import Birth, session_id_of
+from app.runs.birth import session_id_of
 from app.runs.ids import new_id
 from app.runs.live import Feed, Feeds
 from app.runs.steps import Step, steps
 from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE, Cursor, Item, Reader, check_cursor
-from app.runs.worker import Render, Worker
+from app.runs.worker import Render
 
 log = logging.getLogger(__name__)
 
@@ -41,40 +39,6 @@ STEPS = ("model", "tool")
 _FIRST_ATTEMPT = msgspec.json.encode(ev.RunStarted(attempt=1))
 
 
-class StartRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A wish for a run. `input` is any JSON; `timeout`: seconds until the caller stops waiting; `delay`: seconds before it may begin.
-
-    `stop_after` names the step after which it waits: `model`, `tool`, or one of the agent's tools.
-    """
-
-    input: Any
-    agent: str | None = None
-    session_id: str | None = None
-    user_id: str | None = None
-    context: JsonObject | None = None
-    timeout: float | None = None
-    tags: dict[str, str] = {}
-    on_busy: OnBusy = "enqueue"
-    stop_after: str | None = None
-    delay: float | None = None
-    priority: int = 0
-    callback_url: str | None = None
-    key: IdempotencyKey | None = None
-
-
-class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that was accepted; `feed` is its live end. `replayed`: by an earlier request with the same key."""
-
-    run_id: str
-    session_id: str
-    agent: str
-    agent_version: str
-    feed: Feed
-    timeout: float | None
-    status: RunStatus
-    replayed: bool = False
-
-
 class RunService:
     """Starts, reads, follows and stops runs. Safe for concurrent use."""
 
@@ -82,27 +46,22 @@ class RunService:
         self,
         *,
         store: RunStore,
-        sessions: SessionStore,
+        acceptance: Acceptance,
         agents: Agents,
-        worker: Worker,
         feeds: Feeds,
         stops: Stops,
         broadcast: Hints,
         render: Render,
-        observer: RunObserver,
         keep_alive: float = KEEP_ALIVE,
     ) -> None:
         self._store = store
-        self._sessions = sessions
+        self._acceptance = acceptance
         self._agents = agents
-        self._worker = worker
         self._feeds = feeds
         self._stops = stops
         self._broadcast = broadcast
         self._render = render
-        self._observer = observer
         self._keep_alive = keep_alive
-        self._accepting: set[asyncio.Task[Any]] = set()
 
     @property
     def agents(self) -> Agents:
@@ -131,126 +90,11 @@ class RunService:
             preface=msgspec.json.encode(unused).decode() if unused else None,
             user_id=wanted.user_id or principal.user,
         )
-        return await self._start(principal, wanted, agent, created)
-
-    async def _start(self, principal: Principal, wanted: StartRun, agent: Agent, created: ev.RunCreated) -> Started:
-        if self._worker.draining:
-            raise RequestError("not_ready", "The service is shutting down. Send the request again in a moment.")
-        system, _ = self._render(agent, created.context or {})
-        run = NewRun(
-            id=created.run_id,
-            session_id=created.session_id,
-            user_id=created.user_id,
-            agent=agent.name,
-            agent_version=agent.version,
-            tags=wanted.tags,
-            created=msgspec.json.encode(created),
-            timeout=wanted.timeout,
-            traceparent=self._observer.traceparent(),
-            on_busy=wanted.on_busy,
-            stop_after=wanted.stop_after,
-            delay=wanted.delay,
-            priority=wanted.priority,
-            callback_url=wanted.callback_url,
-            resumed_from=created.resumed_from,
-            key=wanted.key,
-        )
-        birth = Birth(run=run, created=created, agent=agent, system=system)
-        # In a task of its own: neither a caller that leaves nor a database that hangs may lose sight of what was stored.
-        accepting = asyncio.create_task(self._accept(principal, birth))
-        self._keep(accepting)
-        done, _ = await asyncio.wait([accepting], timeout=wanted.timeout)
-        if not done:
-            accepting.add_done_callback(_seen)
-            raise RequestError("not_ready", "The database did not answer in time. Try again in a moment.")
-        return accepting.result()
-
-    async def _accept(self, principal: Principal, birth: Birth) -> Started:
-        """Store the run, and begin it where it was born running."""
-        run = birth.run
-        since = time.monotonic()
-        slot = self._worker.reserve()
-        try:
-            accepted = await self._store.start(principal, run, slot=slot)
-            if isinstance(accepted, Accepted) and accepted.status == "running":
-                feed = self._feeds.hold(run.id, 0)
-                feed.publish(
-                    [
-                        ev.StoredEvent(seq=1, name="run.created", payload=run.created, at=time.time()),
-                        ev.StoredEvent(seq=2, name="run.started", payload=_FIRST_ATTEMPT, at=time.time()),
-                    ]
-                )
-                self._worker.begin(birth.job(principal, accepted), since)
-                return _started(run, feed, accepted.status)
-        finally:
-            if slot:
-                self._worker.release()
-        if isinstance(accepted, Accepted):
-            return await self._queued(principal, run, accepted)
-        if isinstance(accepted, Replayed):
-            return await self._again(principal, accepted, run.timeout)
-        if accepted == "session_busy":
-            raise RequestError("session_busy", f"Session {run.session_id!r} has a live run. Wait for it, or cancel it.")
-        raise RequestError("not_found", f"There is no session {run.session_id!r}.")
-
-    async def _queued(self, principal: Principal, run: NewRun, accepted: Accepted) -> Started:
-        """The run is in the queue; whoever can is told."""
-        feed = self._feeds.open(run.id)
-        feed.learn(1)
-        if run.delay is None:
-            self._broadcast.queued()
-        if self._worker.draining:
-            feed.forsake()
-        if run.on_busy == "interrupt":
-            for run_id, _ in await self._sessions.live(principal, run.session_id, accepted.turn):
-                await self._stops.stop(run_id, "superseded", Cancellation(by=principal.user, reason="a newer turn"))
-        if run.timeout is not None and run.delay is None:
-            self._keep(asyncio.create_task(self._expiry(feed, run.timeout)))
-        return _started(run, feed, accepted.status)
-
-    async def _again(self, principal: Principal, replayed: Replayed, timeout: float | None) -> Started:
-        """The run that an earlier request with the same key made."""
-        if not replayed.same or replayed.run_id is None:
-            detail = "This Idempotency-Key was used for another request. Use a new key for a new request."
-            raise RequestError("idempotency_key_reused", detail)
-        run = await self.run(principal, replayed.run_id)
-        started = await self._attach(run, timeout)
-        return msgspec.structs.replace(started, replayed=True)
-
-    async def _attach(self, run: Run, timeout: float | None) -> Started:
-        """A run that is there already; its outcome, where it has one, is known to its feed."""
-        feed = self._feeds.open(run.id)
-        if run.status not in ("queued", "running") and feed.result is None:
-            for event in await self._all_events(run.id):
-                feed.take([event])
-        return Started(
-            run_id=run.id,
-            session_id=run.session_id,
-            agent=run.agent,
-            agent_version=run.agent_version,
-            feed=feed,
-            timeout=timeout,
-            status=run.status,
-        )
-
-    async def _expiry(self, feed: Feed, timeout: float) -> None:
-        """End the run when its caller stops waiting, should it be queued still."""
-        try:
-            await feed.outcome(timeout)
-        except TimeoutError:
-            try:
-                await self._stops.end_unowned(feed.run_id, "timeout", statuses=["queued"])
-            except DatabaseUnavailable as error:  # who claims it will see that it is late
-                log.warning("a late run could not be ended yet", extra={"run_id": feed.run_id, "reason": str(error)})
-
-    def _keep(self, task: asyncio.Task[Any]) -> None:
-        self._accepting.add(task)
-        task.add_done_callback(self._accepting.discard)
+        return await self._acceptance.start(principal, wanted, agent, created)
 
     async def aclose(self) -> None:
         """What was begun here and has not ended is waited for; the worker has been drained before."""
-        if self._accepting:
-            await asyncio.wait(set(self._accepting))
+        await self._acceptance.aclose()
 
     async def result(self, started: Started) -> ev.RunFinished | ev.RunWaiting:
         """The end of a run, however it ended, or that it waits. A run that is still queued when its caller's time is over ends there.
@@ -312,7 +156,7 @@ class RunService:
         """
         run = await self.run(principal, run_id)
         if key is not None and (replayed := await self._store.used(principal, key)) is not None:
-            return await self._again(principal, replayed, None)
+            return await self._acceptance.again(principal, replayed, None)
         agent = await self._agents.version(principal.tenant, run.agent, run.agent_version)
         if agent is None:
             raise RequestError("agent_changed", f"Version {run.agent_version} of agent {run.agent} is not known here.")
@@ -323,19 +167,19 @@ class RunService:
                 msgspec.json.decode(first.payload, type=ev.RunCreated), run_id=new_id("run"), resumed_from=run_id
             )
             wanted = StartRun(input=None, stop_after=stop_after, tags=run.tags, key=key)
-            return await self._start(principal, wanted, agent, created)
+            return await self._acceptance.start(principal, wanted, agent, created)
         feed = self._feeds.open(run_id)
+        feed.resumed()  # before: it may be claimed, and wait again, at once
         if not await self._store.requeue(principal, run_id, stop_after, key):
             if key is not None and (replayed := await self._store.used(principal, key)) is not None:
-                return await self._again(principal, replayed, None)
+                return await self._acceptance.again(principal, replayed, None)
             detail = (
                 f"Run {run_id} is {run.status}: only a failed run, or one that waits after stop_after, can be resumed."
             )
             raise RequestError("run_finished", detail)
-        feed.resumed()
         feed.learn((await self._head(principal, run_id)).last_seq)
         self._broadcast.queued()
-        return await self._attach(msgspec.structs.replace(run, status="queued"), None)
+        return await self._acceptance.attach(msgspec.structs.replace(run, status="queued"), None)
 
     async def journal(
         self, principal: Principal, run_id: str, after: int, limit: int
@@ -350,13 +194,7 @@ class RunService:
     async def steps(self, principal: Principal, run_id: str) -> list[Step]:
         """What the run did, step by step, so far."""
         await self._head(principal, run_id)
-        return steps(await self._all_events(run_id))
-
-    async def _all_events(self, run_id: str) -> list[ev.StoredEvent]:
-        events: list[ev.StoredEvent] = []
-        while page := await self._store.events(run_id, events[-1].seq if events else 0, PAGE):
-            events += page
-        return events
+        return steps(await all_events(self._store, run_id))
 
     async def run(self, principal: Principal, run_id: str) -> Run:
         """A run. Raises `RequestError` not_found."""
@@ -386,21 +224,3 @@ def check_step(agent: Agent, name: str | None) -> None:
 
 def _no_run(run_id: str) -> RequestError:
     return RequestError("not_found", f"There is no run {run_id!r}.")
-
-
-def _started(run: NewRun, feed: Feed, status: Literal["queued", "running"] | RunStatus) -> Started:
-    return Started(
-        run_id=run.id,
-        session_id=run.session_id,
-        agent=run.agent,
-        agent_version=run.agent_version,
-        feed=feed,
-        timeout=run.timeout,
-        status=status,
-    )
-
-
-def _seen(task: asyncio.Task[Started]) -> None:
-    """Nobody waits for it any more: its error was told to the log by whoever raised it."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.warning("a run that its caller gave up on was not accepted", extra={"reason": str(error)})

@@ -125,5 +125,6 @@ class ToolCalls:
         return spec.effect if spec else "read"
 
     async def _progress(self, call: ToolCall, name: str, data: Any) -> None:
-        progress = ev.ToolProgress(call_id=call.id, name=name, data=data)
-        await self._ledger.journal.append([Entry(progress)])
+        if call.id in self._ledger.state.open_calls:  # a thread may go on after its call's time was over
+            progress = ev.ToolProgress(call_id=call.id, name=name, data=data)
+            await self._ledger.journal.append([Entry(progress)])

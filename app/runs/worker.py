@@ -16,6 +16,7 @@ from app.agent.endings import FAULT, stopped
 from app.domain import events as ev
 from app.domain.agents import Agent
 from app.domain.errors import DatabaseUnavailable
+from app.domain.hints import Hints
 from app.domain.observers import RunObserver
 from app.domain.stores import Held, Owned, RunStore
 from app.runs.agents import Agents
@@ -69,6 +70,7 @@ class Worker:
         render: Render,
         observer: RunObserver,
         leases: Leases,
+        hints: Hints,
         concurrency: int,
         lease: float,
         max_attempts: int,
@@ -81,6 +83,7 @@ class Worker:
         self._render = render
         self._observer = observer
         self._leases = leases
+        self._hints = hints
         self._concurrency = concurrency
         self._lease = lease
         self._max_attempts = max_attempts
@@ -146,7 +149,10 @@ class Worker:
     async def _execute(self, job: Job, stop: Stop) -> None:
         run_id = job.owned.run_id
         try:
-            await self._runner.execute(job, stop)
+            if await self._runner.execute(job, stop):
+                self.queued()
+                if self.draining:
+                    self._hints.queued()
         except Exception:
             log.exception("the execution of a run broke; its lease runs out", extra={"run_id": run_id})
             self._feeds.release(run_id)

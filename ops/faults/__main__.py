@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import uvloop
 
 from app.cli.embedded.cluster import embedded_postgres
 from app.storage.migrate import migrate, read_migrations
@@ -114,7 +115,8 @@ def main() -> int:
         print("The fault kit reads /proc: it runs on Linux only.", file=sys.stderr)
         return 2
     try:
-        return asyncio.run(matrix(arguments()))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(matrix(arguments()))
     except KeyboardInterrupt:
         return 130
 

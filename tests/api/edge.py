@@ -27,6 +27,7 @@ from app.domain.principals import ANONYMOUS, Principal
 from app.egress.addresses import is_public
 from app.main import create_app
 from app.prompts.render import render
+from app.runs.acceptance import Acceptance
 from app.runs.agents import Agents
 from app.runs.approvals import ApprovalService
 from app.runs.broadcast import Broadcast, Here
@@ -157,16 +158,24 @@ async def open_edge(
         here = Here(worker=worker, follower=follower)
         broadcast = Broadcast(receivers=[here, hints])
         stops = Stops(store=store, observer=notes, broadcast=broadcast)
-        service = RunService(
+        acceptance = Acceptance(
             store=store,
             sessions=sessions,
-            agents=registry,
             worker=worker,
             feeds=feeds,
             stops=stops,
             broadcast=broadcast,
             render=render,
             observer=notes,
+        )
+        service = RunService(
+            store=store,
+            acceptance=acceptance,
+            agents=registry,
+            feeds=feeds,
+            stops=stops,
+            broadcast=broadcast,
+            render=render,
             keep_alive=keep_alive,
         )
         approvals = ApprovalService(

@@ -26,6 +26,12 @@ def log_of(frames: list[dict[str, Any]]) -> list[tuple[str | None, str, Any]]:
     return [(frame["id"], frame["event"], frame["data"]) for frame in frames if frame["type"] == "event"]
 
 
+async def connections(e: Any, number: int) -> None:
+    """Returns once the process counts so many connections."""
+    while f"agent_active_connections {number}.0" not in (await e.client.get("/metrics")).text:
+        await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("first", [{"type": "auth", "token": "anything"}, None])
 async def test_a_run_is_begun_and_followed(edge: Any, first: Any) -> None:
     async with edge(ScriptedProvider(*TURN)) as e, talking(e.app) as talk:
@@ -242,10 +248,8 @@ async def test_sockets_count_as_streams(edge: Any) -> None:
                 await other.refused("queue_full")
                 assert await other.closed() == 1013
             assert (await e.client.post("/chat/stream", json={"message": "x"})).status_code == 429
-            while "agent_active_connections 1.0" not in (await e.client.get("/metrics")).text:
-                pass
-        while "agent_active_connections 0.0" not in (await e.client.get("/metrics")).text:
-            pass
+            await connections(e, 1)
+        await connections(e, 0)
         assert (await e.client.post("/chat/stream", json={"message": "x"})).status_code == 200
 
 

@@ -163,8 +163,9 @@ async def test_insecure_is_said_loudly(tmp_path: Path, database: str) -> None:
         await service.ready()
 
 
+@pytest.mark.parametrize("options", [(), ("--workers", "1")], ids=["alone", "with a worker"])
 async def test_a_folder_with_an_app_and_tools_of_its_own(
-    tmp_path: Path, database: str, installed: tuple[str, ...], own_provider: StandIn
+    tmp_path: Path, database: str, installed: tuple[str, ...], own_provider: StandIn, options: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "workspace"
     workspace(
@@ -186,7 +187,7 @@ async def test_a_folder_with_an_app_and_tools_of_its_own(
         },
     )
     async with serve(
-        tmp_path, command=installed, cwd=folder, environ={"DATABASE_URL": database, "PYTHONPATH": ""}
+        tmp_path, *options, command=installed, cwd=folder, environ={"DATABASE_URL": database, "PYTHONPATH": ""}
     ) as service:
         (listed,) = await service.json("/agents")
         assert (listed["name"], listed["tools"]) == ("counter", ["count_letters", "calculator"])

@@ -56,11 +56,19 @@ class Knife:
         self._cut: Cut | None = None
         self._act: Act = kill
         self._seen: Counter[Site] = Counter()
+        self._striking: asyncio.Task[bool] | None = None
 
     def arm(self, cut: Cut | None, act: Act = kill) -> None:
         """Count from the beginning; with no cut nothing but that."""
         self._cut, self._act, self._seen = cut, act, Counter()
         self.reached, self.pid, self.at = asyncio.Event(), None, 0.0
+        self._striking = None
+
+    async def lay_down(self) -> None:
+        """What passes from now on is safe; a cut that is being made is waited for."""
+        self._cut = None
+        if self._striking is not None:
+            await asyncio.wait([self._striking])
 
     def count(self, site: Site) -> int:
         """One more of them: its number."""
@@ -78,6 +86,11 @@ class Knife:
         whom = pid()
         if whom is None:
             return True
+        # In a task of its own: the process may be done with this connection before the knife is.
+        self._striking = asyncio.create_task(self._strike(cut, whom))
+        return await asyncio.shield(self._striking)
+
+    async def _strike(self, cut: Cut, whom: int) -> bool:
         if cut.linger:
             await asyncio.sleep(cut.linger)
         self.pid, self.at = whom, time.time()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -45,11 +44,12 @@ class Cutter:
         """How many statements a run has that nobody disturbs. Raises AssertionError where it is not perfect itself."""
         self._house.knife.arm(None)
         run = await Scripted(house=self._house, name=f"uncut {next(self._numbers)}", api=next(self._apis)).finished()
+        statements = self._house.knife.seen("statement")
         wrong = await run.problems()
         assert not wrong, wrong
         assert len(self._house.world.of(run.run_id)) == len(CALLS)
         assert len(self._house.model.of(run.question)) == len(STEPS)
-        return self._house.knife.seen("statement")
+        return statements
 
     async def cut(self, cut: Cut) -> Outcome:
         """A run that is cut there, and its end."""
@@ -60,22 +60,21 @@ class Cutter:
         wrong: list[str] = []
         try:
             await run.finished()
-            wrong += await run.problems()
         except (AssertionError, TimeoutError) as error:
-            wrong.append(f"it did not end: {error}")
-            wrong.append(await self._stuck(run))
-        finally:
-            if not knife.reached.is_set():
-                revival.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await revival
-        restart = revival.result() if not revival.cancelled() else 0.0
+            wrong += [f"it did not end: {error}", await self._stuck(run)]
+        await knife.lay_down()
+        if not knife.reached.is_set():
+            revival.cancel()
+        restart = (await asyncio.gather(revival, return_exceptions=True))[0]
+        if not isinstance(restart, float):
+            restart = 0.0
         await self._complete()
         recovery, attempts = None, 0
         if run.run_id:
+            wrong += await run.problems()
             events = await run.journal()
             attempts = sum(event["event"] == "run.started" for event in events)
-            recovery = recovered_after(events, knife.at + restart) if knife.reached.is_set() else None
+            recovery = recovered_after(events, knife.at, restart) if knife.reached.is_set() else None
         if recovery is not None and recovery > LEASE + PATIENCE:
             wrong.append(f"recovered after {recovery:.2f} s")
         return Outcome(

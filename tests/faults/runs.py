@@ -143,10 +143,10 @@ def ordered(events: Events) -> list[str]:
     return wrong
 
 
-def recovered_after(events: Events, cut: float) -> float | None:
-    """Seconds from the cut (Unix seconds) to the next attempt; None: there was none."""
+def recovered_after(events: Events, cut: float, restart: float) -> float | None:
+    """Seconds from the cut (Unix seconds) to the next attempt, without the `restart`; None: there was none."""
     begun = [_seconds(e["at"]) - cut for e in events if e["event"] == "run.started" and _seconds(e["at"]) > cut]
-    return min(begun) if begun else None
+    return max(0.0, min(begun) - restart) if begun else None
 
 
 def _answer(event: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from app.domain.agents import Agent, versioned
 from app.domain.events import StoredEvent
 from app.domain.hints import NoHints
 from app.domain.principals import ANONYMOUS
+from app.runs.acceptance import Acceptance
 from app.runs.agents import Agents
 from app.runs.approvals import ApprovalService
 from app.runs.broadcast import Broadcast, Here
@@ -133,6 +134,7 @@ async def process(
             render=render,
             observer=notes,
             leases=leases,
+            hints=NoHints(),
             concurrency=concurrency,
             lease=lease,
             max_attempts=3,
@@ -140,16 +142,24 @@ async def process(
         follower = Follower(store=store, feeds=feeds)
         broadcast = Broadcast(receivers=[Here(worker=worker, follower=follower)])
         stops = Stops(store=store, observer=notes, broadcast=broadcast)
-        service = RunService(
+        acceptance = Acceptance(
             store=store,
             sessions=sessions,
-            agents=registry,
             worker=worker,
             feeds=feeds,
             stops=stops,
             broadcast=broadcast,
             render=render,
             observer=notes,
+        )
+        service = RunService(
+            store=store,
+            acceptance=acceptance,
+            agents=registry,
+            feeds=feeds,
+            stops=stops,
+            broadcast=broadcast,
+            render=render,
         )
         approvals = ApprovalService(
             store=PostgresApprovalStore(database=database), runs=store, agents=registry, broadcast=broadcast

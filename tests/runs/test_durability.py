@@ -50,7 +50,7 @@ async def test_a_run_goes_on_where_its_owner_died(start_process: Any) -> None:
     async with start_process(provider, owner="dead") as dead:
         started = await dead.service.start(ANONYMOUS, StartRun(input="go", session_id="s"))
         await until(lambda: len(dead.toolbox.calls) == 3)
-        while "tool.finished" not in await dead.names(started.run_id):
+        while "tool.finished" not in await dead.names(started.run_id):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         await dead.store.orphan_all()
         toolbox = ScriptedToolbox()

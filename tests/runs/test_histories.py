@@ -40,8 +40,8 @@ def owned(session_id: str, number: int) -> Owned:
 
 async def test_the_sessions_used_last_are_kept() -> None:
     class NoStore:
-        async def history(self, *_: object) -> list[Any]:
-            return []
+        async def history(self, *_: object) -> tuple[list[Any], list[Any]]:
+            return [], []
 
     histories = Histories(store=NoStore(), most=2500)  # type: ignore[arg-type]  # all that is asked of it here
     for name in ("a", "b", "c"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
@@ -246,10 +247,8 @@ class PostgresRunStore:
         return await self._post(run_id, "stop", "stop", Stop(cause=cause, cancellation=cancellation))
 
     async def _post(self, run_id: str, post_id: str, kind: str, payload: msgspec.Struct) -> RunStatus | None:
-        try:
+        with suppress(asyncpg.UniqueViolationError):  # the same came at the same moment
             await self._db.execute(self._sql["post"], run_id, post_id, kind, msgspec.json.encode(payload))
-        except asyncpg.UniqueViolationError:
-            pass  # the same came at the same moment
         status: RunStatus | None = await self._db.fetchval(self._sql["status"], run_id)
         return status if status in ("queued", "running", "waiting") else None
 
