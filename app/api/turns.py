@@ -96,12 +96,13 @@ class Turns:
         return await self._streams.open(begin, headers=headers)
 
     async def run(self, started: Started, *, background: bool) -> Response[Run]:
-        """The run as a resource: 201 once it has ended or waits, 202 at once."""
+        """The run as a resource: 201 once it has ended or waits; 202 at once, or where its caller's time is over before it."""
         if not background:
             await self._service.result(started)
         run = await self._service.run(self._principal, started.run_id)
         headers = replayed(started) | {"Location": f"/v1/runs/{run.id}"}
-        return Response(run, status_code=202 if background else 201, headers=headers)
+        accepted = background or run.status in ("queued", "running")
+        return Response(run, status_code=202 if accepted else 201, headers=headers)
 
 
 async def turns(

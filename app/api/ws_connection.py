@@ -77,7 +77,7 @@ class Connection:
     async def serve(self, gate: Gate, max_age: float) -> None:
         """Serve until the client leaves, or has to: because it is told to come back elsewhere, or sends nonsense.
 
-        Everything that was begun for it has ended; the runs go on.
+        After `max_age` seconds it is told to come back (0: at no age). Everything that was begun for it has ended; the runs go on.
         """
         tasks = [
             asyncio.create_task(work)
@@ -105,6 +105,8 @@ class Connection:
         self._end((RESTART, "this process is closing, connect again"))
 
     async def _grow_old(self, max_age: float) -> None:
+        if not max_age:
+            return
         await asyncio.sleep(max_age)
         self._end((GOING_AWAY, "this connection is old, connect again"))
 

@@ -54,9 +54,7 @@ class Stops:
                 return False
             state = await self._state(run_id)
             finished = record.finished(stopped(cause, cancellation), state, cancellation=cancellation)
-            ended = await self._store.end_unowned(
-                run_id, _numbered(state, finished, head.last_seq), finished, statuses
-            )
+            ended = await self._store.end_unowned(run_id, _numbered(state, finished, head.last_seq), finished, statuses)
             if ended is not None:
                 self._observer.unstarted(ended, finished)
                 self._broadcast.wrote(run_id)

@@ -111,7 +111,7 @@ class _Watch:
     def finished(self, event: RunFinished, response_model: str | None, times: RunTimes) -> None:
         agent, metrics = self._info.agent, self._metrics
         _count_end(metrics, agent, event)
-        metrics.run_duration[(agent,)].observe(times.total)
+        metrics.run_duration[(agent,)].observe(max(times.total, event.duration_ms / 1000))  # earlier owners' time too
         metrics.iterations[(agent,)].observe(event.iterations)
         metrics.overhead.observe(max(0.0, times.total - times.effects))
         if self._span.is_recording():

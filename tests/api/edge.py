@@ -150,6 +150,7 @@ async def open_edge(
             render=render,
             observer=notes,
             leases=OwnLeases(),
+            hints=hints,
             concurrency=concurrency,
             lease=LEASE,
             max_attempts=3,

@@ -206,12 +206,13 @@ async def test_what_is_missing_or_unknown(edge: Any) -> None:
         for run_id in ("nothing", "%00", "%ff", "x" * 2000):
             for action, body in (("cancel", None), ("resume", None), ("messages", {"content": "x"})):
                 check(await e.client.post(f"/v1/runs/{run_id}/{action}", json=body), 404, "not_found")
-        for action, body in (
+        wrong: Any
+        for action, wrong in (
             ("cancel", {"reason": 1}), ("cancel", {"why": "x"}), ("cancel", []), ("cancel", {"reason": "x" * 1001}),
             ("resume", {"stop_after": 1}), ("resume", {"background": "yes"}), ("messages", {}), ("messages", {"content": ""}),
             ("messages", {"content": "a\0b"}), ("messages", {"content": 1}), ("cancel", {"reason": "\0"}),
         ):  # fmt: skip
-            check(await e.client.post(f"/v1/runs/nothing/{action}", json=body), 422, "validation_error")
+            check(await e.client.post(f"/v1/runs/nothing/{action}", json=wrong), 422, "validation_error")
         check(await e.client.post("/v1/runs/nothing/messages"), 400, "malformed_json")
         check(await e.client.post("/v1/runs/nothing/cancel", content=b"{"), 415, "unsupported_media_type")
 

@@ -145,7 +145,10 @@ def test_whatever_changes_something_may_have_a_key() -> None:
         named = {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "header"}
         assert ("Idempotency-Key" in named) == (method != "get"), operation["operationId"]
         if method != "get":
-            assert "idempotency_key_reused" in operation["responses"]["422"]["content"]["application/problem+json"]["examples"]
+            assert (
+                "idempotency_key_reused"
+                in operation["responses"]["422"]["content"]["application/problem+json"]["examples"]
+            )
 
 
 def test_the_schemas_of_bodies_are_those_that_are_enforced() -> None:
@@ -200,3 +203,43 @@ async def test_real_answers_are_as_described(edge: Any) -> None:
         for outside in ("https://", "//cdn", "@import"):
             assert f'src="{outside}' not in page.text
             assert f'href="{outside}' not in page.text
+
+
+async def test_real_answers_of_what_waits_and_of_sessions_are_as_described(edge: Any) -> None:
+    by_id = {operation["operationId"]: operation for _, _, operation in operations()}
+    risky, ok = says("", ("c", "risky", "{}")), says("ok")
+    async with edge(ScriptedProvider(risky, risky, ok, ok, ok, ok, ok)) as e:
+        post = e.client.post
+        waiting = await post("/chat", json={"message": "x", "session_id": "s"})
+        approval = waiting.json()["approvals"][0]["id"]
+        run = await post("/v1/runs", json={"agent": "helper", "input": 1})
+        answers = [
+            ("chat", waiting),
+            ("create_run", run),
+            ("list_approvals", await e.client.get("/v1/approvals")),
+            ("get_approval", await e.client.get(f"/v1/approvals/{approval}")),
+            ("steer_run", await post(f"/v1/runs/{run.json()['id']}/messages", json=REQUESTS["steer_run"])),
+            ("decide", await post(f"/v1/approvals/{approval}", json=REQUESTS["decide"])),
+            ("cancel_run", await post(f"/v1/runs/{run.json()['id']}/cancel", json=REQUESTS["cancel_run"])),
+            ("cancel_run", await post(f"/v1/runs/{run.json()['id']}/cancel", json=REQUESTS["cancel_run"])),
+            ("chat_async", await post("/chat/async", json=REQUESTS["chat_async"] | {"session_id": "t"})),
+            (
+                "chat_async",
+                await post("/chat/async", json={"items": [{"message": "x"}, {"message": "x", "agent": "no"}]}),
+            ),
+            ("create_run", await post("/v1/runs", json=REQUESTS["create_run"] | {"agent": "helper"})),
+            ("get_state", await e.client.get("/v1/sessions/s/state")),
+            ("put_state", await e.client.put("/v1/sessions/s/state", json={"state": {}, "version": 0})),
+            ("fork_session", await post("/v1/sessions/s/fork")),
+        ]
+        task = answers[8][1].json()["task_id"]
+        answers.append(("get_callbacks", await e.client.get(f"/v1/runs/{task}/callbacks")))
+        statuses = []
+        for name, response in answers:
+            described = by_id[name]["responses"][str(response.status_code)]
+            matches(response.json(), described["content"]["application/json"]["schema"])
+            assert {"location", "etag"} & set(response.headers) == {
+                header.lower() for header in described.get("headers", {}) if header in ("Location", "ETag")
+            } or isinstance(response.json().get("tasks"), list)
+            statuses.append(response.status_code)
+        assert statuses == [202, 201, 200, 200, 202, 200, 202, 200, 202, 202, 202, 200, 200, 201, 200]

@@ -97,6 +97,7 @@ async def test_a_fork_goes_its_own_way(edge: Any) -> None:
         check(await e.client.post("/v1/sessions/s/fork", json={"after_run": "nothing"}), 404, "not_found")
         other = (await e.ask(session_id="v"))["run_id"]
         check(await e.client.post("/v1/sessions/s/fork", json={"after_run": other}), 404, "not_found")
+        wrong: Any
         for wrong in (
             {"session_id": "a b"}, {"session_id": "a\n"}, {"session_id": ""}, {"user_id": ""}, {"after_run": 1}, {"after_run": "\0"},
             {"from": "x"}, [],

@@ -17,20 +17,13 @@ from app.domain.principals import ANONYMOUS
 from app.domain.tools import ToolContext, ToolResult, ToolSpec
 from app.llm.providers import open_provider
 from app.llm.router import Route, Router
-from app.runs.agents import Agents
-from app.runs.live import Feeds
-from app.runs.recovery import Recovery
-from app.runs.runner import Runner
 from app.runs.service import RunService, StartRun
-from app.runs.worker import Worker
-from app.storage.postgres.pool import open_pool
-from app.storage.postgres.runs import PostgresRunStore
 from tests.e2e.provider import Call
 from tests.e2e.wires import ApiName, ToolUse, bodies
 from tests.llm import recordings
 from tests.llm.wire import Script, Served
-from tests.runs.conftest import render
-from tests.scripted import Notes, tool_spec
+from tests.runs.conftest import process
+from tests.scripted import tool_spec
 
 SPOKEN: dict[Api, ApiName] = {"anthropic-messages": "anthropic", "openai-responses": "responses", "openai-chat": "chat"}
 Kind = Literal["openai", "anthropic"]
@@ -130,34 +123,19 @@ async def _house(dsn: str, agent: Agent, api: Api, script: Script, tools: Record
         base_url="",
         http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(script)),
     )
-    notes, feeds = Notes(), Feeds()
+    router = Router(routes={"default": Route(targets=(opened.target("model-1"),))})
     try:
-        async with open_pool(dsn) as database:
-            store = PostgresRunStore(database=database)
-            agents = Agents(current={agent.name: agent}, default=agent.name, store=store)
-            await agents.save(ANONYMOUS.tenant)
-            router = Router(routes={"default": Route(targets=(opened.target("model-1"),))})
-            runner = Runner(store=store, provider=router, toolbox=tools, observer=notes, feeds=feeds)
-            recovery = Recovery(store=store, feeds=feeds, agents=agents, observer=notes)
-            worker = Worker(
-                store=store,
-                runner=runner,
-                recovery=recovery,
-                feeds=feeds,
-                agents=agents,
-                render=render,
-                observer=notes,
-                concurrency=4,
-            )
-            yield RunService(store=store, agents=agents, worker=worker, feeds=feeds, render=render, observer=notes)
-            await worker.drain(1.0)
+        async with process(dsn, router, agent, toolbox=tools) as running:
+            yield running.service
     finally:
         await opened.aclose()
 
 
 async def _asked(service: RunService, question: str) -> tuple[str, ev.RunFinished]:
     started = await service.start(ANONYMOUS, StartRun(input=question, session_id="s"))
-    return started.run_id, await service.result(started)
+    end = await service.result(started)
+    assert isinstance(end, ev.RunFinished)
+    return started.run_id, end
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=[loop["id"][-60:] for loop in LOOPS])

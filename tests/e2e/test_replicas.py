@@ -102,6 +102,7 @@ async def test_clients_behind_a_balancer(fleet: Fleet) -> None:
     await _connections_that_are_cut(fleet)
     await _one_key(fleet)
     await _a_cancel_from_elsewhere(fleet)
+    await _many_readers(fleet)
 
 
 async def _clients_that_drop(fleet: Fleet) -> None:
@@ -181,7 +182,7 @@ async def _a_cancel_from_elsewhere(fleet: Fleet) -> None:
         assert (follower.finished["status"], follower.finished["cancellation"]["reason"]) == ("cancelled", "enough")
 
 
-async def test_many_readers_of_one_run(fleet: Fleet) -> None:
+async def _many_readers(fleet: Fleet) -> None:
     gate, half = asyncio.Event(), asyncio.Event()
     fleet.provider.script("many", says(*PIECES[:5], gate, *PIECES[5:8], half, *PIECES[8:]))
     run_id = await fleet.begin("many")

@@ -12,11 +12,12 @@ import socket
 import struct
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 from tests.faults.cuts import Knife
+from tests.faults.sockets import listening
 
 _RUN = re.compile(rb"run_[0-9a-f]{12}")
 _ENDS = frozenset(b"SQHXpcdf")
@@ -59,7 +60,6 @@ class PostgresProxy:
             if link is not None:
                 self.links.discard(link)
                 link.abort()
-            writer.close()
 
 
 class Link:
@@ -162,20 +162,8 @@ async def postgres_proxy(dsn: str, knife: Knife) -> AsyncIterator[PostgresProxy]
         folder = Path(name)
         ours = dsn.replace(quote(host), quote(name)) if quote(host) in dsn else dsn.replace(quote(host, safe=""), name)
         proxy = PostgresProxy(knife=knife, target=Path(host) / _SOCKET, dsn=ours, folder=folder)
-        visits: set[asyncio.Task[None]] = set()
-
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(proxy.connected(reader, writer))
-            visits.add(task)
-            task.add_done_callback(visits.discard)
-
-        server = await asyncio.start_unix_server(connected, str(folder / _SOCKET), limit=1 << 20)
-        try:
+        path = str(folder / _SOCKET)
+        async with listening(
+            proxy.connected, lambda accept: asyncio.start_unix_server(accept, path, limit=1 << 20, backlog=1024)
+        ):
             yield proxy
-        finally:
-            server.close()
-            for visit in visits:
-                visit.cancel()
-            await asyncio.gather(*visits, return_exceptions=True)
-            with suppress(FileNotFoundError):
-                (folder / _SOCKET).unlink()

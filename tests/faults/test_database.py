@@ -33,6 +33,7 @@ async def test_a_connection_that_is_lost_at_any_statement(tmp_path: Path, databa
                 cut = Cut("statement", number, moment)
                 opened.knife.arm(cut, lose)
                 run = await Scripted(house=opened, name=str(cut)).finished()
+                await opened.knife.lay_down()
                 if problems := await run.problems():
                     wrong[str(cut)] = problems
         assert not wrong

@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import msgspec
 
 from tests.faults.cuts import Knife
+from tests.faults.sockets import listening
 
 TOOLS = '''
 """Tools whose effects somebody else counts."""
@@ -117,8 +117,6 @@ class World:
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the tool's process is gone
-        finally:
-            writer.close()
 
     async def _happens(self, effect: Effect) -> bool:
         """Whether the tool gets its answer."""
@@ -136,19 +134,6 @@ class World:
 async def open_world(knife: Knife) -> AsyncIterator[World]:
     """A world on a free port; it goes to the tools as WORLD_URL."""
     world = World(knife=knife)
-    visits: set[asyncio.Task[Any]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(world.serve(reader, writer))
-        visits.add(task)
-        task.add_done_callback(visits.discard)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    world.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/effects"
-    try:
+    async with listening(world.serve, lambda accept: asyncio.start_server(accept, "127.0.0.1", 0)) as server:
+        world.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/effects"
         yield world
-    finally:
-        server.close()
-        for visit in visits:
-            visit.cancel()
-        await asyncio.gather(*visits, return_exceptions=True)

@@ -32,7 +32,7 @@ from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool
 from app.storage.postgres.runs import PostgresRunStore
 from app.storage.postgres.sessions import PostgresSessionStore
-from tests.scripted import Notes, ScriptedProvider, ScriptedToolbox, tool_spec
+from tests.scripted import Notes, ScriptedToolbox, tool_spec
 
 
 def render(agent: Agent, context: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -77,8 +77,8 @@ class Harness:
     worker: Worker
     leases: OwnLeases
     feeds: Feeds
-    provider: ScriptedProvider
-    toolbox: ScriptedToolbox
+    provider: Any
+    toolbox: Any
     notes: Notes
     serving: asyncio.Future[Any]
 
@@ -99,15 +99,15 @@ class Harness:
 @asynccontextmanager
 async def process(
     dsn: str,
-    provider: ScriptedProvider,
+    provider: Any,
     *agents: Agent,
     concurrency: int = 8,
-    toolbox: ScriptedToolbox | None = None,
+    toolbox: Any = None,
     lease: float = 30.0,
     approval_ttl: float = 3600.0,
     owner: str = "test",
 ) -> AsyncIterator[Harness]:
-    """One process on that database. Leaving it is a drain without patience."""
+    """One process on that database, with that model and, by default, scripted tools. Leaving it is a drain without patience."""
     notes, toolbox, leases = Notes(), toolbox or ScriptedToolbox(), OwnLeases()
     async with open_pool(dsn) as database:
         store = PostgresRunStore(database=database, owner=owner, lease=lease)
@@ -189,7 +189,8 @@ async def process(
                 serving=serving,
             )
         finally:
-            toolbox.gate.set()
+            if isinstance(toolbox, ScriptedToolbox):
+                toolbox.gate.set()
             await worker.drain(1.0)
             await service.aclose()
             serving.cancel()
@@ -200,7 +201,7 @@ async def process(
 def start_process(database: str) -> Any:
     """Opens a process on the test's database: `async with start_process(provider, *agents) as p`."""
 
-    def start(provider: ScriptedProvider, *agents: Agent, **more: Any) -> Any:
+    def start(provider: Any, *agents: Agent, **more: Any) -> Any:
         return process(database, provider, *agents, **more)
 
     return start

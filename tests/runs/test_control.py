@@ -138,7 +138,11 @@ async def test_fifty_decisions_at_once_are_one(start_process: Any) -> None:
 
 @pytest.mark.parametrize("when", ["queued", "model", "tool", "waiting"])
 async def test_cancel_wherever_the_run_is(start_process: Any, when: str) -> None:
-    first: dict[str, Any] = {"model": [asyncio.Event()], "tool": says("", ("c1", "slow", "{}")), "waiting": says("", RISKY)}
+    first: dict[str, Any] = {
+        "model": [asyncio.Event()],
+        "tool": says("", ("c1", "slow", "{}")),
+        "waiting": says("", RISKY),
+    }
     provider = ScriptedProvider(first.get(when, [asyncio.Event()]))
     async with start_process(provider, concurrency=1) as p:
         if when == "queued":

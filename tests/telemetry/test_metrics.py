@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.domain.events import RunFinished
+from app.domain.events import RunFinished, RunWaiting
 from app.domain.observers import EndedRun, RunTimes
 from app.domain.runs import RunFailure
 from app.telemetry.metrics import DURATION_BUCKETS, Metrics
@@ -35,6 +36,7 @@ CONTRACT = {
     "agent_queue_depth": (),
     "agent_queue_oldest_age_seconds": (),
     "agent_queue_wait_seconds": (),
+    "agent_runs_recovered_total": (),
     "agent_fenced_writes_total": (),
     "agent_cancel_seconds": (),
     "agent_overhead_seconds": (),
@@ -137,6 +139,29 @@ def test_a_failed_run_is_an_error_by_its_code(faulty: bool) -> None:
     assert value("agent_requests_total", {"agent": "chat", "status": "cancelled"}) == 1
     assert value("agent_errors_total", {"agent": "chat", "reason": "cancelled"}) is None
     assert value("agent_request_duration_seconds_count", {"agent": "chat"}) is None
+
+
+def test_a_run_that_waits_or_goes_on_elsewhere_has_not_ended() -> None:
+    metrics, registry = new_metrics()
+    observer = RunTelemetry(tracing=open_tracing({}, "0"), metrics=metrics)
+    with observer.running(run_info()) as watch:
+        watch.waiting(RunWaiting(stop_reason="approval_required"), RunTimes(total=3.0, effects=2.0))
+    with observer.running(run_info(attempt=2)) as watch:
+        watch.left()
+    observer.recovered()
+    value = registry.get_sample_value
+    assert value("agent_requests_total", {"agent": "assistant", "status": "succeeded"}) is None
+    assert (value("agent_overhead_seconds_sum"), value("agent_active_runs")) == (1.0, 0)
+    assert value("agent_runs_recovered_total") == 1
+
+
+def test_the_time_of_a_run_is_that_of_all_its_attempts() -> None:
+    metrics, registry = new_metrics()
+    observer = RunTelemetry(tracing=open_tracing({}, "0"), metrics=metrics)
+    with observer.running(run_info(attempt=2)) as watch:
+        end = msgspec.structs.replace(run("succeeded", "completed"), duration_ms=5_000.0)
+        watch.finished(end, None, RunTimes(total=3.0, effects=2.5))
+    assert registry.get_sample_value("agent_request_duration_seconds_sum", {"agent": "assistant"}) == 5.0
 
 
 def test_a_broken_execution_leaves_no_active_run() -> None:
