@@ -17,11 +17,11 @@ from app.api.document import published
 from app.api.guards import Gate, no_nul_in_path, when_serving
 from app.api.health import Readings
 from app.api.idempotency import Idempotent
-from app.api.once import once
+from app.api.once import once_for_requests
 from app.api.problems import HANDLERS
 from app.api.streams import OpenStreams
 from app.api.targets import Targets
-from app.api.turns import turns
+from app.api.turns import turns_of_requests
 from app.api.ws import Sockets
 from app.callbacks.service import CallbackService
 from app.domain.principals import ANONYMOUS, Principal
@@ -59,10 +59,10 @@ SERVICE = [
     *HEALTH,
 ]
 NAMES = (
-    "service", "sessions", "approvals", "callbacks", "idempotent", "readings", "targets", "metrics", "streams", "sockets",
-    "principal",
+    "service", "sessions", "approvals", "callbacks", "idempotent", "turns", "once", "readings", "targets", "metrics",
+    "streams", "sockets", "principal",
 )  # fmt: skip
-"""What handlers may ask for beside what belongs to one request."""
+"""What handlers may ask for."""
 
 
 def create_app(
@@ -93,6 +93,8 @@ def create_app(
         "approvals": approvals,
         "callbacks": callbacks,
         "idempotent": idempotent,
+        "turns": turns_of_requests(service=service, principal=principal, streams=streams, callbacks=callbacks),
+        "once": once_for_requests(idempotent=idempotent, principal=principal),
         "readings": readings,
         "targets": targets,
         "metrics": metrics,
@@ -116,10 +118,9 @@ def describe() -> dict[str, Any]:
 
 
 def _litestar(handlers: Sequence[Any], dependencies: Mapping[str, Any], gate: Gate, max_body: int) -> Litestar:
-    per_request = {"turns": Provide(turns), "once": Provide(once)} if "service" in dependencies else {}
     return Litestar(
         route_handlers=handlers,
-        dependencies={name: _always(value) for name, value in dependencies.items()} | per_request,
+        dependencies={name: _provided(value) for name, value in dependencies.items()},
         guards=[when_serving, no_nul_in_path],
         state=State({"gate": gate}),
         exception_handlers=HANDLERS,
@@ -131,5 +132,5 @@ def _litestar(handlers: Sequence[Any], dependencies: Mapping[str, Any], gate: Ga
     )
 
 
-def _always(value: Any) -> Provide:
-    return Provide(lambda: value, sync_to_thread=False, use_cache=True)
+def _provided(value: Any) -> Provide:
+    return value if isinstance(value, Provide) else Provide(lambda: value, sync_to_thread=False, use_cache=True)

@@ -52,6 +52,7 @@ async def chat_async(
 
 async def _accepted(turns: Turns, items: list[TaskRequest]) -> list[Started | RequestError]:
     """Every item's run or refusal, in order. Nothing is asked of a database that went away on the way."""
+    await turns.check_urls(item.callback_url for item in items if item.callback_url is not None)
     found: list[Started | RequestError] = []
     away: RequestError | None = None
     for index, item in enumerate(items):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, Response
-from litestar.di import NamedDependency
+from litestar.di import Provide
 
 from app.api.idempotency import Action, Idempotent, derived_id, key_of
 from app.domain.principals import Principal
@@ -30,10 +30,10 @@ class Once:
         return None if key is None else derived_id(prefix, self._principal, key)
 
 
-async def once(
-    request: Request[Any, Any, Any],
-    idempotent: NamedDependency[Idempotent],
-    principal: NamedDependency[Principal],
-) -> Once:
-    """The request's action."""
-    return Once(request=request, idempotent=idempotent, principal=principal)
+def once_for_requests(*, idempotent: Idempotent, principal: Principal) -> Provide:
+    """The dependency that is each request's action."""
+
+    def once(request: Request[Any, Any, Any]) -> Once:
+        return Once(request=request, idempotent=idempotent, principal=principal)
+
+    return Provide(once, sync_to_thread=False)

@@ -85,8 +85,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One of several: a run that was accepted, or (`status` refused) the problem why there is none."""
 
-    status: RunStatus | Literal["refused"]
     task_id: str | None = None
+    status: RunStatus | Literal["refused"]
     session_id: str | None = None
     problem: Problem | None = None
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
-from litestar.di import NamedDependency
+from litestar.di import Provide
 from litestar.response import Stream
 
 from app.api import sse
@@ -16,7 +17,9 @@ from app.api.problems import RunFailed, request_id
 from app.api.schemas import Run, Waiting, run_status_error
 from app.api.streams import Content, OpenStreams
 from app.callbacks.service import CallbackService
+from app.domain.errors import RequestError
 from app.domain.events import RunFinished, RunWaiting
+from app.domain.idempotency import IdempotencyKey
 from app.domain.principals import Principal
 from app.runs.service import RunService, Started, StartRun
 from app.runs.steps import Step
@@ -42,7 +45,9 @@ class Turns:
         self._principal = principal
         self._streams = streams
         self._callbacks = callbacks
-        self._checked: set[str] = set()
+        self._checked: dict[str, RequestError | None] = {}
+        self._key: IdempotencyKey | None = None
+        self._keyed = False
 
     async def start(self, wanted: StartRun, index: int = 0) -> Started:
         """The run, started under the request's key; `index` tells the runs of one request apart.
@@ -50,19 +55,39 @@ class Turns:
         Raises what `RunService.start` does, and `RequestError` for a key that is none and a callback that may not be called.
         """
         url = wanted.callback_url
-        if url is not None and url not in self._checked:
-            await self._callbacks.check_url(url)
-            self._checked.add(url)
-        key = await key_of(self._request)
+        if url is not None:
+            await self.check_urls([url])
+            if (wrong := self._checked[url]) is not None:
+                raise wrong
+        key = await self._key_of_all()
         if key is not None:
             # No header has a line end in it, so these are nobody's keys.
             own = key if index == 0 else msgspec.structs.replace(key, key=f"{key.key}\n{index}")
             wanted = msgspec.structs.replace(wanted, key=own)
         return await self._service.start(self._principal, wanted)
 
+    async def check_urls(self, urls: Iterable[str]) -> None:
+        """Find out at once which of them may be called; a run that names one that may not is refused."""
+        new = [url for url in dict.fromkeys(urls) if url not in self._checked]
+        self._checked |= dict(zip(new, await asyncio.gather(*map(self._check, new)), strict=True))
+
+    async def _check(self, url: str) -> RequestError | None:
+        try:
+            await self._callbacks.check_url(url)
+        except RequestError as error:
+            return error
+        return None
+
+    async def _key_of_all(self) -> IdempotencyKey | None:
+        """The request's key; the whole body is read for it, so that is done once."""
+        if not self._keyed:
+            self._key = await key_of(self._request)
+            self._keyed = True
+        return self._key
+
     async def resume(self, run_id: str, *, stop_after: str | None) -> Started:
         """That run as it goes on, or the one that goes on for it; under the request's key."""
-        key = await key_of(self._request)
+        key = await self._key_of_all()
         return await self._service.resume(self._principal, run_id, stop_after=stop_after, key=key)
 
     async def answer(self, wanted: StartRun, build: Build, *, include_steps: bool = False) -> Response[Any]:
@@ -70,8 +95,7 @@ class Turns:
         started = await self.start(wanted)
         end = await self._service.result(started)
         headers = replayed(started)
-        if run_status_error(end.status if isinstance(end, RunFinished) else "waiting"):
-            assert isinstance(end, RunFinished)
+        if isinstance(end, RunFinished) and run_status_error(end.status):
             raise RunFailed(started.run_id, end, headers)
         steps = await self._service.steps(self._principal, started.run_id) if include_steps else None
         if isinstance(end, RunWaiting):
@@ -105,15 +129,15 @@ class Turns:
         return Response(run, status_code=202 if accepted else 201, headers=headers)
 
 
-async def turns(
-    request: Request[Any, Any, Any],
-    service: NamedDependency[RunService],
-    principal: NamedDependency[Principal],
-    streams: NamedDependency[OpenStreams],
-    callbacks: NamedDependency[CallbackService],
-) -> Turns:
-    """The request's turns."""
-    return Turns(request=request, service=service, principal=principal, streams=streams, callbacks=callbacks)
+def turns_of_requests(
+    *, service: RunService, principal: Principal, streams: OpenStreams, callbacks: CallbackService
+) -> Provide:
+    """The dependency that is each request's turns. It needs nothing injected: litestar runs a task for each of several dependencies."""
+
+    def turns(request: Request[Any, Any, Any]) -> Turns:
+        return Turns(request=request, service=service, principal=principal, streams=streams, callbacks=callbacks)
+
+    return Provide(turns, sync_to_thread=False)
 
 
 def replayed(started: Started) -> dict[str, str]:

@@ -46,6 +46,8 @@ def _socket(address: str, port: int, backlog: int | None) -> socket.socket:
     opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     if os.name == "posix":
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Inherited by every connection: a small frame must not wait for the acknowledgement of the one before.
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         opened.bind((address, port))
         if backlog is not None:

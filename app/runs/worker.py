@@ -6,8 +6,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -98,7 +98,7 @@ class Worker:
 
     def reserve(self) -> bool:
         """Keep a slot for a run that is about to be born; to be followed by `begin` or `release`."""
-        if self.draining or len(self._running) + self._reserved >= self._concurrency:
+        if not self._has_slot():
             return False
         self._reserved += 1
         return True
@@ -108,6 +108,20 @@ class Worker:
         self._reserved -= 1
         self._changed.set()
 
+    def _has_slot(self) -> bool:
+        return not self.draining and len(self._running) + self._reserved < self._concurrency
+
+    @asynccontextmanager
+    async def _look_for_one(self) -> AsyncIterator[None]:
+        """A look at what may be executed here, one at a time. It takes no slot from a run that is born meanwhile: there may
+        be one run too many for a moment.
+        """
+        try:
+            async with self._claiming:
+                yield
+        finally:
+            self._changed.set()
+
     def queued(self) -> None:
         """A run was queued: look at the queue now, and whenever a run ends."""
         self._may_have_queued = True
@@ -115,7 +129,7 @@ class Worker:
 
     def posted(self, run_id: str) -> None:
         """A run's inbox has news, or the run is gone: look, if it is or is about to be executed here."""
-        if self._running or self._claiming.locked() or self._reserved:
+        if self._running or self._reserved or self._claiming.locked():
             looking = asyncio.create_task(self._look(run_id))
             self._looking.add(looking)
             looking.add_done_callback(self._looking.discard)
@@ -182,35 +196,26 @@ class Worker:
                     await self._wake.wait()
 
     async def _claim_all(self) -> None:
-        while self._may_have_queued and self.reserve():
-            try:
-                async with self._claiming:
-                    since = time.monotonic()
-                    self._may_have_queued = (
-                        False  # before the look: a run that is queued during it must not be forgotten
-                    )
-                    claimed = await self._store.claim()
-                    if claimed is not None:
-                        self._may_have_queued = True
-                        await self._take(*claimed, since)
-            finally:
-                self.release()
+        while self._may_have_queued and self._has_slot():
+            async with self._look_for_one():
+                since = time.monotonic()
+                self._may_have_queued = False  # before the look: a run that is queued during it must not be forgotten
+                claimed = await self._store.claim()
+                if claimed is not None:
+                    self._may_have_queued = True
+                    await self._take(*claimed, since)
 
     async def _recover_all(self) -> None:
-        while self.reserve():
-            try:
-                async with self._claiming:
-                    since = time.monotonic()
-                    # What goes on here keeps its lease, or is told that it lost it: it is not doubled.
-                    recovered = await self._store.recover(self._max_attempts, list(self._running))
-                    if recovered is not None:
-                        log.warning("took over a run whose owner died", extra={"run_id": recovered[0].run_id})
-                        self._observer.recovered()
-                        await self._take(*recovered, since)
-            finally:
-                self.release()
-            if recovered is None:
-                return
+        while self._has_slot():
+            async with self._look_for_one():
+                since = time.monotonic()
+                # What goes on here keeps its lease, or is told that it lost it: it is not doubled.
+                recovered = await self._store.recover(self._max_attempts, list(self._running))
+                if recovered is None:
+                    return
+                log.warning("took over a run whose owner died", extra={"run_id": recovered[0].run_id})
+                self._observer.recovered()
+                await self._take(*recovered, since)
 
     async def _take(self, owned: Owned, payload: bytes, since: float) -> None:
         """Execute a run that is ours now, or end it where its time is over, its owners died too often, or it cannot be begun."""
@@ -302,7 +307,7 @@ class Worker:
 
     async def _idle(self, until: float) -> None:
         """Returns when nothing is executed or about to be, or at that time."""
-        while (self._running or self._reserved) and (left := until - time.monotonic()) > 0:
+        while (self._running or self._reserved or self._claiming.locked()) and (left := until - time.monotonic()) > 0:
             self._changed.clear()
             try:
                 async with asyncio.timeout(left):

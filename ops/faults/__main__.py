@@ -1,7 +1,8 @@
 """`uv run python -m ops.faults`: kills the process of a run at every place there is, and shows what became of the run. Linux only.
 
-Each topology has a product of its own around one database: `single` is one process, `split` an API and two workers. A cut
-is passed when the run ends as if nothing had happened: see `tests/faults/runs.py`.
+Each topology has a product of its own around one database: `single` is one process, `split` an API and two workers; in
+`lossy`, one process, the connections to PostgreSQL are lost at every statement, not the process. A cut is passed when the
+run ends as if nothing had happened: see `tests/faults/runs.py`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ from tests.faults.cuts import Cut
 from tests.faults.house import TOPOLOGIES, house
 from tests.faults.matrix import Cutter, Outcome, cuts
 from tests.faults.private import FAST
+from tests.faults.replicas import Kind
+from tests.faults.storms import Storm
+
+KINDS: dict[str, tuple[Kind, ...]] = TOPOLOGIES | {"lossy": ("all",)}
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m ops.faults", description=__doc__)
-    parser.add_argument(
-        "--topology", choices=TOPOLOGIES, action="append", help="this one only; may be given several times"
-    )
+    parser.add_argument("--topology", choices=KINDS, action="append", help="this one only; may be given several times")
     parser.add_argument(
         "--site", choices=("model", "effect", "statement"), action="append", help="cuts of this kind only"
     )
@@ -39,6 +42,14 @@ def arguments() -> argparse.Namespace:
         "--every", type=int, default=1, metavar="N", help="of the statements every N-th (default 1: all)"
     )
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="the whole matrix so many times (default 1)")
+    parser.add_argument(
+        "--storms",
+        type=int,
+        default=0,
+        metavar="N",
+        help="instead of the matrix N runs in which several things go wrong",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the first storm; each has the next number (default 1)")
     parser.add_argument(
         "--json", type=Path, default=Path("dist/faults.json"), help="where the outcomes go (default dist/faults.json)"
     )
@@ -48,12 +59,17 @@ def arguments() -> argparse.Namespace:
 async def measured(options: argparse.Namespace, topology: str, dsn: str, folder: Path) -> list[Outcome]:
     """The outcomes of that topology's cuts, printed as they come."""
     found: list[Outcome] = []
-    async with house(folder, dsn, *TOPOLOGIES[topology]) as opened:
-        cutter = Cutter(house=opened)
+    async with house(folder, dsn, *KINDS[topology]) as opened:
+        if options.storms:
+            storm = Storm(house=opened)
+            for seed in range(options.seed, options.seed + options.storms):
+                found.append(await storm.blow(seed))
+                print(line(topology, found[-1]), flush=True)
+            return found
+        cutter = Cutter(house=opened, lossy=topology == "lossy")
         statements = max([await cutter.uncut() for _ in range(3)])
-        wanted = [
-            cut for cut in cuts(statements, options.every) if options.site is None or cut.site in options.site
-        ] * options.repeat
+        sites = ["statement"] if topology == "lossy" else options.site
+        wanted = [cut for cut in cuts(statements, options.every) if sites is None or cut.site in sites] * options.repeat
         print(f"{topology}: {len(wanted)} cuts, {statements} statements a run", flush=True)
         for cut in wanted:
             outcome = await _cut(cutter, cut)
@@ -87,7 +103,7 @@ def summary(outcomes: dict[str, Sequence[Outcome]]) -> str:
         slowest = f", recovery p50 {statistics.median(waits):.2f} s, at most {max(waits):.2f} s" if waits else ""
         failed = sum(bool(outcome.problems) for outcome in found)
         reached = sum(outcome.reached for outcome in found)
-        lines.append(f"{topology}: {reached} processes killed at {len(found)} places, {failed} failed{slowest}")
+        lines.append(f"{topology}: {reached} cuts made at {len(found)} places, {failed} failed{slowest}")
     return "\n".join(lines)
 
 
@@ -97,7 +113,7 @@ async def matrix(options: argparse.Namespace) -> int:
     outcomes: dict[str, Sequence[Outcome]] = {}
     folder = Path(tempfile.mkdtemp(prefix="steadyhand-faults-"))
     try:
-        for topology in options.topology or TOPOLOGIES:
+        for topology in options.topology or KINDS:
             async with embedded_postgres(folder / f"pg-{topology}", exclusive=True, settings=FAST) as dsn:
                 await migrate(dsn, read_migrations())
                 (folder / topology).mkdir()

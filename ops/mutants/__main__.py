@@ -34,7 +34,7 @@ async def judged(mutants: Sequence[Mutant], jobs: int, folder: Path) -> list[str
             try:
                 verdict = await tree.judge(mutant)
             except MutantError as error:
-                wrong.append(str(error))
+                wrong.append(f"{mutant.name}: {error}")
                 print(f"{mutant.name:32} ERROR {error}", flush=True)
                 continue
             if not verdict.red:

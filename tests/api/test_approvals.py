@@ -95,7 +95,9 @@ async def test_the_inbox_in_pages(edge: Any) -> None:
             found = await pages(e.client, "/v1/approvals", status=status)
             assert [approval["id"] for approval in found] == [made[place]["id"] for place in places], status
         check(
-            await e.client.post(f"/v1/approvals/{made[2]['id']}", json={"decision": "approve"}), 409, "approval_resolved"
+            await e.client.post(f"/v1/approvals/{made[2]['id']}", json={"decision": "approve"}),
+            409,
+            "approval_resolved",
         )
         for query, code in (
             ("status=open", "validation_error"), ("limit=0", "validation_error"), ("limit=x", "validation_error"),

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.api.bodies import ChatRequest, QuestionRequest, ResetRequest, RunAgentRequest
+from app.api.bodies import (
+    AsyncChatRequest,
+    CancelRequest,
+    ChatRequest,
+    DecisionRequest,
+    ForkRequest,
+    QuestionRequest,
+    ResetRequest,
+    RunAgentRequest,
+    RunRequest,
+    StateRequest,
+)
 from app.api.decoding import decode_body
 from app.domain.errors import RequestError
 from tests.api.problems import check
@@ -69,7 +80,12 @@ WITH_NUL = [
     '{"message":"a","context":{"k":[{"l":"x\\u0000y"}]}}', '{"message":"a","tags":{"\\u0000":"v"}}',
     '{"message":"a","user_id":"\\u0000"}', '{"message":"a","agent":"\\u0000"}', '{"message":"\\\\\\u0000"}',
 ]  # fmt: skip
-ASKING = ("/chat", "/chat/stream", "/agents/helper", "/agents/helper/stream", "/agent", "/reset")
+ASKING = (
+    "/chat", "/chat/stream", "/agents/helper", "/agents/helper/stream", "/agent", "/reset", "/chat/async", "/v1/runs",
+    "/v1/runs/r/messages", "/v1/approvals/a",
+)  # fmt: skip
+OPTIONAL = ("/v1/runs/r/cancel", "/v1/runs/r/resume", "/v1/sessions/s/fork")
+"""Paths whose body may be missing."""
 
 
 @pytest.fixture
@@ -223,8 +239,12 @@ anything = st.recursive(
     max_leaves=12,
 )
 fields = st.sampled_from(
-    ["message", "input", "question", "session_id", "user_id", "context", "timeout", "tags", "include_steps", "agent"]
-)
+    [
+        "message", "input", "question", "session_id", "user_id", "context", "timeout", "tags", "include_steps", "agent",
+        "items", "callback_url", "background", "on_busy", "stop_after", "not_before", "priority", "decision", "arguments",
+        "comment", "state", "version", "after_run", "reason", "content",
+    ]
+)  # fmt: skip
 objects = st.dictionaries(fields, anything | st.just("a") | st.just({}) | st.just({"k": "v"}), max_size=8)
 shaped = (objects | anything).map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
 mangled = st.tuples(shaped, st.integers(0, 200), st.binary(max_size=3)).map(
@@ -233,7 +253,13 @@ mangled = st.tuples(shaped, st.integers(0, 200), st.binary(max_size=3)).map(
 bodies = st.binary(max_size=64) | shaped | mangled
 
 
-@given(body=bodies, wanted=st.sampled_from([ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest]))
+SHAPES = [
+    ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, DecisionRequest, StateRequest,
+    ForkRequest, CancelRequest,
+]  # fmt: skip
+
+
+@given(body=bodies, wanted=st.sampled_from(SHAPES))
 @settings(max_examples=400, deadline=None)
 def test_any_body_is_decoded_or_refused(body: bytes, wanted: Any) -> None:
     try:
@@ -243,9 +269,9 @@ def test_any_body_is_decoded_or_refused(body: bytes, wanted: Any) -> None:
     assert isinstance(found, wanted) or found.code in ("malformed_json", "invalid_encoding", "validation_error")
 
 
-@given(path=st.sampled_from(ASKING), body=bodies)
+@given(path=st.sampled_from(ASKING + OPTIONAL), body=bodies)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_body_is_answered_or_refused(e: Any, path: str, body: bytes) -> None:
     e.provider.answers.append(says("ok"))
     response = await e.client.post(path, content=body, headers=JSON)
-    assert response.status_code in (200, 204, 400, 404, 422), response.text
+    assert response.status_code in (200, 201, 202, 204, 400, 404, 422), response.text

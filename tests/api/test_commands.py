@@ -100,6 +100,11 @@ async def test_a_delayed_run_waits_for_its_time(edge: Any) -> None:
         assert (await e.run(delayed["id"]))["status"] == "queued"
         stopped = await e.client.post(f"/v1/runs/{delayed['id']}/cancel")
         assert (stopped.status_code, stopped.json()["status"]) == (202, "cancelled")
+        for far in ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00"):
+            response = await e.client.post("/v1/runs", json=RUN | {"background": True, "not_before": far})
+            assert (response.status_code, response.json()["status"]) == (202, "queued")
+        ancient = RUN | {"not_before": "0001-01-01T00:00:00+14:00"}
+        assert (await e.client.post("/v1/runs", json=ancient)).json()["output"] == "now"
 
 
 async def test_a_run_stops_after_a_step_and_is_resumed(edge: Any) -> None:

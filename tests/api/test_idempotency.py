@@ -74,7 +74,10 @@ async def test_another_body_is_refused(edge: Any, path: str, body: dict[str, Any
     async with edge(ScriptedProvider(*[says("ok")] * 3)) as e:
         assert (await e.client.post(path, json=body, headers=KEY)).status_code < 300
         await ended(e)
-        for other in (body | {"session_id": "s"}, body | {"items": [{"message": "y"}, {"message": "x"}, {"message": "x"}]}):
+        for other in (
+            body | {"session_id": "s"},
+            body | {"items": [{"message": "y"}, {"message": "x"}, {"message": "x"}]},
+        ):
             if ("items" in other) == ("items" in body) and not ("items" in body and "session_id" in other):
                 check(await e.client.post(path, json=other, headers=KEY), 422, "idempotency_key_reused")
         if path == "/chat/async":
@@ -159,7 +162,9 @@ async def test_refusals_are_not_kept(edge: Any) -> None:
         await e.client.post(f"/v1/runs/{run['id']}/cancel")
         await e.became(run["id"], "cancelled")
         e.provider.answers.append(says("free"))
-        assert (await e.client.post("/v1/runs", json=body | {"background": False}, headers=KEY)).json()["output"] == "free"
+        assert (await e.client.post("/v1/runs", json=body | {"background": False}, headers=KEY)).json()[
+            "output"
+        ] == "free"
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "a b", "é", "a\tb"])
@@ -215,7 +220,9 @@ async def test_what_makes_no_run_is_done_once(edge: Any) -> None:
         path = f"/v1/runs/{run['id']}"
         steered = [await e.client.post(f"{path}/messages", json={"content": "x"}, headers=KEY) for _ in range(2)]
         assert steered[0].json() == steered[1].json()
-        check(await e.client.post(f"{path}/messages", json={"content": "y"}, headers=KEY), 422, "idempotency_key_reused")
+        check(
+            await e.client.post(f"{path}/messages", json={"content": "y"}, headers=KEY), 422, "idempotency_key_reused"
+        )
         cancelled = [await e.client.post(f"{path}/cancel", headers=KEY)]
         await e.became(run["id"], "cancelled")
         cancelled.append(await e.client.post(f"{path}/cancel", headers=KEY))
@@ -249,6 +256,18 @@ async def test_a_resume_is_done_once(edge: Any) -> None:
         assert {answer.json()["status"] for answer in answers} == {"waiting"}
         assert len(e.toolbox.calls) == 2
         check(await e.client.post(path, json={}, headers=KEY), 422, "idempotency_key_reused")
+
+
+async def test_resumes_at_once_are_one(edge: Any) -> None:
+    calls = [says("", (f"c{n}", "echo", "{}")) for n in range(2)]
+    async with edge(ScriptedProvider(*calls, says("done"))) as e:
+        run = (await e.client.post("/v1/runs", json={"agent": "helper", "input": 1, "stop_after": "tool"})).json()
+        path = f"/v1/runs/{run['id']}/resume"
+        body = {"stop_after": "tool"}
+        answers = await asyncio.gather(*(e.client.post(path, json=body, headers=KEY) for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {201}
+        assert {answer.json()["status"] for answer in answers} == {"waiting"}
+        assert len(e.toolbox.calls) == 2
 
 
 async def test_a_failed_run_is_resumed_once(edge: Any) -> None:

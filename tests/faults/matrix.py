@@ -33,10 +33,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cutter:
-    """Cuts runs, one after the other, in one house."""
+    """Cuts runs, one after the other, in one house. `lossy`: not the process is lost, but its connections to PostgreSQL."""
 
-    def __init__(self, *, house: House) -> None:
+    def __init__(self, *, house: House, lossy: bool = False) -> None:
         self._house = house
+        self._lossy = lossy
         self._apis: Iterator[ApiName] = itertools.cycle(APIS)
         self._numbers = itertools.count(1)
 
@@ -55,13 +56,13 @@ class Cutter:
         """A run that is cut there, and its end."""
         began, knife = time.monotonic(), self._house.knife
         run = Scripted(house=self._house, name=f"{cut} {next(self._numbers)}", api=next(self._apis))
-        knife.arm(cut, kill)
+        knife.arm(cut, self._lose if self._lossy else kill)
         revival = asyncio.create_task(self._revive())
         wrong: list[str] = []
         try:
             await run.finished()
         except (AssertionError, TimeoutError) as error:
-            wrong += [f"it did not end: {error}", await self._stuck(run)]
+            wrong += [f"it did not end: {error}", await stuck(self._house, run)]
         await knife.lay_down()
         if not knife.reached.is_set():
             revival.cancel()
@@ -87,11 +88,18 @@ class Cutter:
             problems=tuple(wrong),
         )
 
+    def _lose(self, pid: int) -> bool:
+        self._house.proxy.cut(pid)
+        return False
+
     async def _revive(self) -> float:
         """What was killed runs again where nobody else can go on in its place. Seconds that this took."""
         knife = self._house.knife
         await knife.reached.wait()
+        if self._lossy:
+            return 0.0
         dead = next(replica for replica in self._house.replicas.all if replica._service and replica.pid == knife.pid)
+        await dead.service.process.wait()
         if dead.kind == "worker":
             return 0.0
         began = time.monotonic()
@@ -102,14 +110,15 @@ class Cutter:
         """Every process runs."""
         await asyncio.gather(*(replica.restart() for replica in self._house.replicas.all if not replica.alive))
 
-    async def _stuck(self, run: Scripted) -> str:
-        """Where a run stands that does not go on."""
-        rows = await self._house.query(
-            "SELECT status, attempt, failures, lease_owner, lease_until - clock_timestamp() AS left, last_seq, inbox"
-            " FROM runs WHERE id = $1",
-            run.run_id,
-        )
-        return f"it stands at {[dict(row) for row in rows]}\n{await self._house.replicas.log()}"
+
+async def stuck(house: House, run: Scripted) -> str:
+    """Where a run stands that does not go on, and what the processes said."""
+    rows = await house.query(
+        "SELECT status, attempt, failures, lease_owner, lease_until - clock_timestamp() AS left, last_seq, inbox"
+        " FROM runs WHERE id = $1",
+        run.run_id,
+    )
+    return f"it stands at {[dict(row) for row in rows]}\n{await house.replicas.log()}"
 
 
 def cuts(statements: int, every: int = 1) -> list[Cut]:
@@ -122,6 +131,10 @@ def cuts(statements: int, every: int = 1) -> list[Cut]:
         found.append(Cut("model", number, "after", 0.01))
     for number in range(1, len(CALLS) + 1):
         found += [Cut("effect", number, moment) for moment in ("before", "after")]
-    for number in range(1, statements + 1, every):
-        found += [Cut("statement", number, moment) for moment in ("before", "after")]
-    return found
+    return found + statement_cuts(statements, every)
+
+
+def statement_cuts(statements: int, every: int = 1) -> list[Cut]:
+    """Before and after every so manieth statement."""
+    numbers = range(1, statements + 1, every)
+    return [Cut("statement", number, moment) for number in numbers for moment in ("before", "after")]

@@ -64,14 +64,18 @@ class Scripted:
     async def journal(self) -> Events:
         return await self.house.edge.service.events(self.run_id)
 
-    async def problems(self) -> list[str]:
-        """Every promise that was not kept. A run that succeeded is expected."""
+    async def problems(self, *, zombies: bool = False) -> list[str]:
+        """Every promise that was not kept. A run that succeeded is expected.
+
+        `zombies`: a process that stood still may have been about to do what another one did meanwhile, and do it once more
+        before it knows; but nothing that writes.
+        """
         run = await self.house.edge.service.json(f"/v1/runs/{self.run_id}")
         events = await self.journal()
         told = {"status": run["status"], "output": run["output"]}
         wrong = [] if told == {"status": "succeeded", "output": FINAL} else [f"the run is {told}, {run['error']}"]
         wrong += await self._once()
-        wrong += ordered(events) + self.repeated(events) + await self.histories()
+        wrong += ordered(events) + self.repeated(events, zombies=zombies) + await self.histories()
         if self.follower is not None:
             wrong += self.follower.problems
             if self.follower.spelt != FINAL:
@@ -85,14 +89,14 @@ class Scripted:
         runs = (await self.house.edge.service.json(f"/v1/runs?session_id={self.session}"))["data"]
         return [] if [run["id"] for run in runs] == [self.run_id] else [f"the session's runs: {runs}"]
 
-    def repeated(self, events: Events) -> list[str]:
+    def repeated(self, events: Events, *, zombies: bool) -> list[str]:
         """What was done again although its end was stored, or although it writes."""
         effects = self.house.world.of(self.run_id)
         ended = {e["data"]["call_id"]: _seconds(e["at"]) for e in events if e["event"] == "tool.finished"}
         wrong = [
             f"{effect.tool} {effect.what} had ended and was executed again"
             for effect in effects
-            if effect.at > ended.get(effect.call_id, effect.at) + 0.001
+            if effect.at > ended.get(effect.call_id, effect.at) + 0.001 and not zombies
         ]
         writes = Counter(effect.what for effect in effects if effect.tool in WRITES)
         wrong += [f"a write was executed {count} times: {what}" for what, count in writes.items() if count > 1]
@@ -103,7 +107,7 @@ class Scripted:
         wrong += [
             f"model call {asked.step} was stored and paid for again"
             for asked in self.house.model.of(self.question)
-            if asked.step <= len(whole) and asked.call.at > whole[asked.step - 1] + 0.001
+            if asked.step <= len(whole) and asked.call.at > whole[asked.step - 1] + 0.001 and not zombies
         ]
         return wrong
 

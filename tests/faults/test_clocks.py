@@ -23,12 +23,11 @@ time.time_ns = lambda: _time_ns() + int(_skew * 1e9)
 """
 
 
-@pytest.mark.parametrize("first", [3600, -3600])
-async def test_a_run_goes_on_at_a_worker_with_another_clock(tmp_path: Path, database: str, first: int) -> None:
+async def test_a_run_goes_on_at_a_worker_with_another_clock(tmp_path: Path, database: str) -> None:
     shim = tmp_path / "shim"
     shim.mkdir()
     (shim / "sitecustomize.py").write_text(SHIM)
-    each = [{"PYTHONPATH": f"{shim}:{ROOT}", "SKEW": str(skew)} for skew in (0, first, -first)]
+    each = [{"PYTHONPATH": f"{shim}:{ROOT}", "SKEW": str(skew)} for skew in (0, 3600, -3600)]
     async with house(tmp_path, database, *TOPOLOGIES["split"], each=each) as opened:
         for cut in (Cut("effect", 3, "after"), Cut("model", 5, "before")):
             outcome = await Cutter(house=opened).cut(cut)

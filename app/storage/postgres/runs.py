@@ -227,14 +227,17 @@ class PostgresRunStore:
     async def requeue(
         self, principal: Principal, run_id: str, stop_after: str | None, key: IdempotencyKey | None
     ) -> bool:
-        async with self._db.transaction() as connection:
-            await connection.fetchrow(self._sql["session_of"], run_id)
-            row = await connection.fetchrow(self._sql["requeue"], run_id, stop_after, "stopped_after_step")
-            if row is not None and key is not None:
-                await connection.execute(
-                    self._sql["keep_key"], principal.tenant, principal.user or "",
-                    key.method, key.path, key.key, key.fingerprint, run_id,
-                )  # fmt: skip
+        try:
+            async with self._db.transaction() as connection:
+                await connection.fetchrow(self._sql["session_of"], run_id)
+                row = await connection.fetchrow(self._sql["requeue"], run_id, stop_after, "stopped_after_step")
+                if row is not None and key is not None:
+                    await connection.execute(
+                        self._sql["keep_key"], principal.tenant, principal.user or "",
+                        key.method, key.path, key.key, key.fingerprint, run_id,
+                    )  # fmt: skip
+        except asyncpg.UniqueViolationError:  # the same request, a moment before: the run waits again already
+            return False
         return row is not None
 
     async def stored_ids(self, run_id: str, seqs: Sequence[int]) -> list[UUID]:
