@@ -42,8 +42,8 @@ VENDORS: dict[str, set[str]] = {
     "msgspec": {"*"},
     "openai": {"llm/openai*.py"},
     "anthropic": {"llm/anthropic*.py"},
-    "httpx2": {"llm/*", "tools/http_fetch.py", "egress/urls.py", "cli/chat*.py", "wiring.py"},
-    "httpcore2": {"tools/http_fetch.py", "egress/network.py", "callbacks/sending.py", "wiring.py"},
+    "httpx2": {"llm/*", "tools/http_fetch.py", "egress/urls.py", "cli/chat*.py", "wiring/*"},
+    "httpcore2": {"tools/http_fetch.py", "egress/network.py", "callbacks/sending.py", "wiring/*"},
     "aiohttp": {"llm/openai*.py", "llm/anthropic*.py"},
     "jsonschema": {"agent/structured.py", "tools/*", "workspace/*"},
     "referencing": {"tools/*", "workspace/*"},
@@ -51,9 +51,9 @@ VENDORS: dict[str, set[str]] = {
     "asyncpg": {"storage/*"},
     "redis": {"storage/redis/*"},
     "opentelemetry": {"telemetry/*"},
-    "prometheus_client": {"telemetry/*", "wiring.py"},
+    "prometheus_client": {"telemetry/*", "wiring/*"},
     "litestar": {"api/*", "main.py"},
-    "granian": {"cli/*", "wiring.py"},
+    "granian": {"cli/*", "wiring/*"},
     "uvloop": {"cli/*"},
 }
 """Which files may import a vendor; a new one gets a line here."""

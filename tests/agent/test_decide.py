@@ -74,7 +74,12 @@ def test_after_the_last_iteration_comes_one_call_without_tools(events: list[ev.E
 def asked_for(call: ToolCall, arguments: str | None = None) -> ev.ApprovalRequested:
     given = arguments or call.arguments
     pending = PendingApproval(
-        id="apr1", call_id=call.id, name=call.name, arguments={}, risk="high", expires_at=datetime(2030, 1, 1, tzinfo=UTC)
+        id="apr1",
+        call_id=call.id,
+        name=call.name,
+        arguments={},
+        risk="high",
+        expires_at=datetime(2030, 1, 1, tzinfo=UTC),
     )
     return ev.ApprovalRequested(approval=pending, digest=digest(call.name, given))
 
@@ -107,7 +112,9 @@ def test_an_approved_call_runs_with_its_own_arguments_only() -> None:
     assert edited.arguments(RISKY) == '{"n":7}'
 
 
-@pytest.mark.parametrize(("how", "why"), [("denied", "decided against"), ("expired", "in time"), ("cancelled", "withdrawn")])
+@pytest.mark.parametrize(
+    ("how", "why"), [("denied", "decided against"), ("expired", "in time"), ("cancelled", "withdrawn")]
+)
 def test_what_a_person_did_not_approve_is_told_to_the_model(how: approvals.Decision, why: str) -> None:
     decision = decide(state(user(), asked("m1", RISKY), asked_for(RISKY), resolved(RISKY, how)))
     assert isinstance(decision, CallTools)

@@ -60,6 +60,9 @@ from app.telemetry.runs import RunTelemetry
 from app.telemetry.setup import Tracing, open_tracing
 from app.telemetry.traced import TracedProvider, TracedTarget, TracedToolbox
 from app.tools.toolbox import PythonToolbox
+from app.wiring.callbacks import callbacks_of
+from app.wiring.models import providers_of, routes_of
+from app.wiring.readiness import readings_of
 from app.workspace.load import Workspace
 
 if TYPE_CHECKING:
@@ -186,10 +189,10 @@ async def open_services(
         sessions = PostgresSessionStore(database=database)
         keys = PostgresKeyStore(database=database)
         channel = await stack.enter_async_context(open_live(settings.redis.url)) if settings.redis.url else None
-        providers = _providers(settings, http_client)
+        providers = providers_of(settings, http_client)
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
-        router = Router(routes=_routes(settings, providers, tracing))
+        router = Router(routes=routes_of(settings, providers, tracing))
         python_tools = PythonToolbox(tools=workspace.tools)
         stack.push_async_callback(python_tools.aclose)
         agents = Agents(current=workspace.agents, default=settings.default_agent, store=store)
@@ -235,7 +238,7 @@ async def open_services(
             store=PostgresApprovalStore(database=database), runs=store, agents=agents, broadcast=broadcast
         )
         housekeeping = Housekeeping(store=store, keys=keys, approvals=approvals, observer=observer, broadcast=broadcast)
-        deliveries, callbacks = _callbacks(settings, database, store)
+        deliveries, callbacks = callbacks_of(settings, database, store)
         acceptance = Acceptance(
             store=store,
             sessions=sessions,
@@ -263,7 +266,7 @@ async def open_services(
         loop_watch = LoopWatch()
         watching = asyncio.create_task(loop_watch.run())
         stack.push_async_callback(_stopped, watching)
-        readings = _readings(database, gate, loop_watch, targets, channel)
+        readings = readings_of(database, gate, loop_watch, targets, channel)
         stack.push_async_callback(readings.aclose)
         if role == "worker":
             app = create_worker_app(readings=readings, metrics=metrics, tracing=tracing, gate=gate)
@@ -314,89 +317,7 @@ async def _lease_store(dsn: str, role: Role, lease: float) -> AsyncIterator[Post
         yield PostgresRunStore(database=database, owner=_name(role), lease=lease)
 
 
-def _callbacks(settings: Settings, database: Database, store: PostgresRunStore) -> tuple[Deliveries, CallbackService]:
-    """Who sends callbacks, and who answers for them."""
-    options = settings.callbacks
-    kept = PostgresCallbackStore(database=database)
-
-    def allow(address: Address) -> bool:
-        return options.allow_private or is_public(address)
-
-    sender = Sender(resolver=system_resolver, allow=allow, network=httpcore2.AnyIOBackend(), time_limit=options.timeout)
-    deliveries = Deliveries(
-        store=kept, runs=store, sender=sender, secret=options.secret, max_attempts=options.max_attempts
-    )
-    return deliveries, CallbackService(store=kept, resolver=system_resolver, allow=allow, wake=deliveries.wake)
-
-
 async def _stopped(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-
-
-def _providers(settings: Settings, http_client: httpx2.AsyncClient | None) -> dict[str, ModelProvider]:
-    """A client for each provider that a route uses."""
-    used = {target.provider for route in settings.routes.values() for target in route.chain}
-    return {
-        name: open_provider(
-            name=name,
-            kind=provider.kind,
-            api=provider.api,
-            api_key=provider.api_key,
-            base_url=provider.base_url,
-            own_host=provider.own_host,
-            http_client=http_client,
-        )
-        for name, provider in settings.providers.items()
-        if name in used and provider.kind != "offline"
-    }
-
-
-def _routes(settings: Settings, providers: Mapping[str, ModelProvider], tracing: Tracing) -> dict[str, Route]:
-    def target(provider: str, model: str) -> Target:
-        client = providers.get(provider)
-        asked: Target = OfflineTarget(provider=provider, model=model) if client is None else client.target(model)
-        return TracedTarget(target=asked, tracing=tracing)
-
-    return {
-        name: Route(
-            targets=tuple(target(t.provider, t.model) for t in route.chain),
-            timeout=route.timeout,
-            first_token_timeout=route.first_token_timeout,
-            idle_timeout=route.idle_timeout,
-        )
-        for name, route in settings.routes.items()
-    }
-
-
-def _readings(
-    database: Database, gate: Gate, loop_watch: LoopWatch, targets: Targets, channel: RedisLive | None
-) -> Readings:
-    migrations = read_migrations()
-
-    async def answers() -> tuple[CheckStatus, str | None]:
-        await database.fetchval("SELECT 1")
-        return "ok", None
-
-    async def migrated() -> tuple[CheckStatus, str | None]:
-        pending = (await status(database, migrations)).pending
-        return ("failed", f"pending: {', '.join(pending)}; run `steadyhand migrate`") if pending else ("ok", None)
-
-    async def serving() -> tuple[CheckStatus, str | None]:
-        return ("ok", None) if gate.closed is None else ("failed", gate.closed)
-
-    async def configured() -> tuple[CheckStatus, str | None]:
-        return "ok", "configured"
-
-    async def redis() -> tuple[CheckStatus, str | None]:
-        assert channel is not None
-        wrong = await channel.health()
-        return ("ok", None) if wrong is None else ("degraded", wrong)
-
-    others = {f"provider:{name}": configured for name in targets.providers}
-    return Readings(
-        version=VERSION,
-        vital={"database": answers, "migrations": migrated, "serving": serving, "event_loop": loop_watch.check},
-        others=others if channel is None else others | {"redis": redis},
-    )

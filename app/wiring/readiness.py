@@ -1,0 +1,44 @@
+"""What readiness looks at."""
+
+from __future__ import annotations
+
+from app.api.guards import Gate
+from app.api.health import LoopWatch, Readings
+from app.api.schemas import CheckStatus
+from app.api.targets import Targets
+from app.main import VERSION
+from app.storage.migrate import read_migrations, status
+from app.storage.postgres.pool import Database
+from app.storage.redis.live import RedisLive
+
+
+def readings_of(
+    database: Database, gate: Gate, loop_watch: LoopWatch, targets: Targets, channel: RedisLive | None
+) -> Readings:
+    migrations = read_migrations()
+
+    async def answers() -> tuple[CheckStatus, str | None]:
+        await database.fetchval("SELECT 1")
+        return "ok", None
+
+    async def migrated() -> tuple[CheckStatus, str | None]:
+        pending = (await status(database, migrations)).pending
+        return ("failed", f"pending: {', '.join(pending)}; run `steadyhand migrate`") if pending else ("ok", None)
+
+    async def serving() -> tuple[CheckStatus, str | None]:
+        return ("ok", None) if gate.closed is None else ("failed", gate.closed)
+
+    async def configured() -> tuple[CheckStatus, str | None]:
+        return "ok", "configured"
+
+    async def redis() -> tuple[CheckStatus, str | None]:
+        assert channel is not None
+        wrong = await channel.health()
+        return ("ok", None) if wrong is None else ("degraded", wrong)
+
+    others = {f"provider:{name}": configured for name in targets.providers}
+    return Readings(
+        version=VERSION,
+        vital={"database": answers, "migrations": migrated, "serving": serving, "event_loop": loop_watch.check},
+        others=others if channel is None else others | {"redis": redis},
+    )
