@@ -22,7 +22,7 @@ from app.runs.service import RunService, Started, StartRun
 from app.runs.sessions import SessionService
 from app.runs.stream import Item
 from app.storage.migrate import migrate, read_migrations
-from app.wiring import Services, open_services
+from app.wiring.services import Services, open_services
 from app.workspace.load import Workspace
 
 

@@ -14,7 +14,7 @@ from app.cli.listening import HeldServer, answers
 from app.cli.stopping import Stopping
 from app.cli.workers import Workers
 from app.domain.errors import DatabaseUnavailable
-from app.wiring import Services
+from app.wiring.services import Services
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from app.cli.workers import Workers, same_program
 from app.domain.errors import SteadyhandError
 from app.storage.migrate import migrate, read_migrations
 from app.telemetry.logs import configure_logging
-from app.wiring import open_services
+from app.wiring.services import open_services
 from app.workspace.load import load_workspace
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,312 @@
+"""The composition root: every object of a process, built in order from its workspace, closed in reverse. Starts no server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from prometheus_client import CollectorRegistry
+
+from app.api.guards import Gate
+from app.api.health import LoopWatch
+from app.api.idempotency import Idempotent
+from app.api.targets import Targets
+from app.domain.principals import DEFAULT_TENANT
+from app.llm.providers import ModelProvider
+from app.llm.router import Router
+from app.main import VERSION, create_app, create_worker_app
+from app.prompts.render import render
+from app.runs.acceptance import Acceptance
+from app.runs.agents import Agents
+from app.runs.approvals import ApprovalService
+from app.runs.broadcast import Broadcast, Here
+from app.runs.follow import Follower
+from app.runs.heartbeat import Heartbeat
+from app.runs.housekeeping import Housekeeping
+from app.runs.live import Feeds
+from app.runs.recovery import Recovery
+from app.runs.runner import Runner
+from app.runs.service import RunService
+from app.runs.sessions import SessionService
+from app.runs.stops import Stops
+from app.runs.tool_calls import TOOL_GRACE
+from app.runs.worker import Worker
+from app.storage.migrate import Schema, read_migrations, status
+from app.storage.postgres.approvals import PostgresApprovalStore
+from app.storage.postgres.hints import PostgresHints
+from app.storage.postgres.keys import PostgresKeyStore
+from app.storage.postgres.pool import Database, open_pool, open_single
+from app.storage.postgres.runs import PostgresRunStore
+from app.storage.postgres.sessions import PostgresSessionStore
+from app.storage.redis.live import open_live
+from app.telemetry.http import AsgiApp
+from app.telemetry.metrics import Metrics
+from app.telemetry.runs import RunTelemetry
+from app.telemetry.setup import open_tracing
+from app.telemetry.traced import TracedProvider, TracedToolbox
+from app.tools.toolbox import PythonToolbox
+from app.wiring.callbacks import callbacks_of
+from app.wiring.models import providers_of, routes_of
+from app.wiring.readiness import readings_of
+from app.workspace.load import Workspace
+
+if TYPE_CHECKING:
+    import httpx2
+
+Role = Literal["all", "api", "worker"]
+DRAINING = "The service is shutting down. Send the request again in a moment."
+PENDING = "The database lacks migrations: run `steadyhand migrate`."
+
+
+class Services:
+    """A process's objects. They are there, but nothing is done with them before `activate`."""
+
+    def __init__(
+        self,
+        *,
+        app: AsgiApp,
+        service: RunService,
+        sessions: SessionService,
+        approvals: ApprovalService,
+        agents: Agents,
+        worker: Worker,
+        heartbeat: Heartbeat,
+        hints: PostgresHints,
+        here: Here,
+        feeds: Feeds,
+        store: PostgresRunStore,
+        loops: Sequence[Callable[[], Coroutine[Any, Any, None]]],
+        database: Database,
+        gate: Gate,
+        providers: Mapping[str, ModelProvider],
+    ) -> None:
+        self.app = app
+        self.service = service
+        self.sessions = sessions
+        self.approvals = approvals
+        self.providers = providers
+        self._agents = agents
+        self._worker = worker
+        self._heartbeat = heartbeat
+        self._hints = hints
+        self._here = here
+        self._feeds = feeds
+        self._store = store
+        self._loops = tuple(loops)
+        self._database = database
+        self._gate = gate
+
+    async def schema(self) -> Schema:
+        """How far the database's migrations are."""
+        return await status(self._database, read_migrations())
+
+    async def activate(self) -> int:
+        """Begin to serve: agents stored, other processes heard, the gate open. The migrations must be complete.
+
+        Where there is no other process, whatever is running was left by a dead one and is taken over at once: how many
+        runs that are.
+        """
+        await self._agents.save(DEFAULT_TENANT)
+        orphans = await self._store.orphan_all() if await self._hints.alone() else 0
+        await self._hints.start(self._here, self._missed)
+        self._heartbeat.start()
+        self._gate.closed = None
+        return orphans
+
+    def _missed(self) -> None:
+        """Hints were lost: look at everything that they could have been about."""
+        self._worker.queued()
+        for feed in self._feeds.followed():
+            self._feeds.look(feed)
+
+    async def work(self) -> None:
+        """Everything that goes on by itself, until cancelled: executing and following runs, housekeeping, callbacks."""
+        async with asyncio.TaskGroup() as group:
+            for loop in self._loops:
+                group.create_task(loop())
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse what is new, send every stream elsewhere, let runs finish or hand them on; what has not after the time is cut off."""
+        self._gate.closed = DRAINING
+        self._worker.draining = True
+        self._feeds.close()
+        await self._worker.drain(seconds)
+        await self.service.aclose()
+
+    def hurry(self) -> None:
+        """Cut off what a drain still waits for, and hand it on."""
+        self._worker.hurry()
+
+
+@asynccontextmanager
+async def open_services(
+    workspace: Workspace,
+    dsn: str,
+    *,
+    direct: str,
+    role: Role = "all",
+    concurrency: int | None = None,
+    environ: Mapping[str, str],
+    http_client: httpx2.AsyncClient | None = None,
+) -> AsyncIterator[Services]:
+    """Every object over that database, connected; closed at the end, the database last.
+
+    `direct` leads to the database past any pooler. `role`: `all` answers requests and executes runs, `api` only answers,
+    `worker` only executes, `concurrency` runs at once (default: the setting's). `http_client` replaces the SDKs' own for
+    every provider.
+    """
+    settings = workspace.settings
+    async with AsyncExitStack() as stack:
+        tracing = open_tracing(environ, VERSION)
+        stack.push_async_callback(tracing.aclose)
+        metrics = Metrics(registry=CollectorRegistry(), version=VERSION)
+        observer = RunTelemetry(tracing=tracing, metrics=metrics)
+        database = await stack.enter_async_context(
+            open_pool(
+                dsn,
+                pool_min=settings.database.pool_min,
+                pool_max=settings.database.pool_max,
+                statement_cache=settings.database.statement_cache,
+            )
+        )
+        lease = settings.worker.lease
+        store = PostgresRunStore(database=database, owner=_name(role), lease=lease)
+        sessions = PostgresSessionStore(database=database)
+        keys = PostgresKeyStore(database=database)
+        channel = await stack.enter_async_context(open_live(settings.redis.url)) if settings.redis.url else None
+        providers = providers_of(settings, http_client)
+        for provider in providers.values():
+            stack.push_async_callback(provider.aclose)
+        router = Router(routes=routes_of(settings, providers, tracing))
+        python_tools = PythonToolbox(tools=workspace.tools)
+        stack.push_async_callback(python_tools.aclose)
+        agents = Agents(current=workspace.agents, default=settings.default_agent, store=store)
+        hints = PostgresHints(dsn=direct, command=role)
+        stack.push_async_callback(hints.aclose)
+        feeds = Feeds(hints=hints, channel=channel)
+        follower = Follower(store=store, feeds=feeds)
+        runner = Runner(
+            store=store,
+            sessions=sessions,
+            provider=TracedProvider(provider=router, metrics=metrics),
+            toolbox=TracedToolbox(toolbox=python_tools, tracing=tracing, metrics=metrics),
+            observer=observer,
+            feeds=feeds,
+            approval_ttl=settings.safety.approval_ttl,
+        )
+        heartbeat = Heartbeat(
+            open_leases=lambda: _lease_store(dsn, role, lease),
+            lease=lease,
+            grace=2 * TOOL_GRACE,
+            lost=lambda run_ids: worker.lost(run_ids),
+            news=lambda held: worker.news(held),
+        )
+        stack.push_async_callback(heartbeat.aclose)
+        worker = Worker(
+            store=store,
+            runner=runner,
+            recovery=Recovery(store=store, feeds=feeds, agents=agents, observer=observer),
+            feeds=feeds,
+            agents=agents,
+            render=render,
+            observer=observer,
+            leases=heartbeat,
+            hints=hints,
+            concurrency=0 if role == "api" else concurrency or settings.worker.concurrency,
+            lease=lease,
+            max_attempts=settings.worker.max_attempts,
+        )
+        here = Here(worker=worker, follower=follower)
+        broadcast = Broadcast(receivers=[here, hints])
+        stops = Stops(store=store, observer=observer, broadcast=broadcast)
+        approvals = ApprovalService(
+            store=PostgresApprovalStore(database=database), runs=store, agents=agents, broadcast=broadcast
+        )
+        housekeeping = Housekeeping(store=store, keys=keys, approvals=approvals, observer=observer, broadcast=broadcast)
+        deliveries, callbacks = callbacks_of(settings, database, store)
+        acceptance = Acceptance(
+            store=store,
+            sessions=sessions,
+            worker=worker,
+            feeds=feeds,
+            stops=stops,
+            broadcast=broadcast,
+            render=render,
+            observer=observer,
+        )
+        service = RunService(
+            store=store,
+            acceptance=acceptance,
+            agents=agents,
+            feeds=feeds,
+            stops=stops,
+            broadcast=broadcast,
+            render=render,
+        )
+        session_service = SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast)
+        gate = Gate(PENDING)
+        targets = Targets(
+            routes={name: tuple(target.provider for target in route.chain) for name, route in settings.routes.items()}
+        )
+        loop_watch = LoopWatch()
+        watching = asyncio.create_task(loop_watch.run())
+        stack.push_async_callback(_stopped, watching)
+        readings = readings_of(database, gate, loop_watch, targets, channel)
+        stack.push_async_callback(readings.aclose)
+        if role == "worker":
+            app = create_worker_app(readings=readings, metrics=metrics, tracing=tracing, gate=gate)
+        else:
+            app = create_app(
+                service=service,
+                sessions=session_service,
+                approvals=approvals,
+                callbacks=callbacks,
+                idempotent=Idempotent(store=keys),
+                readings=readings,
+                targets=targets,
+                metrics=metrics,
+                tracing=tracing,
+                gate=gate,
+                max_body=settings.server.max_body,
+                max_streams=settings.server.max_streams,
+                max_stream_age=settings.server.max_stream_age,
+            )
+        yield Services(
+            app=app,
+            service=service,
+            sessions=session_service,
+            approvals=approvals,
+            agents=agents,
+            worker=worker,
+            heartbeat=heartbeat,
+            hints=hints,
+            here=here,
+            feeds=feeds,
+            store=store,
+            loops=(worker.serve, follower.run, housekeeping.serve, deliveries.serve),
+            database=database,
+            gate=gate,
+            providers=providers,
+        )
+
+
+def _name(role: Role) -> str:
+    """What this process is called where its leases stand."""
+    return f"{role} {os.getpid()} on {socket.gethostname()}"
+
+
+@asynccontextmanager
+async def _lease_store(dsn: str, role: Role, lease: float) -> AsyncIterator[PostgresRunStore]:
+    """A store on one connection of its own: the heartbeat beats in a loop of its own, and waits for nobody."""
+    async with open_single(dsn, application_name=f"steadyhand {role} lease", timeout=lease / 3) as database:
+        yield PostgresRunStore(database=database, owner=_name(role), lease=lease)
+
+
+async def _stopped(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
