@@ -194,6 +194,10 @@ class RunStore(Protocol):
         """Give delayed runs whose time has come their turn. How many."""
         ...
 
+    async def revive(self) -> int:
+        """Put sessions back into the queue that fell out of it. How many: none, if all is well."""
+        ...
+
     async def orphan_all(self) -> int:
         """End every lease: for a process that knows that it is alone. How many there were."""
         ...

@@ -23,6 +23,8 @@ EVERY = 1.0
 """Seconds between rounds; jittered by a fifth."""
 SWEEP_EVERY = 600.0
 """Seconds between looks for keys that are too old."""
+REVIVE_EVERY = 20.0
+"""Seconds between looks for sessions that fell out of the queue."""
 
 
 class Housekeeping:
@@ -42,7 +44,7 @@ class Housekeeping:
         self._approvals = approvals
         self._observer = observer
         self._broadcast = broadcast
-        self._swept = time.monotonic()
+        self._swept = self._revived = time.monotonic()
 
     async def serve(self) -> None:
         """One round after another, also through times without a database."""
@@ -62,6 +64,11 @@ class Housekeeping:
         await self._approvals.expire()
         depth, oldest_age = await self._store.queue()
         self._observer.queue(depth, oldest_age)
+        if time.monotonic() - self._revived > REVIVE_EVERY:
+            self._revived = time.monotonic()
+            if revived := await self._store.revive():
+                log.warning("sessions had fallen out of the queue", extra={"sessions": revived})
+                self._broadcast.queued()
         if time.monotonic() - self._swept > SWEEP_EVERY:
             self._swept = time.monotonic()
             await self._keys.sweep()

@@ -1,8 +1,8 @@
 """`uv run python -m ops.faults`: kills the process of a run at every place there is, and shows what became of the run. Linux only.
 
 Each topology has a product of its own around one database: `single` is one process, `split` an API and two workers; in
-`lossy`, one process, the connections to PostgreSQL are lost at every statement, not the process. A cut is passed when the
-run ends as if nothing had happened: see `tests/faults/runs.py`.
+`lossy`, one process, the connections to PostgreSQL are lost at every statement, not the process; in `drained` it is told
+to end in peace. A cut is passed when the run ends as if nothing had happened: see `tests/faults/runs.py`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from app.cli.embedded.cluster import embedded_postgres
 from app.storage.migrate import migrate, read_migrations
 from tests.faults.cuts import Cut
 from tests.faults.house import TOPOLOGIES, house
-from tests.faults.matrix import Cutter, Outcome, cuts
+from tests.faults.matrix import Cutter, How, Outcome, cuts
 from tests.faults.private import FAST
 from tests.faults.replicas import Kind
 from tests.faults.storms import Storm
 
-KINDS: dict[str, tuple[Kind, ...]] = TOPOLOGIES | {"lossy": ("all",)}
+KINDS: dict[str, tuple[Kind, ...]] = TOPOLOGIES | {"lossy": ("all",), "drained": TOPOLOGIES["split"]}
+HOW: dict[str, How] = {"lossy": "lose", "drained": "drain"}
 
 
 def arguments() -> argparse.Namespace:
@@ -66,7 +67,7 @@ async def measured(options: argparse.Namespace, topology: str, dsn: str, folder:
                 found.append(await storm.blow(seed))
                 print(line(topology, found[-1]), flush=True)
             return found
-        cutter = Cutter(house=opened, lossy=topology == "lossy")
+        cutter = Cutter(house=opened, how=HOW.get(topology, "kill"))
         statements = max([await cutter.uncut() for _ in range(3)])
         sites = ["statement"] if topology == "lossy" else options.site
         wanted = [cut for cut in cuts(statements, options.every) if sites is None or cut.site in sites] * options.repeat

@@ -46,6 +46,12 @@ def stop(pid: int) -> bool:
     return True
 
 
+def drain(pid: int) -> bool:
+    """SIGTERM: what is under way ends."""
+    os.kill(pid, signal.SIGTERM)
+    return True
+
+
 class Knife:
     """Counts what passes since it was armed, and acts once, at its cut. `pid` and `at` (Unix seconds): whom it met, and when."""
 

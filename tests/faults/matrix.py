@@ -6,11 +6,12 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
 from tests.e2e.wires import APIS, ApiName
-from tests.faults.cuts import Cut, kill
+from tests.faults.cuts import Cut, drain, kill
 from tests.faults.house import LEASE, House
 from tests.faults.runs import Scripted, recovered_after
 from tests.faults.script import CALLS, STEPS
@@ -32,12 +33,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
 
 
-class Cutter:
-    """Cuts runs, one after the other, in one house. `lossy`: not the process is lost, but its connections to PostgreSQL."""
+How = Literal["kill", "lose", "drain"]
+"""What happens at a cut: the process dies, or loses its connections to PostgreSQL, or is told to end."""
 
-    def __init__(self, *, house: House, lossy: bool = False) -> None:
+
+class Cutter:
+    """Cuts runs, one after the other, in one house."""
+
+    def __init__(self, *, house: House, how: How = "kill") -> None:
         self._house = house
-        self._lossy = lossy
+        self._how = how
+        self._act = {"kill": kill, "lose": self._lose, "drain": drain}[how]
         self._apis: Iterator[ApiName] = itertools.cycle(APIS)
         self._numbers = itertools.count(1)
 
@@ -56,7 +62,7 @@ class Cutter:
         """A run that is cut there, and its end."""
         began, knife = time.monotonic(), self._house.knife
         run = Scripted(house=self._house, name=f"{cut} {next(self._numbers)}", api=next(self._apis))
-        knife.arm(cut, self._lose if self._lossy else kill)
+        knife.arm(cut, self._act)
         revival = asyncio.create_task(self._revive())
         wrong: list[str] = []
         try:
@@ -73,6 +79,7 @@ class Cutter:
         recovery, attempts = None, 0
         if run.run_id:
             wrong += await run.problems()
+            wrong += self._twice(run) if self._how == "drain" else []
             events = await run.journal()
             attempts = sum(event["event"] == "run.started" for event in events)
             recovery = recovered_after(events, knife.at, restart) if knife.reached.is_set() else None
@@ -88,6 +95,12 @@ class Cutter:
             problems=tuple(wrong),
         )
 
+    def _twice(self, run: Scripted) -> list[str]:
+        """A process that ends in peace leaves nothing that has to be done again, or of which nobody knows how it ended."""
+        effects, calls = self._house.world.of(run.run_id), self._house.model.of(run.question)
+        counts = len(effects), len(calls)
+        return [] if counts == (len(CALLS), len(STEPS)) else [f"{counts[0]} effects and {counts[1]} model calls"]
+
     def _lose(self, pid: int) -> bool:
         self._house.proxy.cut(pid)
         return False
@@ -96,7 +109,7 @@ class Cutter:
         """What was killed runs again where nobody else can go on in its place. Seconds that this took."""
         knife = self._house.knife
         await knife.reached.wait()
-        if self._lossy:
+        if self._how == "lose":
             return 0.0
         dead = next(replica for replica in self._house.replicas.all if replica._service and replica.pid == knife.pid)
         await dead.service.process.wait()

@@ -66,7 +66,8 @@ class Storm:
     async def _blows(self, wanted: list[tuple[str, Cut]]) -> None:
         knife = self._house.knife
         for act, cut in wanted:
-            knife.arm(cut, {"kill": kill, "freeze": self._freeze, "lose": self._lose}[act])
+            lose = self._lose if cut.site == "statement" else self._lose_meanwhile
+            knife.arm(cut, {"kill": kill, "freeze": self._freeze, "lose": lose}[act])
             await knife.reached.wait()
 
     async def _keep(self) -> None:
@@ -80,6 +81,10 @@ class Storm:
     def _lose(self, pid: int) -> bool:
         self._house.proxy.cut(pid)
         return False
+
+    def _lose_meanwhile(self, pid: int) -> bool:
+        self._house.proxy.cut(pid)
+        return True
 
     def _freeze(self, pid: int) -> bool:
         stop(pid)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /
 async def test_a_connection_that_is_lost_with_a_statement_or_its_answer(tmp_path: Path, database: str) -> None:
     """The run goes on in its process, and nothing of it is done twice. `python -m ops.faults` does it at every statement."""
     async with house(tmp_path, database, "all") as opened:
-        cutter = Cutter(house=opened, lossy=True)
+        cutter = Cutter(house=opened, how="lose")
         wrong = {}
         for cut in statement_cuts(await cutter.uncut(), every=3):
             outcome = await cutter.cut(cut)

@@ -150,6 +150,9 @@ class PostgresRunStore:
     async def due(self) -> int:
         return int((await self._db.execute(self._sql["due"])).rpartition(" ")[2])
 
+    async def revive(self) -> int:
+        return int((await self._db.execute(self._sql["revive"])).rpartition(" ")[2])
+
     async def orphan_all(self) -> int:
         return int((await self._db.execute(self._sql["orphan_all"])).rpartition(" ")[2])
 

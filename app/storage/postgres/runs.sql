@@ -189,6 +189,17 @@ WITH due AS (
 UPDATE runs SET turn = session.turns, not_before = NULL, queued_at = clock_timestamp()
 FROM session WHERE runs.id = session.id AND runs.status = 'queued' AND runs.not_before IS NOT NULL;
 
+-- name: revive
+-- The net under the queue: sessions whose head is queued, and that no statement has put back into it.
+UPDATE sessions s SET ready_rank = 0
+FROM runs r
+WHERE r.status = 'queued' AND r.not_before IS NULL AND r.queued_at < statement_timestamp() - interval '10 seconds'
+    AND s.tenant = r.tenant AND s.id = r.session_id AND s.ready_rank IS NULL AND NOT EXISTS (
+        SELECT FROM runs o
+        WHERE o.tenant = r.tenant AND o.session_id = r.session_id AND o.turn < r.turn
+            AND o.status IN ('queued', 'running', 'waiting') AND o.not_before IS NULL
+    );
+
 -- name: orphan_all
 -- Nobody but the asker lives: every lease is a dead process's.
 UPDATE runs SET lease_until = statement_timestamp() - interval '1 second' WHERE status = 'running';
@@ -216,8 +227,9 @@ WITH fence AS (
 SELECT inbox FROM fence;
 
 -- name: finish
--- As append, and the run is terminal with it. A session that has later turns comes back into the queue: by its count of
--- turns, which is never older than its row, as what is queued may be.
+-- As append, and the run is terminal with it. A session that has later turns comes back into the queue: by the count of turns
+-- in its row, which is locked first. A condition on the row would be judged by what this statement's snapshot knows, and a turn that came since
+-- would wait for ever.
 -- $10 status  $11 stop_reason  $12 output  $13 error  $14 iterations  $15 usage  $16 cost_usd  $17 degraded  $18 cached
 -- $19 outcome_unknown  $20 rows of the inbox that were read (NULL: it does not matter)
 WITH fence AS (
@@ -230,17 +242,19 @@ WITH fence AS (
     INSERT INTO events (run_id, seq, tenant, owner, id, name, payload, private)
     SELECT $1, e.seq, fence.tenant, fence.owner, e.id, e.name, e.payload, e.private
     FROM fence, unnest($5::integer[], $6::uuid[], $7::text[], $8::json[], $9::json[]) AS e (seq, id, name, payload, private)
+), line AS (
+    SELECT s.tenant, s.id, s.turns > fence.turn AS more FROM sessions s
+    JOIN fence ON s.tenant = fence.tenant AND s.id = fence.session_id FOR NO KEY UPDATE OF s
 ), session AS (
     UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, 1 + greatest(
         (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
         (SELECT max(ready_rank) FROM sessions o WHERE o.tenant = s.tenant AND o.ready_rank IS NOT NULL), 0
     ))
-    FROM fence WHERE s.tenant = fence.tenant AND s.id = fence.session_id AND s.turns > fence.turn
-    RETURNING 1
+    FROM line WHERE s.tenant = line.tenant AND s.id = line.id AND line.more
 ), callback AS (
     UPDATE callbacks SET status = 'due', next_at = clock_timestamp() FROM fence WHERE run_id = $1
 )
-SELECT EXISTS (SELECT FROM session) AS more FROM fence;
+SELECT coalesce((SELECT more FROM line), false) AS more FROM fence;
 
 -- name: park
 -- As append, and the run waits, owned by nobody. A request's own time limit was for its answer, which this is.
