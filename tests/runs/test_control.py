@@ -11,8 +11,10 @@ import pytest
 from app.domain import events as ev
 from app.domain.errors import RequestError
 from app.domain.idempotency import IdempotencyKey
+from app.domain.messages import Message
 from app.domain.principals import ANONYMOUS, Principal
 from app.runs.service import StartRun
+from app.storage.postgres.sessions import PostgresSessionStore
 from tests.runs.conftest import Harness, react
 from tests.runs.test_durability import end_of, sound, until
 from tests.scripted import ScriptedProvider, ScriptedToolbox, says
@@ -369,3 +371,34 @@ async def test_state_has_versions(start_process: Any) -> None:
         assert await refused(p.sessions.put_state(ANN, "s", {"a": 2}, 0)) == "state_conflict"
         assert (await p.sessions.put_state(ANN, "s", {"a": 2}, None)).version == 2
         assert await refused(p.sessions.state(ANN, "nobody")) == "not_found"
+
+
+async def test_a_run_goes_from_here_to_there(start_process: Any) -> None:
+    """The seams that tests of agents use: begin with any conversation and state, stop after a step, look, go on."""
+    provider = ScriptedProvider(says("", ("c1", "echo", '{"order":7}')), says("It is on its way."))
+    here = [
+        Message(id="m1", role="user", content="Where is my order?"),
+        Message(id="m2", role="assistant", content="Which one?"),
+    ]
+    async with start_process(provider) as p:
+        await PostgresSessionStore(database=p.database).fork(ANN, "s", "ann", here, {"customer": 4711})
+        started, _ = await waits(p, stop_after="echo")
+        assert [m.content for m in provider.requests[0].messages] == ["Where is my order?", "Which one?", "go"]
+        assert [call.arguments for call in p.toolbox.calls] == ['{"order":7}']
+        assert await p.toolbox.contexts["c1"].state.get() == {"customer": 4711}
+        end = await p.service.result(await p.service.resume(ANN, started.run_id))
+        assert (end.status, end.output) == ("succeeded", "It is on its way.")
+
+
+async def test_tools_share_the_sessions_state(start_process: Any) -> None:
+    provider = ScriptedProvider(says("", ("c1", "slow", "{}")), says("done"))
+    async with start_process(provider) as p:
+        started = await p.service.start(ANN, StartRun(input="go", session_id="s"))
+        await p.toolbox.started.wait()
+        state = p.toolbox.contexts["c1"].state
+        await asyncio.gather(*(state.update(lambda old: old | {"n": old.get("n", 0) + 1}) for _ in range(5)))
+        p.toolbox.gate.set()
+        await ends(p, started.run_id)
+        assert (await p.sessions.state(ANN, "s")).state == {"n": 5}
+        changes = [e for s in await p.events(started.run_id) if isinstance(e := ev.decode(s), ev.StateChanged)]
+        assert [change.version for change in changes] == sorted({change.version for change in changes})
