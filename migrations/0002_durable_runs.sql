@@ -2,12 +2,17 @@
 -- Its indexes are built in the transaction: no release before this one has tables that are large.
 -- squawk-ignore-file require-concurrent-index-creation, require-concurrent-index-deletion
 
+CREATE SEQUENCE session_epochs AS integer START 1000000 CYCLE;
+
 ALTER TABLE sessions
+    ALTER COLUMN epoch SET DEFAULT nextval('session_epochs'),
     ADD COLUMN base json,
     ADD COLUMN state json,
     ADD COLUMN state_version integer NOT NULL DEFAULT 0,
     ADD COLUMN ready_rank bigint,
     ADD COLUMN ready_priority integer NOT NULL DEFAULT 0;
+COMMENT ON COLUMN sessions.epoch IS
+    'never used twice: a session that was deleted and made again is another one; history is the runs of the current epoch';
 COMMENT ON COLUMN sessions.base IS 'the messages that a fork began with';
 COMMENT ON COLUMN sessions.ready_rank IS 'its place in the queue; NULL: it has no run that may be claimed, as far as is known';
 

@@ -1,7 +1,7 @@
 """`uv run python -m ops.faults`: kills the process of a run at every place there is, and shows what became of the run. Linux only.
 
 Each topology has a product of its own around one database: `single` is one process, `split` an API and two workers; in
-`lossy`, one process, the connections to PostgreSQL are lost at every statement, not the process; in `drained` it is told
+`people`, with an approval and a message on the way, all of them are killed; in `lossy`, one process, the connections to PostgreSQL are lost at every statement, not the process; in `drained` it is told
 to end in peace. A cut is passed when the run ends as if nothing had happened: see `tests/faults/runs.py`.
 """
 
@@ -22,14 +22,20 @@ import uvloop
 
 from app.cli.embedded.cluster import embedded_postgres
 from app.storage.migrate import migrate, read_migrations
+from tests.faults.attended import Attended
 from tests.faults.cuts import Cut
 from tests.faults.house import TOPOLOGIES, house
 from tests.faults.matrix import Cutter, How, Outcome, cuts
 from tests.faults.private import FAST
 from tests.faults.replicas import Kind
+from tests.faults.runs import Scripted
 from tests.faults.storms import Storm
 
-KINDS: dict[str, tuple[Kind, ...]] = TOPOLOGIES | {"lossy": ("all",), "drained": TOPOLOGIES["split"]}
+KINDS: dict[str, tuple[Kind, ...]] = TOPOLOGIES | {
+    "lossy": ("all",),
+    "drained": TOPOLOGIES["split"],
+    "people": TOPOLOGIES["split"],
+}
 HOW: dict[str, How] = {"lossy": "lose", "drained": "drain"}
 
 
@@ -67,9 +73,13 @@ async def measured(options: argparse.Namespace, topology: str, dsn: str, folder:
                 found.append(await storm.blow(seed))
                 print(line(topology, found[-1]), flush=True)
             return found
-        cutter = Cutter(house=opened, how=HOW.get(topology, "kill"))
+        runs: type[Scripted] = Scripted
+        if topology == "people":
+            runs = Attended
+            opened.proxy.counted = lambda pid: True
+        cutter = Cutter(house=opened, how=HOW.get(topology, "kill"), runs=runs)
         statements = max([await cutter.uncut() for _ in range(3)])
-        sites = ["statement"] if topology == "lossy" else options.site
+        sites = ["statement"] if topology in ("lossy", "people") else options.site
         wanted = [cut for cut in cuts(statements, options.every) if sites is None or cut.site in sites] * options.repeat
         print(f"{topology}: {len(wanted)} cuts, {statements} statements a run", flush=True)
         for cut in wanted:

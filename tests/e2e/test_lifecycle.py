@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -198,6 +199,20 @@ async def test_connections_that_break_in_the_middle_of_a_run(
         said = [line["event"] for line in service.logs]
         await until(lambda: "hints_connection_back" in [line["event"] for line in service.logs])
         assert "the execution of a run broke" not in said
+
+
+async def test_a_postgresql_that_dies_alone_comes_back_and_the_run_goes_on(
+    tmp_path: Path, own_provider: StandIn
+) -> None:
+    workspace(tmp_path, files(own_provider.url))
+    own_provider.script("talk", says("A whole answer"))
+    async with services.serve(tmp_path, environ={"STAND_IN_KEY": KEY}) as service:
+        (postmaster,) = [pid for pid, command in processes(tmp_path).items() if "bin/postgres -D" in command]
+        os.kill(postmaster, signal.SIGKILL)
+        await service.ready(503)
+        await service.ready(200, within=30)
+        assert (await service.chat("talk"))["response"] == "A whole answer"
+        assert "PostgreSQL ended by itself" in service.stderr
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from tests.e2e.wires import APIS, ApiName
 from tests.faults.cuts import Cut, drain, kill
 from tests.faults.house import LEASE, House
 from tests.faults.runs import Scripted, recovered_after
-from tests.faults.script import CALLS, STEPS
+from tests.faults.script import WORK
 
 PATIENCE = 2.0
 """Seconds beyond the lease that a recovery may take."""
@@ -40,8 +40,9 @@ How = Literal["kill", "lose", "drain"]
 class Cutter:
     """Cuts runs, one after the other, in one house."""
 
-    def __init__(self, *, house: House, how: How = "kill") -> None:
+    def __init__(self, *, house: House, how: How = "kill", runs: type[Scripted] = Scripted) -> None:
         self._house = house
+        self._runs = runs
         self._how = how
         self._act = {"kill": kill, "lose": self._lose, "drain": drain}[how]
         self._apis: Iterator[ApiName] = itertools.cycle(APIS)
@@ -50,18 +51,17 @@ class Cutter:
     async def uncut(self) -> int:
         """How many statements a run has that nobody disturbs. Raises AssertionError where it is not perfect itself."""
         self._house.knife.arm(None)
-        run = await Scripted(house=self._house, name=f"uncut {next(self._numbers)}", api=next(self._apis)).finished()
+        run = await self._runs(house=self._house, name=f"uncut {next(self._numbers)}", api=next(self._apis)).finished()
         statements = self._house.knife.seen("statement")
         wrong = await run.problems()
         assert not wrong, wrong
-        assert len(self._house.world.of(run.run_id)) == len(CALLS)
-        assert len(self._house.model.of(run.question)) == len(STEPS)
+        assert self._twice(run) == []
         return statements
 
     async def cut(self, cut: Cut) -> Outcome:
         """A run that is cut there, and its end."""
         began, knife = time.monotonic(), self._house.knife
-        run = Scripted(house=self._house, name=f"{cut} {next(self._numbers)}", api=next(self._apis))
+        run = self._runs(house=self._house, name=f"{cut} {next(self._numbers)}", api=next(self._apis))
         knife.arm(cut, self._act)
         revival = asyncio.create_task(self._revive())
         wrong: list[str] = []
@@ -99,7 +99,11 @@ class Cutter:
         """A process that ends in peace leaves nothing that has to be done again, or of which nobody knows how it ended."""
         effects, calls = self._house.world.of(run.run_id), self._house.model.of(run.question)
         counts = len(effects), len(calls)
-        return [] if counts == (len(CALLS), len(STEPS)) else [f"{counts[0]} effects and {counts[1]} model calls"]
+        return (
+            []
+            if counts == (len(run.script.calls), len(run.script.steps))
+            else [f"{counts[0]} effects and {counts[1]} model calls"]
+        )
 
     def _lose(self, pid: int) -> bool:
         self._house.proxy.cut(pid)
@@ -137,12 +141,12 @@ async def stuck(house: House, run: Scripted) -> str:
 def cuts(statements: int, every: int = 1) -> list[Cut]:
     """Every place where a run of so many statements can be cut; of the statements every so manieth."""
     found: list[Cut] = []
-    for number, step in enumerate(STEPS, 1):
+    for number, step in enumerate(WORK.steps, 1):
         pieces = 1 + len(step.text)
         found += [Cut("model", number, moment) for moment in ("before", "1", "after")]
         found += [Cut("model", number, str(pieces), linger) for linger in (0.0, 0.02)]
         found.append(Cut("model", number, "after", 0.01))
-    for number in range(1, len(CALLS) + 1):
+    for number in range(1, len(WORK.calls) + 1):
         found += [Cut("effect", number, moment) for moment in ("before", "after")]
     return found + statement_cuts(statements, every)
 

@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 
 from tests.faults.follower import Follower
 from tests.faults.house import House
 from tests.faults.rules import objections, stored
-from tests.faults.script import CALLS, FINAL, STEPS, TASK
+from tests.faults.script import WORK, Script
 from tests.faults.world import WRITES
 
 Events = list[dict[str, Any]]
@@ -24,10 +25,12 @@ WITHIN = 30.0
 class Scripted:
     """A run of the script under a name of its own. `run_id` is there once it was accepted."""
 
+    script: Script = WORK
+
     def __init__(self, *, house: House, name: str, api: str = "chat") -> None:
         self.house = house
         self.api = api
-        self.question = f"{TASK}{name}"
+        self.question = f"{self.script.question}{name}"
         self.session = f"s-{abs(hash(name)):x}-{time.time_ns():x}"
         self.run_id = ""
         self.follower: Follower | None = None
@@ -35,20 +38,27 @@ class Scripted:
     async def post(self, **more: Any) -> str:
         """Its id: sent again under the same key until somebody answers."""
         body = {"agent": self.api, "input": self.question, "session_id": self.session, "background": True, **more}
-        deadline = time.monotonic() + WITHIN
-        while not self.run_id:
-            assert time.monotonic() < deadline, "nobody answers"
-            url = f"http://127.0.0.1:{self.house.edge.port}/v1/runs"
+        if not self.run_id:
+            answer = await self.ask("POST", "/v1/runs", body)
+            assert answer.status_code == 202, answer.text
+            self.run_id = answer.json()["id"]
+        return self.run_id
+
+    async def ask(self, method: str, path: str, body: Any = None) -> httpx2.Response:
+        """The answer to a request that is sent, under one key, until somebody answers it."""
+        deadline, key = time.monotonic() + WITHIN, uuid4().hex
+        while True:
+            assert time.monotonic() < deadline, f"nobody answers {path}"
+            url = f"http://127.0.0.1:{self.house.edge.port}{path}"
+            headers = {"Idempotency-Key": key} if method == "POST" else {}
             try:
                 async with httpx2.AsyncClient(trust_env=False, timeout=10.0) as client:
-                    answer = await client.post(url, json=body, headers={"Idempotency-Key": self.session})
+                    answer = await client.request(method, url, json=body, headers=headers)
+                if answer.status_code != 503:
+                    return answer
             except httpx2.TransportError:
-                await asyncio.sleep(0.02)
-                continue
-            if answer.status_code != 503:
-                assert answer.status_code == 202, answer.text
-                self.run_id = answer.json()["id"]
-        return self.run_id
+                pass  # it is started again
+            await asyncio.sleep(0.02)
 
     async def follow(self, within: float = WITHIN) -> Follower:
         """A reader of its stream from the first event, who has seen the end."""
@@ -73,12 +83,18 @@ class Scripted:
         run = await self.house.edge.service.json(f"/v1/runs/{self.run_id}")
         events = await self.journal()
         told = {"status": run["status"], "output": run["output"]}
-        wrong = [] if told == {"status": "succeeded", "output": FINAL} else [f"the run is {told}, {run['error']}"]
+        wrong = (
+            []
+            if told == {"status": "succeeded", "output": self.script.final}
+            else [f"the run is {told}, {run['error']}"]
+        )
         wrong += await self._once()
-        wrong += ordered(events) + self.repeated(events, zombies=zombies) + await self.histories()
+        wrong += (
+            ordered(events, len(self.script.steps)) + self.repeated(events, zombies=zombies) + await self.histories()
+        )
         if self.follower is not None:
             wrong += self.follower.problems
-            if self.follower.spelt != FINAL:
+            if self.follower.spelt != self.script.final:
                 wrong.append(f"the stream spells {self.follower.spelt!r}")
         doubtful = any(e["data"]["status"] == "outcome_unknown" for e in events if e["event"] == "tool.finished")
         if run.get("outcome_unknown", False) != doubtful:
@@ -118,18 +134,18 @@ class Scripted:
         if asked:
             last = asked[-1].call
             wrong += [f"asked last: {said}" for said in objections(last.api, last.messages)]
-            if missing := CALLS.keys() - set(last.calls):
+            if missing := self.script.calls.keys() - set(last.calls):
                 wrong.append(f"asked last without {sorted(missing)}")
         page = await self.house.edge.service.json(f"/v1/sessions/{self.session}/messages?limit=200")
         wrong += [f"session: {said}" for said in stored(page["data"])]
         answers = [message for message in page["data"] if message["role"] == "assistant"]
-        if len(answers) != len(STEPS):
-            wrong.append(f"the session has {len(answers)} answers, not {len(STEPS)}")
+        if len(answers) != len(self.script.steps):
+            wrong.append(f"the session has {len(answers)} answers, not {len(self.script.steps)}")
         return wrong
 
 
-def ordered(events: Events) -> list[str]:
-    """What is wrong with a journal: gaps, ends, calls with no outcome or two, attempts that do not count up."""
+def ordered(events: Events, wanted: int) -> list[str]:
+    """What is wrong with a journal of so many answers: gaps, ends, calls with no outcome or two, attempts that do not count up."""
     wrong: list[str] = []
     if [int(e["id"]) for e in events] != list(range(1, len(events) + 1)):
         wrong.append(f"seqs with gaps: {[e['id'] for e in events]}")
@@ -142,8 +158,8 @@ def ordered(events: Events) -> list[str]:
     outcomes = Counter(e["data"]["call_id"] for e in events if e["event"] == "tool.finished")
     begun = {e["data"]["call_id"] for e in events if e["event"] == "tool.started"}
     wrong += [f"call {call} has {outcomes[call]} outcomes" for call in begun | outcomes.keys() if outcomes[call] != 1]
-    if (answers := sum(map(_answer, events))) != len(STEPS):
-        wrong.append(f"{answers} answers of the model, not {len(STEPS)}")
+    if (answers := sum(map(_answer, events))) != wanted:
+        wrong.append(f"{answers} answers of the model, not {wanted}")
     return wrong
 
 

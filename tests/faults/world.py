@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -58,6 +58,12 @@ def ship(what: str, ctx: ToolContext) -> str:
     return _told("ship", what, ctx)
 
 
+@tool(risk="high", effect="write", timeout=20)
+async def launch(what: str, ctx: ToolContext) -> str:
+    """Launch something, with a person's approval."""
+    return await asyncio.to_thread(_told, "launch", what, ctx)
+
+
 @tool(risk="low", effect="idempotent", timeout=20)
 def explode(what: str, ctx: ToolContext) -> str:
     """End the process that runs this, as long as the world says so."""
@@ -67,7 +73,7 @@ def explode(what: str, ctx: ToolContext) -> str:
     return answer
 '''
 
-WRITES = frozenset({"pay", "ship"})
+WRITES = frozenset({"pay", "ship", "launch"})
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +89,10 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class World:
-    """`effects` in the order they happened. `gate` holds back every answer while it is not set; `deadly`: `explode` does."""
+    """`effects` in the order they happened. `gate` holds back every answer while it is not set; `deadly`: `explode` does.
+
+    `holds`: an answer waits until this says so.
+    """
 
     def __init__(self, *, knife: Knife) -> None:
         self.url = ""
@@ -91,6 +100,7 @@ class World:
         self.gate = asyncio.Event()
         self.gate.set()
         self.deadly = False
+        self.holds: Callable[[Effect], Awaitable[None]] | None = None
         self._knife = knife
         self._happened = asyncio.Condition()
 
@@ -127,6 +137,8 @@ class World:
             self.effects.append(msgspec.structs.replace(effect, at=time.time()))
             self._happened.notify_all()
         await self.gate.wait()
+        if self.holds is not None:
+            await self.holds(effect)
         return await self._knife.passes("effect", number, "after", lambda: effect.pid)
 
 

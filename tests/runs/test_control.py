@@ -352,6 +352,27 @@ async def test_a_fork_begins_where_its_origin_was(start_process: Any) -> None:
         assert await p.sessions.messages(ANN, "f") == []
 
 
+async def test_a_session_that_was_deleted_is_forgotten_by_everybody(start_process: Any) -> None:
+    provider = ScriptedProvider(*[says(f"answer {n}") for n in range(6)])
+    bob = Principal(tenant="default", user="bob")
+
+    async def turn(p: Harness, who: Principal, text: str) -> list[str]:
+        await p.service.result(await p.service.start(who, StartRun(input=text, session_id="s")))
+        return [message.content for message in provider.requests[-1].messages]
+
+    async with start_process(provider) as p, start_process(provider) as other:
+        await turn(p, ANN, "my secret")
+        await p.sessions.delete(ANN, "s")
+        assert await turn(other, bob, "hello") == ["hello"]
+        assert await turn(p, bob, "again") == ["hello", "answer 1", "again"]
+        await p.sessions.reset(bob, "s")
+        assert await turn(other, bob, "anew") == ["anew"]
+        await p.service.result(await p.service.start(ANN, StartRun(input="x", session_id="t")))
+        await p.sessions.delete(bob, "s")
+        await p.sessions.fork(ANN, "t", new_id="s", after_run=None, user_id=None)
+        assert await turn(other, ANN, "fork") == ["x", "answer 4", "fork"]
+
+
 async def test_a_session_can_be_deleted_under_its_run(start_process: Any) -> None:
     provider = ScriptedProvider([asyncio.Event()])
     async with start_process(provider) as p:

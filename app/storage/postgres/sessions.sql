@@ -34,13 +34,13 @@ ORDER BY turn;
 -- name: reset
 -- Begin the session's next epoch; the runs of the one before that have not ended.
 WITH session AS (
-    UPDATE sessions SET epoch = epoch + 1, base = NULL, updated_at = clock_timestamp()
+    UPDATE sessions SET epoch = nextval('session_epochs'), base = NULL, updated_at = clock_timestamp()
     WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3
     RETURNING epoch
 )
 SELECT ARRAY (
     SELECT r.id FROM runs r
-    WHERE r.tenant = $1 AND r.session_id = $3 AND r.session_epoch < session.epoch
+    WHERE r.tenant = $1 AND r.session_id = $3 AND r.session_epoch <> session.epoch
         AND r.status IN ('queued', 'running', 'waiting')
     ORDER BY r.turn
 ) AS live
