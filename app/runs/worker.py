@@ -93,12 +93,13 @@ class Worker:
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._claiming = asyncio.Lock()
-        self._may_have_queued = True
+        self._may_have_queued = self._may_have_dead = True
+        self._starved = False
         self.draining = False
 
     def reserve(self) -> bool:
         """Keep a slot for a run that is about to be born; to be followed by `begin` or `release`."""
-        if not self._has_slot():
+        if self._starved or not self._has_slot():
             return False
         self._reserved += 1
         return True
@@ -174,7 +175,7 @@ class Worker:
             self._leases.remove(run_id)
             del self._running[run_id]
             self._changed.set()
-            if self._may_have_queued:
+            if self._may_have_queued or self._may_have_dead:
                 self._wake.set()
 
     async def serve(self) -> None:
@@ -185,37 +186,39 @@ class Worker:
             try:
                 if time.monotonic() >= poll_at:
                     poll_at = time.monotonic() + POLL * random.uniform(0.8, 1.2)
-                    self._may_have_queued = True
-                    await self._recover_all()
+                    self._may_have_dead = self._may_have_queued = True
                     await self._look_at_all()
-                await self._claim_all()
+                await self._take_all()
             except DatabaseUnavailable as error:
                 log.warning("cannot look at the queue", extra={"reason": str(error)})
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, poll_at - time.monotonic())):
                     await self._wake.wait()
 
-    async def _claim_all(self) -> None:
-        while self._may_have_queued and self._has_slot():
+    async def _take_all(self) -> None:
+        """Runs of dead owners go first; where there is no slot for them, the next one is kept free for a look."""
+        while (self._may_have_dead or self._may_have_queued) and self._has_slot():
             async with self._look_for_one():
                 since = time.monotonic()
-                self._may_have_queued = False  # before the look: a run that is queued during it must not be forgotten
-                claimed = await self._store.claim()
-                if claimed is not None:
-                    self._may_have_queued = True
-                    await self._take(*claimed, since)
+                await (self._recover_one(since) if self._may_have_dead else self._claim_one(since))
+        self._starved = self._may_have_dead
 
-    async def _recover_all(self) -> None:
-        while self._has_slot():
-            async with self._look_for_one():
-                since = time.monotonic()
-                # What goes on here keeps its lease, or is told that it lost it: it is not doubled.
-                recovered = await self._store.recover(self._max_attempts, list(self._running))
-                if recovered is None:
-                    return
-                log.warning("took over a run whose owner died", extra={"run_id": recovered[0].run_id})
-                self._observer.recovered()
-                await self._take(*recovered, since)
+    async def _recover_one(self, since: float) -> None:
+        # What goes on here keeps its lease, or is told that it lost it: it is not doubled.
+        recovered = await self._store.recover(self._max_attempts, list(self._running))
+        if recovered is None:
+            self._may_have_dead = self._starved = False
+            return
+        log.warning("took over a run whose owner died", extra={"run_id": recovered[0].run_id})
+        self._observer.recovered()
+        await self._take(*recovered, since)
+
+    async def _claim_one(self, since: float) -> None:
+        self._may_have_queued = False  # before the look: a run that is queued during it must not be forgotten
+        claimed = await self._store.claim()
+        if claimed is not None:
+            self._may_have_queued = True
+            await self._take(*claimed, since)
 
     async def _take(self, owned: Owned, payload: bytes, since: float) -> None:
         """Execute a run that is ours now, or end it where its time is over, its owners died too often, or it cannot be begun."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.attended import Attended
 from tests.faults.cuts import Cut
 from tests.faults.house import TOPOLOGIES, house
 from tests.faults.matrix import Cutter
@@ -40,6 +41,23 @@ async def test_a_run_whose_process_is_killed_goes_on(tmp_path: Path, database: s
         await cutter.uncut()
         wrong = {}
         for cut in CUTS[topology]:
+            outcome = await cutter.cut(cut)
+            if outcome.problems or not outcome.reached:
+                wrong[str(cut)] = outcome
+        assert not wrong
+
+
+async def test_what_people_said_survives_every_kill(tmp_path: Path, database: str) -> None:
+    """An approval is given and a message comes on the way, while the process is killed that asked for them, or heard them."""
+    async with house(tmp_path, database, "all") as opened:
+        cutter = Cutter(house=opened, runs=Attended)
+        wrong = {}
+        for cut in (
+            Cut("model", 2, "after", 0.02),
+            Cut("effect", 3, "before"),
+            Cut("effect", 4, "after"),
+            Cut("model", 4, "2", 0.02),
+        ):
             outcome = await cutter.cut(cut)
             if outcome.problems or not outcome.reached:
                 wrong[str(cut)] = outcome

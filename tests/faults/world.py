@@ -29,42 +29,42 @@ _WORLD = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def _told(name: str, what: str, ctx: ToolContext) -> str:
     effect = {"tool": name, "what": what, "call_id": ctx.call_id, "key": ctx.idempotency_key}
     body = json.dumps(effect | {"run_id": ctx.run_id, "pid": os.getpid()}).encode()
-    with _WORLD.open(urllib.request.Request(os.environ["WORLD_URL"], body, method="POST"), timeout=10) as answer:
+    with _WORLD.open(urllib.request.Request(os.environ["WORLD_URL"], body, method="POST"), timeout=60) as answer:
         return answer.read().decode()
 
 
-@tool(risk="low", effect="read", timeout=20)
+@tool(risk="low", effect="read", timeout=50)
 async def look_up(what: str, ctx: ToolContext) -> str:
     """Look something up."""
     return await asyncio.to_thread(_told, "look_up", what, ctx)
 
 
-@tool(risk="low", effect="idempotent", timeout=20)
+@tool(risk="low", effect="idempotent", timeout=50)
 async def reserve(what: str, ctx: ToolContext) -> str:
     """Reserve something."""
     await ctx.emit("reserving", {"what": what})
     return await asyncio.to_thread(_told, "reserve", what, ctx)
 
 
-@tool(risk="low", effect="write", timeout=20)
+@tool(risk="low", effect="write", timeout=50)
 async def pay(what: str, ctx: ToolContext) -> str:
     """Pay for something."""
     return await asyncio.to_thread(_told, "pay", what, ctx)
 
 
-@tool(risk="low", effect="write", timeout=20)
+@tool(risk="low", effect="write", timeout=50)
 def ship(what: str, ctx: ToolContext) -> str:
     """Ship something."""
     return _told("ship", what, ctx)
 
 
-@tool(risk="high", effect="write", timeout=20)
+@tool(risk="high", effect="write", timeout=50)
 async def launch(what: str, ctx: ToolContext) -> str:
     """Launch something, with a person's approval."""
     return await asyncio.to_thread(_told, "launch", what, ctx)
 
 
-@tool(risk="low", effect="idempotent", timeout=20)
+@tool(risk="low", effect="idempotent", timeout=50)
 def explode(what: str, ctx: ToolContext) -> str:
     """End the process that runs this, as long as the world says so."""
     answer = _told("explode", what, ctx)

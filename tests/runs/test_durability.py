@@ -210,3 +210,30 @@ async def test_higher_priority_goes_first_and_a_flood_waits_its_turn(start_proce
         assert order[0] == "urgent"
         assert set(order[1:6]) >= {"small 0", "small 1"}
         assert [text for text in order if text.startswith("flood")] == [f"flood {n}" for n in range(6)]
+
+
+async def test_runs_of_dead_owners_go_before_a_queue_that_never_empties(start_process: Any) -> None:
+    gates = [asyncio.Event() for _ in range(3)]
+    order: list[str] = []
+
+    def note(request: Any) -> Any:
+        order.append(request.messages[-1].content)
+        return says("ok")
+
+    busy = ScriptedProvider(*[[gate, *says("ok")] for gate in gates[:1]], *[note] * 8)
+    async with start_process(ScriptedProvider([asyncio.Event()])) as dead:
+        lost = await dead.service.start(ANONYMOUS, StartRun(input="lost"))
+        await until(lambda: len(dead.provider.requests) == 1)
+        await dead.die()
+        async with start_process(busy, concurrency=1) as p:
+            first = await p.service.start(ANONYMOUS, StartRun(input="first"))
+            await until(lambda: len(busy.requests) == 1)
+            queued = [await p.service.start(ANONYMOUS, StartRun(input=f"queued {n}")) for n in range(6)]
+            await p.store.orphan_all()
+            await p.database.execute("UPDATE runs SET lease_until = NULL WHERE id = $1", first.run_id)
+            await until(lambda: p.worker._starved)
+            gates[0].set()
+            for started in (first, *queued):
+                await p.service.result(started)
+            await end_of(p, lost.run_id)
+            assert order[0] == "lost"
