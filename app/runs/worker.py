@@ -95,6 +95,7 @@ class Worker:
         self._claiming = asyncio.Lock()
         self._may_have_queued = self._may_have_dead = True
         self._starved = False
+        self._patient_until = 0.0
         self.draining = False
 
     def reserve(self) -> bool:
@@ -186,10 +187,14 @@ class Worker:
             try:
                 if time.monotonic() >= poll_at:
                     poll_at = time.monotonic() + POLL * random.uniform(0.8, 1.2)
-                    self._may_have_dead = self._may_have_queued = True
+                    self._may_have_queued = True
+                    self._may_have_dead |= time.monotonic() >= self._patient_until
                     await self._look_at_all()
                 await self._take_all()
             except DatabaseUnavailable as error:
+                # Living owners could not extend their leases either: they get the time to do it.
+                self._patient_until = time.monotonic() + self._lease
+                self._may_have_dead = self._starved = False
                 log.warning("cannot look at the queue", extra={"reason": str(error)})
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, poll_at - time.monotonic())):

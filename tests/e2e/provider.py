@@ -161,6 +161,8 @@ class StandIn:
             gone = asyncio.create_task(_gone(reader, call, sending))
             try:
                 await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
+                if call.said:
+                    await sending
             finally:
                 gone.cancel()
                 sending.cancel()
@@ -174,7 +176,8 @@ class StandIn:
         async def goes_on(stage: Stage) -> bool:
             if self._watch is None:
                 return True
-            await writer.drain()
+            if stage != "said":  # by then the caller may be gone
+                await writer.drain()
             return await self._watch(call, stage)
 
         if await goes_on("asked") and await _send(writer, answer, goes_on):
@@ -211,8 +214,8 @@ async def _send(writer: asyncio.StreamWriter, answer: Answer, goes_on: Callable[
             return False
     if answer.end == "whole":
         writer.write(b"0\r\n\r\n")
-    await writer.drain()
     if answer.end == "reset":
+        await writer.drain()
         raw = writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()

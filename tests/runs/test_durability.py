@@ -11,7 +11,7 @@ import pytest
 
 from app.domain import events as ev
 from app.domain.agents import Limits
-from app.domain.errors import Fenced
+from app.domain.errors import DatabaseUnavailable, Fenced
 from app.domain.principals import ANONYMOUS
 from app.runs.service import StartRun
 from app.runs.stream import Cursor
@@ -237,3 +237,27 @@ async def test_runs_of_dead_owners_go_before_a_queue_that_never_empties(start_pr
                 await p.service.result(started)
             await end_of(p, lost.run_id)
             assert order[0] == "lost"
+
+
+async def test_after_an_outage_living_owners_get_time_to_extend_their_leases(start_process: Any) -> None:
+    provider = ScriptedProvider([asyncio.Event()], says("never"))
+    async with start_process(provider) as owner, start_process(provider) as p:
+        started = await owner.service.start(ANONYMOUS, StartRun(input="go"))
+        await until(lambda: len(provider.requests) == 1)
+        claim = p.store.claim
+        polls = 0
+
+        async def away() -> Any:
+            nonlocal polls
+            polls += 1
+            if polls == 1:
+                await owner.store.orphan_all()
+                raise DatabaseUnavailable("gone for a moment")
+            return await claim()
+
+        p.store.claim = away
+        p.worker.queued()
+        await until(lambda: polls >= 3)
+        assert (p.notes.recoveries, p.worker._may_have_dead) == (0, False)
+        await owner.service.cancel(ANONYMOUS, started.run_id, None)
+        await end_of(owner, started.run_id)
