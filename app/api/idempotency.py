@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 """The header that says that an answer is that of an earlier request."""
-LOCK = 30.0
+LOCK = 5.0
 """Seconds that a request may take until another one with its key begins it again."""
 PATIENCE = 60.0
 """Seconds that a request waits for another one with its key."""
