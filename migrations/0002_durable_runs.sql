@@ -45,7 +45,7 @@ CREATE INDEX sessions_ranks_of_tenant ON sessions (tenant, ready_rank) WHERE rea
 DROP INDEX runs_queue;
 CREATE INDEX runs_queue ON runs (queued_at) WHERE status = 'queued' AND not_before IS NULL;
 CREATE INDEX runs_delayed ON runs (not_before) WHERE status = 'queued' AND not_before IS NOT NULL;
-CREATE INDEX runs_resumed ON runs (resumed_from) WHERE resumed_from IS NOT NULL;
+CREATE UNIQUE INDEX runs_resumed ON runs (resumed_from) WHERE resumed_from IS NOT NULL;
 
 CREATE TABLE inbox (
     run_id text NOT NULL REFERENCES runs (id) ON DELETE CASCADE,

@@ -91,6 +91,8 @@ def _tools(state: RunState) -> CallTools | AskApproval:
             calls.append(call)
         elif decision is not None:
             denied.append((call, _denial(spec, decision)))
+        elif (problem := structured.read(call.arguments or "{}", spec.schema)[1]) is not None:
+            denied.append((call, f"{spec.name} was not run: its arguments do not fit: {problem}. Correct them."))
         elif call.id not in state.approvals:
             asked.append((call, spec.risk))
     if calls or denied or lost:

@@ -21,7 +21,7 @@ _STOPPED: dict[StopCause, Finish] = {
     ),
     "cancelled": _cancelled("The run was cancelled."),
     "superseded": _cancelled("A newer turn of the session took its place."),
-    "reset": _cancelled("The session was reset while the run was going on."),
+    "reset": _cancelled("The session was reset or deleted while the run was going on."),
     "interrupted": Finish(
         status="failed",
         stop_reason="error",

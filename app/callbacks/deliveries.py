@@ -86,6 +86,8 @@ class Deliveries:
                     if not away:
                         log.warning("the database is away; callbacks wait for it", extra={"reason": str(error)})
                     away = True
+                except Exception:
+                    log.exception("a look at what is due broke; the next one follows")
                 try:
                     async with asyncio.timeout(POLL * random.uniform(0.8, 1.2)):
                         await self._wake.wait()

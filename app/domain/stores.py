@@ -67,8 +67,8 @@ class Replayed(msgspec.Struct, frozen=True):
     same: bool
 
 
-Refusal = Literal["not_found", "session_busy"]
-"""Why no run was made: the session is another user's, or busy and the caller said `reject`."""
+Refusal = Literal["not_found", "session_busy", "resumed"]
+"""Why no run was made: the session is another user's, or busy and the caller said `reject`, or the failed run was resumed before."""
 
 
 class Owned(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,8 +198,12 @@ class RunStore(Protocol):
         """Put sessions back into the queue that fell out of it. How many: none, if all is well."""
         ...
 
-    async def orphan_all(self) -> int:
-        """End every lease: for a process that knows that it is alone. How many there were."""
+    async def owners(self) -> list[str]:
+        """The names of the processes that hold leases."""
+        ...
+
+    async def orphan(self, owners: Sequence[str]) -> int:
+        """End the leases of processes that are dead. How many there were."""
         ...
 
     async def extend(self, epochs: Sequence[tuple[str, int]]) -> list[Held]:
@@ -338,9 +342,15 @@ class SessionStore(Protocol):
     async def state(self, principal: Principal, session_id: str) -> SessionState | None: ...
 
     async def put_state(
-        self, principal: Principal, session_id: str, state: JsonObject, version: int | None
+        self,
+        principal: Principal,
+        session_id: str,
+        state: JsonObject,
+        version: int | None,
+        owned: tuple[str, int] | None = None,
     ) -> SessionState | None:
-        """Replace the state. None where `version` is given and not the current one, or there is no such session."""
+        """Replace the state. None where `version` is given and not the current one, there is no such session, or the run of
+        `owned` does not run under that epoch any more."""
         ...
 
 

@@ -116,9 +116,9 @@ class Acceptance:
         # In a task of its own: neither a caller that leaves nor a database that hangs may lose sight of what was stored.
         accepting = asyncio.create_task(self._accept(principal, birth))
         self._keep(accepting)
+        accepting.add_done_callback(_seen)
         done, _ = await asyncio.wait([accepting], timeout=wanted.timeout)
         if not done:
-            accepting.add_done_callback(_seen)
             raise RequestError("not_ready", "The database did not answer in time. Try again in a moment.")
         return accepting.result()
 
@@ -145,9 +145,14 @@ class Acceptance:
         if isinstance(accepted, Accepted):
             return await self._queued(principal, run, accepted)
         if isinstance(accepted, Replayed):
-            return await self.again(principal, accepted, run.timeout)
+            started = await self.again(principal, accepted, run.timeout)
+            if run.on_busy == "interrupt":  # whoever said it first may have died before it was done
+                await self._interrupt(principal, started.session_id, started.run_id)
+            return started
         if accepted == "session_busy":
             raise RequestError("session_busy", f"Session {run.session_id!r} has a live run. Wait for it, or cancel it.")
+        if accepted == "resumed":
+            raise RequestError("run_finished", f"Run {run.resumed_from} was resumed already; resume the run that did.")
         raise RequestError("not_found", f"There is no session {run.session_id!r}.")
 
     async def _queued(self, principal: Principal, run: NewRun, accepted: Accepted) -> Started:
@@ -159,11 +164,16 @@ class Acceptance:
         if self._worker.draining:
             feed.forsake()
         if run.on_busy == "interrupt":
-            for run_id, _ in await self._sessions.live(principal, run.session_id, accepted.turn):
-                await self._stops.stop(run_id, "superseded", Cancellation(by=principal.user, reason="a newer turn"))
+            await self._interrupt(principal, run.session_id, run.id)
         if run.timeout is not None and run.delay is None:
             self._expire_later(run.id, run.timeout)
         return _started(run, feed, accepted.status)
+
+    async def _interrupt(self, principal: Principal, session_id: str, run_id: str) -> None:
+        """The live runs that stand before that one in its session are stopped."""
+        turn = await self._sessions.turn_of(principal, session_id, run_id)
+        for earlier, _ in await self._sessions.live(principal, session_id, turn or 0):
+            await self._stops.stop(earlier, "superseded", Cancellation(by=principal.user, reason="a newer turn"))
 
     async def again(self, principal: Principal, replayed: Replayed, timeout: float | None) -> Started:
         """The run that an earlier request with the same key made."""

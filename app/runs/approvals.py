@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -115,8 +115,3 @@ class ApprovalService:
 
 def _wrong(why: str) -> RequestError:
     return RequestError("validation_error", f"`arguments`: {why}.", [FieldError("arguments", why)])
-
-
-def now() -> datetime:
-    """The time that approvals are judged by where the database is not asked."""
-    return datetime.now(UTC)

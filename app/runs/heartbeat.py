@@ -109,7 +109,9 @@ class Heartbeat:
                     known, until=max(until, known.until), deadline=deadline
                 )  # fmt: skip
             else:
-                self._leases[run_id] = _Lease(epoch, until, deadline)
+                # One that was slow to come is given a beat all the same: storage knows better than we how long it lasts.
+                beat = time.monotonic() + 1.5 * self._interval + self._margin
+                self._leases[run_id] = _Lease(epoch, max(until, beat), deadline)
 
     def remove(self, run_id: str) -> None:
         """Keep it no more, and report nothing about it."""

@@ -48,11 +48,15 @@ class Housekeeping:
 
     async def serve(self) -> None:
         """One round after another, also through times without a database."""
+        away = False
         while True:
             try:
                 await self.round()
+                away = False
             except DatabaseUnavailable as error:
-                log.warning("housekeeping waits for the database", extra={"reason": str(error)})
+                if not away:
+                    log.warning("housekeeping waits for the database", extra={"reason": str(error)})
+                away = True
             except Exception:
                 log.exception("a round of housekeeping broke")
             await asyncio.sleep(EVERY * random.uniform(0.8, 1.2))

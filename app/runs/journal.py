@@ -140,4 +140,6 @@ async def _whole(writing: Coroutine[Any, Any, None]) -> None:
         await asyncio.shield(write)
     except asyncio.CancelledError:
         await asyncio.wait([write])
+        if not write.cancelled():
+            write.exception()  # seen: who cancels does not ask any more
         raise

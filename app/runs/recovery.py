@@ -15,6 +15,7 @@ from app.runs import record
 from app.runs.agents import Agents
 from app.runs.journal import Entry, Journal
 from app.runs.live import Feeds
+from app.runs.patience import patiently
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Recovery:
         """Write the end of that run: no call is left without an outcome. Waits while the database is away."""
         feed = self._feeds.open(owned.run_id)
         journal = Journal(store=self._store, feed=feed, run_id=owned.run_id, epoch=owned.epoch, last_seq=owned.last_seq)
-        agent, state = await self._state(owned)
+        agent, state = await patiently(lambda: self._state(owned))
         lost = []
         for call in list(state.open_calls.values()):
             spec = agent.tool(call.name)

@@ -33,6 +33,7 @@ from app.runs.model_call import ModelCalls
 from app.runs.patience import patiently
 from app.runs.session_state import RunSessionState
 from app.runs.stop import HANDED_ON, Stop
+from app.runs.stops import UNENDED
 from app.runs.tool_calls import ToolCalls
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,8 @@ class Runner:
                 return False
             self._tell(watch, end, stop, RunTimes(total=time.monotonic() - began, effects=stop.effects))
         if isinstance(end, ev.RunFinished):
-            self._histories.keep(owned, execution.state)
+            if execution.restored:
+                self._histories.keep(owned, execution.state)
             self._feeds.end(owned.run_id, end)
             return execution.more
         self._feeds.release(owned.run_id)
@@ -171,6 +173,7 @@ class _Execution:
         self._read = 0
         self._steering: list[Post] = []
         self._reached = False
+        self.restored = False
         self.more = False
         self.state = RunState(agent=job.agent, system=job.system, history=())
         self._journal = Journal(
@@ -198,12 +201,14 @@ class _Execution:
         self.state.history = await histories.before(owned)
         if owned.last_seq <= BORN:
             self.state.apply(self._job.created)
+            self.restored = True
             return
         stored: list[ev.StoredEvent] = []
         while not stored or stored[-1].seq < owned.last_seq:
             after = stored[-1].seq if stored else 0
             stored += await patiently(lambda after=after: self._store.events(owned.run_id, after, PAGE))  # type: ignore[misc]
         self.state.restore(stored)
+        self.restored = True
         left = self._job.agent.limits.timeout - self.state.executed
         self._stop.deadline = min(self._stop.deadline, self._began + left)
 
@@ -276,7 +281,11 @@ class _Execution:
             await self._ledger.flush()
 
     async def _finish(self, end: Finish) -> ev.RunFinished:
-        """Write the run's end, and with it whatever was not written yet."""
+        """Write the run's end, and with it whatever was not written yet; no call is left without an outcome."""
+        for call in list(self.state.open_calls.values()):
+            spec = self.state.agent.tool(call.name)
+            began = call.id in self.state.started
+            self._ledger.add(record.unseen_end(call, spec.effect if spec and began else "read", UNENDED))
         finished = record.finished(
             end,
             self.state,
@@ -288,6 +297,8 @@ class _Execution:
         return finished
 
     async def _hand_on(self) -> None:
+        if self._stop.cause == "lease":
+            log.warning("the lease was lost, or could not be extended in time")
         await self._ledger.flush()
         await self._journal.release()
 

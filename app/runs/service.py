@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator
 
 import msgspec
@@ -29,14 +28,10 @@ from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE, Cursor, Item, Reader, check_cursor
 from app.runs.worker import Render
 
-log = logging.getLogger(__name__)
-
 ANSWER_GRACE = 2.0
 """Seconds after the caller's timeout in which the run's own end may still arrive."""
-PAGE = 200
 STEPS = ("model", "tool")
 """Names of steps that every agent has; each tool is one more."""
-_FIRST_ATTEMPT = msgspec.json.encode(ev.RunStarted(attempt=1))
 
 
 class RunService:
@@ -105,6 +100,10 @@ class RunService:
             outcome = await started.feed.outcome(None if started.timeout is None else started.timeout + ANSWER_GRACE)
         except TimeoutError:
             return record.finished(stopped("timeout"), None)
+        if outcome is None and not self._feeds.closing:
+            raise RequestError(
+                "run_cancelled", f"The session of run {started.run_id} was deleted, and the run with it."
+            )
         if outcome is None:
             detail = f"The service is shutting down; run {started.run_id} goes on. Ask for its outcome in a moment."
             raise RequestError("not_ready", detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from app.domain import events as ev
+from app.domain.errors import Fenced
 from app.domain.messages import JsonObject
 from app.domain.principals import Principal
 from app.domain.stores import Owned, SessionState, SessionStore
@@ -20,6 +21,7 @@ class RunSessionState:
         self._journal = journal
         self._principal = Principal(tenant=owned.tenant)
         self._session_id = owned.session_id
+        self._owned = (owned.run_id, owned.epoch)
 
     async def get(self) -> JsonObject:
         """The state as it is now; empty at first."""
@@ -30,11 +32,15 @@ class RunSessionState:
         while True:
             current = await self._current()
             state = change(current.state)
-            changed = await self._store.put_state(self._principal, self._session_id, state, current.version)
+            changed = await self._store.put_state(
+                self._principal, self._session_id, state, current.version, self._owned
+            )
             if changed is not None:
                 event = ev.StateChanged(version=changed.version, state=changed.state)
                 await self._journal.append([Entry(event)])
                 return state
+            if (await self._current()).version == current.version:
+                raise Fenced(self._owned[0])
 
     async def _current(self) -> SessionState:
         state = await patiently(lambda: self._store.state(self._principal, self._session_id))

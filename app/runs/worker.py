@@ -21,6 +21,7 @@ from app.domain.observers import RunObserver
 from app.domain.stores import Held, Owned, RunStore
 from app.runs.agents import Agents
 from app.runs.live import Feeds
+from app.runs.patience import patiently
 from app.runs.recovery import Recovery
 from app.runs.runner import Job, Runner
 from app.runs.stop import Stop
@@ -131,7 +132,7 @@ class Worker:
 
     def posted(self, run_id: str) -> None:
         """A run's inbox has news, or the run is gone: look, if it is or is about to be executed here."""
-        if self._running or self._reserved or self._claiming.locked():
+        if run_id in self._running or self._claiming.locked():
             looking = asyncio.create_task(self._look(run_id))
             self._looking.add(looking)
             looking.add_done_callback(self._looking.discard)
@@ -140,7 +141,6 @@ class Worker:
         """Those leases are gone, or nobody knows: whoever has the runs now must not find their effects going on here."""
         for run_id in run_ids:
             if (execution := self._running.get(run_id)) is not None:
-                log.warning("a lease was lost", extra={"run_id": run_id})
                 execution.stop.call("lease")
 
     def news(self, held: Sequence[Held]) -> None:
@@ -193,9 +193,12 @@ class Worker:
                 await self._take_all()
             except DatabaseUnavailable as error:
                 # Living owners could not extend their leases either: they get the time to do it.
+                if time.monotonic() >= self._patient_until:
+                    log.warning("cannot look at the queue", extra={"reason": str(error)})
                 self._patient_until = time.monotonic() + self._lease
                 self._may_have_dead = self._starved = False
-                log.warning("cannot look at the queue", extra={"reason": str(error)})
+            except Exception:
+                log.exception("a look at the queue broke; the next one follows")
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, poll_at - time.monotonic())):
                     await self._wake.wait()
@@ -227,6 +230,9 @@ class Worker:
 
     async def _take(self, owned: Owned, payload: bytes, since: float) -> None:
         """Execute a run that is ours now, or end it where its time is over, its owners died too often, or it cannot be begun."""
+        while (old := self._running.get(owned.run_id)) is not None:  # handed on a moment ago, and not quite gone
+            old.stop.call("lease")
+            await asyncio.wait([old.task])
         poisonous = owned.failures >= self._max_attempts
         feed = self._feeds.hold(owned.run_id, owned.last_seq if poisonous else owned.last_seq - 1)
         try:
@@ -239,10 +245,7 @@ class Worker:
             if owned.remaining is not None and owned.remaining <= 0:
                 await self._recovery.end(owned, stopped("timeout"))
             else:
-                self.begin(await self._job(owned, payload), since)
-        except DatabaseUnavailable:
-            self._feeds.release(owned.run_id)
-            raise
+                self.begin(await patiently(lambda: self._job(owned, payload)), since)
         except Exception:
             log.exception("a claimed run cannot be begun", extra={"run_id": owned.run_id})
             await self._recovery.end(owned, FAULT)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prometheus_client import CollectorRegistry
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     import httpx2
 
 Role = Literal["all", "api", "worker"]
+_OWNER = re.compile(r"\w+ (?P<pid>\d+) on (?P<host>.+) (?P<pids>\S+)")
 DRAINING = "The service is shutting down. Send the request again in a moment."
 PENDING = "The database lacks migrations: run `steadyhand migrate`."
 
@@ -107,11 +111,11 @@ class Services:
     async def activate(self) -> int:
         """Begin to serve: agents stored, other processes heard, the gate open. The migrations must be complete.
 
-        Where there is no other process, whatever is running was left by a dead one and is taken over at once: how many
-        runs that are.
+        What dead processes of this machine left running is taken over at once, without waiting for their leases: how
+        many runs that are.
         """
         await self._agents.save(DEFAULT_TENANT)
-        orphans = await self._store.orphan_all() if await self._hints.alone() else 0
+        orphans = await self._store.orphan([owner for owner in await self._store.owners() if died_here(owner)])
         await self._hints.start(self._here, self._missed)
         self._heartbeat.start()
         self._gate.closed = None
@@ -199,7 +203,7 @@ async def open_services(
             approval_ttl=settings.safety.approval_ttl,
         )
         heartbeat = Heartbeat(
-            open_leases=lambda: _lease_store(dsn, role, lease),
+            open_leases=lambda: _lease_store(direct, role, lease),
             lease=lease,
             grace=2 * TOOL_GRACE,
             lost=lambda run_ids: worker.lost(run_ids),
@@ -296,7 +300,35 @@ async def open_services(
 
 def _name(role: Role) -> str:
     """What this process is called where its leases stand."""
-    return f"{role} {os.getpid()} on {socket.gethostname()}"
+    return f"{role} {os.getpid()} on {socket.gethostname()} {_pids()}"
+
+
+def _pids() -> str:
+    """Where a pid means the same process: this boot of this machine, and its namespace of pids where there are several."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot[:8]}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return "unknown"
+
+
+def died_here(owner: str) -> bool:
+    """Whether that was a process of this machine, which is gone: its pid is nobody's, or ours by now."""
+    named = _OWNER.fullmatch(owner)
+    if named is None or sys.platform == "win32":
+        return False
+    if (named["host"], named["pids"]) != (socket.gethostname(), _pids()) or named["pids"] == "unknown":
+        return False
+    pid = int(named["pid"])
+    if pid == os.getpid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 @asynccontextmanager

@@ -28,7 +28,10 @@ from tests.faults.replicas import Kind, Replicas, replicas
 from tests.faults.script import settings
 from tests.redis_server import RedisServer
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the replicas are told apart by signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="the replicas are told apart by signals"),
+    pytest.mark.timeout(300),  # it starts many processes, which takes its time on a busy machine
+]
 
 PIECES = [f"{n}: naïve 🚀 café – “{n}” " for n in range(12)]
 TEXT = "".join(PIECES)

@@ -31,6 +31,7 @@ class Attended(Scripted):
             await people
         finally:
             people.cancel()
+            await asyncio.gather(people, return_exceptions=True)
             self.house.world.holds = None
         return self
 

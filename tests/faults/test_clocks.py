@@ -12,7 +12,10 @@ from tests.faults.cuts import Cut
 from tests.faults.house import TOPOLOGIES, house
 from tests.faults.matrix import Cutter
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /proc"),
+    pytest.mark.timeout(300),  # it starts many processes, which takes its time on a busy machine
+]
 
 SHIM = """
 import os, time

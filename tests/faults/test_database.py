@@ -15,7 +15,10 @@ from tests.faults.matrix import Cutter, statement_cuts
 from tests.faults.private import private_postgres
 from tests.faults.runs import Scripted
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /proc"),
+    pytest.mark.timeout(300),  # it starts many processes, which takes its time on a busy machine
+]
 
 
 async def test_a_connection_that_is_lost_with_a_statement_or_its_answer(tmp_path: Path, database: str) -> None:

@@ -67,7 +67,7 @@ WAITING = ev.RunWaiting(stop_reason="stopped_after_step")
 
 async def _taken_over(store: PostgresRunStore, db: Database, run_id: str) -> Owned:
     """The run as its next owner has it, whose events are as many as the owner before knows of."""
-    await store.orphan_all()
+    await store.orphan(await store.owners())
     found = await store.recover(3, [])
     assert found is not None
     # The new owner's own event is taken away: what is left between the two is the epoch.

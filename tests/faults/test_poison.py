@@ -13,7 +13,10 @@ from tests.e2e.wires import says
 from tests.faults.house import house
 from tests.faults.runs import Scripted, ordered
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /proc"),
+    pytest.mark.timeout(300),  # it starts many processes, which takes its time on a busy machine
+]
 
 
 async def test_a_poisonous_run_is_given_up(tmp_path: Path, database: str) -> None:

@@ -17,7 +17,10 @@ from tests.faults.house import TOPOLOGIES, House, house
 from tests.faults.replicas import Replica
 from tests.faults.runs import Scripted
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /proc"),
+    pytest.mark.timeout(300),  # it starts many processes, which takes its time on a busy machine
+]
 
 
 async def test_a_worker_that_comes_back_writes_nothing(tmp_path: Path, database: str) -> None:

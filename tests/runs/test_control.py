@@ -180,7 +180,7 @@ async def test_a_cancel_from_another_process_survives_the_owners_death(start_pro
         await dead.die()
         _, live = await api.service.cancel(ANN, started.run_id, "too slow")
         assert live
-        await dead.store.orphan_all()
+        await dead.store.orphan(["test"])
         async with start_process(provider) as p:
             run = await ends(p, started.run_id)
             assert (run.status, run.error.detail) == ("cancelled", "Cancelled by ann: too slow")
@@ -235,11 +235,11 @@ async def test_steering_survives_a_crash_and_comes_once(start_process: Any) -> N
         await until(lambda: len(provider.requests) == 1)
         await dead.service.steer(ANN, started.run_id, "please")
         await dead.die()
-        await dead.store.orphan_all()
+        await dead.store.orphan(["test"])
         async with start_process(provider) as second:
             await until(lambda: len(provider.requests) == 2)
             await second.die()
-            await second.store.orphan_all()
+            await second.store.orphan(["test"])
             async with start_process(provider) as p:
                 await ends(p, started.run_id)
                 assert [m.content for m in provider.requests[2].messages] == ["go", "please"]

@@ -47,12 +47,12 @@ async def until(condition: Any) -> None:
 
 async def test_a_run_goes_on_where_its_owner_died(start_process: Any) -> None:
     provider = ScriptedProvider(says("", *CALLS), says("", ("d1", "echo", "{}")), says("done"))
-    async with start_process(provider, owner="dead") as dead:
+    async with start_process(provider) as dead:
         started = await dead.service.start(ANONYMOUS, StartRun(input="go", session_id="s"))
         await until(lambda: len(dead.toolbox.calls) == 3)
         while "tool.finished" not in await dead.names(started.run_id):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-        await dead.store.orphan_all()
+        await dead.store.orphan(["test"])
         toolbox = ScriptedToolbox()
         toolbox.gate.set()
         async with start_process(provider, toolbox=toolbox) as p:
@@ -82,7 +82,7 @@ async def test_a_finished_model_call_is_not_paid_again(start_process: Any) -> No
     async with start_process(provider) as dead:
         started = await dead.service.start(ANONYMOUS, StartRun(input="go"))
         await dead.toolbox.started.wait()
-        await dead.store.orphan_all()
+        await dead.store.orphan(["test"])
         toolbox = ScriptedToolbox()
         toolbox.gate.set()
         async with start_process(provider, toolbox=toolbox) as p:
@@ -103,7 +103,7 @@ async def test_a_poisonous_run_ends_and_can_be_resumed(start_process: Any) -> No
                 started = await first.service.start(ANONYMOUS, StartRun(input="go", session_id="s"))
             await until(lambda number=number: len(provider.requests) == number + 2)
             await first.die()
-            await first.store.orphan_all()
+            await first.store.orphan(["test"])
         first = await stack.enter_async_context(start_process(provider))
         names = await end_of(first, started.run_id)
         assert names.count("run.started") == 3
@@ -126,7 +126,7 @@ async def test_a_zombie_stores_nothing(start_process: Any) -> None:
     async with start_process(provider) as zombie:
         started = await zombie.service.start(ANONYMOUS, StartRun(input="go"))
         await until(lambda: len(provider.requests) == 1)
-        await zombie.store.orphan_all()
+        await zombie.store.orphan(["test"])
         async with start_process(provider) as p:
             await end_of(p, started.run_id)
             events = await p.events(started.run_id)
@@ -166,7 +166,7 @@ async def test_time_spent_by_earlier_owners_counts(start_process: Any) -> None:
             "SELECT id, 3, tenant, gen_random_uuid(), 'tool.progress', $1::json FROM r",
             b'{"call_id":"c","name":"n","data":1}',
         )
-        await dead.store.orphan_all()
+        await dead.store.orphan(["test"])
         async with start_process(provider, agent) as p:
             await end_of(p, run_id)
             run = await p.service.run(ANONYMOUS, run_id)
@@ -229,7 +229,7 @@ async def test_runs_of_dead_owners_go_before_a_queue_that_never_empties(start_pr
             first = await p.service.start(ANONYMOUS, StartRun(input="first"))
             await until(lambda: len(busy.requests) == 1)
             queued = [await p.service.start(ANONYMOUS, StartRun(input=f"queued {n}")) for n in range(6)]
-            await p.store.orphan_all()
+            await p.store.orphan(["test"])
             await p.database.execute("UPDATE runs SET lease_until = NULL WHERE id = $1", first.run_id)
             await until(lambda: p.worker._starved)
             gates[0].set()
@@ -251,7 +251,7 @@ async def test_after_an_outage_living_owners_get_time_to_extend_their_leases(sta
             nonlocal polls
             polls += 1
             if polls == 1:
-                await owner.store.orphan_all()
+                await owner.store.orphan(["test"])
                 raise DatabaseUnavailable("gone for a moment")
             return await claim()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
@@ -76,6 +77,8 @@ class PostgresRunStore:
                 else:
                     row = await self._start_alone(principal, run, slot)
             except asyncpg.UniqueViolationError as error:
+                if error.constraint_name == "runs_resumed":
+                    return (run.key and await self.used(principal, run.key)) or "resumed"
                 if error.constraint_name != "runs_one_running":
                     raise
                 continue
@@ -153,8 +156,11 @@ class PostgresRunStore:
     async def revive(self) -> int:
         return int((await self._db.execute(self._sql["revive"])).rpartition(" ")[2])
 
-    async def orphan_all(self) -> int:
-        return int((await self._db.execute(self._sql["orphan_all"])).rpartition(" ")[2])
+    async def owners(self) -> list[str]:
+        return [row["lease_owner"] for row in await self._db.fetch(self._sql["owners"])]
+
+    async def orphan(self, owners: Sequence[str]) -> int:
+        return int((await self._db.execute(self._sql["orphan"], list(owners))).rpartition(" ")[2])
 
     async def extend(self, epochs: Sequence[tuple[str, int]]) -> list[Held]:
         rows = await self._db.fetch(
@@ -200,7 +206,7 @@ class PostgresRunStore:
             _json(waiting.usage), outcome_unknown, inbox,
             [a.id for a in asked], [a.call_id for a in asked], [a.name for a in asked],
             [msgspec.json.encode(a.arguments) for a in asked], list(digests), [a.risk for a in asked],
-            [a.expires_at for a in asked],
+            [a.expires_at for a in asked], datetime.now(UTC),
         )  # fmt: skip
         if row is None:
             await self._refused(run_id, epoch, events)

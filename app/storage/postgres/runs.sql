@@ -21,12 +21,15 @@ SELECT FROM sessions WHERE tenant = $1 AND id = $2 FOR UPDATE;
 -- would overtake. A delayed run has no place in the line yet.
 -- No row: the key was used before, the session is another user's, or busy and the caller said reject. A violation of
 -- idempotency_keys_run is the last two with a new key. A violation of runs_one_running: somebody else of the session
--- began at the same moment; say it again.
+-- began at the same moment; say it again. A violation of runs_resumed: the failed run was resumed already.
 WITH before AS MATERIALIZED (
     SELECT (SELECT s.turns FROM sessions s WHERE s.tenant = $1 AND s.id = $3) AS turns, EXISTS (
         SELECT FROM runs r WHERE r.tenant = $1 AND r.session_id = $3 AND r.status IN ('queued', 'running', 'waiting')
             AND r.not_before IS NULL
-    ) AS busy
+    ) AS busy, (
+        SELECT max(r.priority) FROM runs r
+        WHERE r.tenant = $1 AND r.session_id = $3 AND r.status = 'queued' AND r.not_before IS NULL
+    ) AS priority
 ), place AS (
     SELECT 1 + greatest(
         (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
@@ -43,8 +46,8 @@ WITH before AS MATERIALIZED (
 ), session AS (
     INSERT INTO sessions AS s (tenant, id, owner, turns, ready_rank, ready_priority)
     SELECT $1, $3, $4, 1,
-        CASE WHEN NOT $9 AND $19::float8 IS NULL THEN (SELECT rank FROM place) END,
-        CASE WHEN NOT $9 AND $19::float8 IS NULL THEN $20::integer ELSE 0 END
+        CASE WHEN $19::float8 IS NULL AND NOT ($9 AND (SELECT b.turns IS NULL FROM before b)) THEN (SELECT rank FROM place) END,
+        CASE WHEN $19 IS NULL THEN $20::integer ELSE 0 END
     WHERE $26 IS NULL OR EXISTS (SELECT FROM key)
     ON CONFLICT (tenant, id) DO UPDATE
     SET turns = s.turns + 1, owner = coalesce(s.owner, excluded.owner), updated_at = clock_timestamp(),
@@ -52,7 +55,9 @@ WITH before AS MATERIALIZED (
             WHEN $19 IS NOT NULL OR $9 AND (SELECT NOT b.busy AND b.turns = s.turns FROM before b) THEN s.ready_rank
             ELSE coalesce(s.ready_rank, (SELECT rank FROM place))
         END,
-        ready_priority = CASE WHEN s.ready_rank IS NULL THEN $20 ELSE greatest(s.ready_priority, $20) END
+        ready_priority = CASE WHEN $19 IS NOT NULL THEN s.ready_priority ELSE greatest(
+            $20, CASE WHEN s.ready_rank IS NOT NULL THEN s.ready_priority END, (SELECT priority FROM before)
+        ) END
     WHERE ($2::text IS NULL OR s.owner = $2) AND (s.owner IS NULL OR $4::text IS NULL OR s.owner = $4)
         AND NOT ($23 AND (SELECT b.busy OR b.turns IS DISTINCT FROM s.turns FROM before b))
     RETURNING s.owner, s.epoch, s.turns
@@ -63,7 +68,7 @@ WITH before AS MATERIALIZED (
         lease_owner, lease_until, queued_at, stop_after, not_before, priority, resumed_from
     )
     SELECT $5, $1, session.owner, $3, session.epoch, session.turns, $6, $7, $8, $11,
-        born.at, born.at + make_interval(secs => $10),
+        born.at, born.at + make_interval(secs => $10 + coalesce($19, 0)),
         CASE WHEN born.running THEN 'running' ELSE 'queued' END,
         born.running::integer, born.running::integer, 1 + born.running::integer,
         CASE WHEN born.running THEN born.at END,
@@ -98,18 +103,17 @@ SELECT run_id, fingerprint = $6 AS same FROM idempotency_keys
 WHERE tenant = $1 AND owner = $2 AND method = $3 AND path = $4 AND key = $5;
 
 -- name: copy_steps
--- What a failed run had finished, as the beginning of the run that resumes it: up to its last tool result, and what was
--- said to it afterwards.
+-- What a failed run had finished, as the beginning of the run that resumes it: up to its last tool result, or the last that
+-- was said to it; a message of the model after that is what failed.
 WITH old AS (
-    SELECT coalesce(max(seq) FILTER (WHERE name = 'tool.finished'), 0) AS last FROM events WHERE run_id = $1
+    SELECT coalesce(max(seq), 0) AS last FROM events
+    WHERE run_id = $1 AND (name = 'tool.finished' OR name = 'message.completed' AND payload #>> '{message,role}' = 'user')
 ), steps AS (
     INSERT INTO events (run_id, seq, tenant, owner, id, name, payload, private)
     SELECT $2, 1 + row_number() OVER (ORDER BY e.seq), e.tenant, e.owner, gen_random_uuid(), e.name, e.payload, e.private
     FROM events e, old
-    WHERE e.run_id = $1 AND (
-        e.seq <= old.last AND e.name IN (
-            'message.completed', 'message.reset', 'tool.started', 'tool.finished', 'approval.requested', 'approval.resolved'
-        ) OR e.name = 'message.completed' AND e.payload #>> '{message,role}' = 'user'
+    WHERE e.run_id = $1 AND e.seq <= old.last AND e.name IN (
+        'message.completed', 'message.reset', 'tool.started', 'tool.finished', 'approval.requested', 'approval.resolved'
     )
     RETURNING seq
 )
@@ -173,16 +177,21 @@ FROM run;
 
 -- name: due
 -- Delayed runs whose time has come take the next turn of their sessions: what was said meanwhile stands before them.
-WITH due AS (
-    SELECT DISTINCT ON (r.tenant, r.session_id) r.id, r.tenant, r.session_id, r.priority
-    FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.id = r.session_id
-    WHERE r.status = 'queued' AND r.not_before <= statement_timestamp()
-    ORDER BY r.tenant, r.session_id, r.not_before
+-- One run of a session at a time, and none of a session that somebody else has in hand: the next round takes it.
+WITH first AS (
+    SELECT DISTINCT ON (tenant, session_id) id, tenant, session_id, priority FROM runs
+    WHERE status = 'queued' AND not_before <= statement_timestamp()
+    ORDER BY tenant, session_id, not_before
+), due AS (
+    SELECT first.* FROM first JOIN sessions s ON s.tenant = first.tenant AND s.id = first.session_id
+    FOR UPDATE OF s SKIP LOCKED
 ), session AS (
-    UPDATE sessions s SET turns = s.turns + 1, ready_priority = due.priority, ready_rank = coalesce(s.ready_rank, 1 + greatest(
-        (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
-        (SELECT max(ready_rank) FROM sessions o WHERE o.tenant = s.tenant AND o.ready_rank IS NOT NULL), 0
-    ))
+    UPDATE sessions s SET turns = s.turns + 1,
+        ready_priority = greatest(due.priority, CASE WHEN s.ready_rank IS NOT NULL THEN s.ready_priority END),
+        ready_rank = coalesce(s.ready_rank, 1 + greatest(
+            (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
+            (SELECT max(ready_rank) FROM sessions o WHERE o.tenant = s.tenant AND o.ready_rank IS NOT NULL), 0
+        ))
     FROM due WHERE s.tenant = due.tenant AND s.id = due.session_id
     RETURNING due.id, s.turns
 )
@@ -200,9 +209,14 @@ WHERE r.status = 'queued' AND r.not_before IS NULL AND r.queued_at < statement_t
             AND o.status IN ('queued', 'running', 'waiting') AND o.not_before IS NULL
     );
 
--- name: orphan_all
--- Nobody but the asker lives: every lease is a dead process's.
-UPDATE runs SET lease_until = statement_timestamp() - interval '1 second' WHERE status = 'running';
+-- name: owners
+-- Who holds leases.
+SELECT DISTINCT lease_owner FROM runs WHERE status = 'running' AND lease_owner IS NOT NULL;
+
+-- name: orphan
+-- Those owners are dead: their leases end now.
+UPDATE runs SET lease_until = statement_timestamp() - interval '1 second'
+WHERE status = 'running' AND lease_owner = ANY ($1::text[]);
 
 -- name: extend
 -- The heartbeat: all leases of a process. $1 runs  $2 their epochs  $3 lease seconds
@@ -249,7 +263,10 @@ WITH fence AS (
     UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, 1 + greatest(
         (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
         (SELECT max(ready_rank) FROM sessions o WHERE o.tenant = s.tenant AND o.ready_rank IS NOT NULL), 0
-    ))
+    )), ready_priority = greatest(CASE WHEN s.ready_rank IS NOT NULL THEN s.ready_priority END, (
+        SELECT max(r.priority) FROM runs r
+        WHERE r.tenant = s.tenant AND r.session_id = s.id AND r.status = 'queued' AND r.not_before IS NULL
+    ), 0)
     FROM line WHERE s.tenant = line.tenant AND s.id = line.id AND line.more
 ), callback AS (
     UPDATE callbacks SET status = 'due', next_at = clock_timestamp() FROM fence WHERE run_id = $1
@@ -260,7 +277,8 @@ SELECT coalesce((SELECT more FROM line), false) AS more FROM fence;
 -- As append, and the run waits, owned by nobody. A request's own time limit was for its answer, which this is; what
 -- comes after is not held against it that owners died before.
 -- $10 stop_reason  $11 iterations  $12 usage  $13 outcome_unknown  $14 rows of the inbox that were read
--- $15 ids of approvals  $16 calls  $17 tools  $18 arguments  $19 digests  $20 risks  $21 when they expire
+-- $15 ids of approvals  $16 calls  $17 tools  $18 arguments  $19 digests  $20 risks  $21 when they expire, by the clock of
+-- the owner, $22 where that stands now: they are judged by the database's
 WITH fence AS (
     UPDATE runs SET last_seq = $4, status = 'waiting', stop_reason = $10, iterations = $11, usage = $12, outcome_unknown = $13,
         failures = 0, answer_by = NULL, stop_after = CASE WHEN $10 = 'stopped_after_step' THEN NULL ELSE stop_after END, lease_owner = NULL, lease_until = NULL
@@ -272,7 +290,8 @@ WITH fence AS (
     FROM fence, unnest($5::integer[], $6::uuid[], $7::text[], $8::json[], $9::json[]) AS e (seq, id, name, payload, private)
 ), asked AS (
     INSERT INTO approvals (id, run_id, tenant, owner, call_id, tool, arguments, digest, risk, expires_at)
-    SELECT a.id, $1, fence.tenant, fence.owner, a.call_id, a.tool, a.arguments, a.digest, a.risk, a.expires_at
+    SELECT a.id, $1, fence.tenant, fence.owner, a.call_id, a.tool, a.arguments, a.digest, a.risk,
+        clock_timestamp() + (a.expires_at - $22::timestamptz)
     FROM fence, unnest($15::text[], $16::text[], $17::text[], $18::json[], $19::text[], $20::text[], $21::timestamptz[])
         AS a (id, call_id, tool, arguments, digest, risk, expires_at)
 )

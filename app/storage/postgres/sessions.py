@@ -7,6 +7,7 @@ from datetime import datetime
 
 import msgspec
 
+from app.domain.errors import DatabaseUnavailable
 from app.domain.events import StoredEvent
 from app.domain.messages import JsonObject, Message
 from app.domain.principals import Principal
@@ -61,7 +62,14 @@ class PostgresSessionStore:
         return None if row is None else list(row["live"])
 
     async def delete(self, principal: Principal, session_id: str) -> bool:
-        done = await self._db.execute(self._sql["delete"], principal.tenant, principal.user, session_id)
+        for last in (False, False, True):
+            try:
+                done = await self._db.execute(self._sql["delete"], principal.tenant, principal.user, session_id)
+            except DatabaseUnavailable:  # a run of it was just ending: one of the two had to give way
+                if last:
+                    raise
+            else:
+                break
         return done != "DELETE 0"
 
     async def fork(
@@ -92,9 +100,15 @@ class PostgresSessionStore:
         )
 
     async def put_state(
-        self, principal: Principal, session_id: str, state: JsonObject, version: int | None
+        self,
+        principal: Principal,
+        session_id: str,
+        state: JsonObject,
+        version: int | None,
+        owned: tuple[str, int] | None = None,
     ) -> SessionState | None:
         row = await self._db.fetchrow(
-            self._sql["put_state"], principal.tenant, principal.user, session_id, msgspec.json.encode(state), version
-        )
+            self._sql["put_state"], principal.tenant, principal.user, session_id, msgspec.json.encode(state), version,
+            *(owned or (None, None)),
+        )  # fmt: skip
         return None if row is None else SessionState(state=state, version=row["version"])

@@ -66,7 +66,11 @@ WHERE r.tenant = $1 AND ($2::text IS NULL OR r.owner = $2) AND r.session_id = $3
 SELECT state, state_version AS version FROM sessions WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3;
 
 -- name: put_state
--- Replace the state, where it is the version that the caller knows. $4 state  $5 version or NULL
+-- Replace the state, where it is the version that the caller knows, and (for a tool) its run is still its owner's.
+-- $4 state  $5 version or NULL  $6 run or NULL  $7 its epoch
 UPDATE sessions SET state = $4, state_version = state_version + 1, updated_at = clock_timestamp()
 WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3 AND ($5::integer IS NULL OR state_version = $5)
+    AND ($6::text IS NULL OR EXISTS (
+        SELECT FROM runs WHERE runs.id = $6 AND lease_epoch = $7::bigint AND status = 'running'
+    ))
 RETURNING state, state_version AS version;
