@@ -100,7 +100,7 @@ class RunService:
             outcome = await started.feed.outcome(None if started.timeout is None else started.timeout + ANSWER_GRACE)
         except TimeoutError:
             return record.finished(stopped("timeout"), None)
-        if outcome is None and not self._feeds.closing:
+        if outcome is None and started.feed.over:
             raise RequestError(
                 "run_cancelled", f"The session of run {started.run_id} was deleted, and the run with it."
             )

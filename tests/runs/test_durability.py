@@ -82,6 +82,8 @@ async def test_a_finished_model_call_is_not_paid_again(start_process: Any) -> No
     async with start_process(provider) as dead:
         started = await dead.service.start(ANONYMOUS, StartRun(input="go"))
         await dead.toolbox.started.wait()
+        while "tool.progress" not in await dead.names(started.run_id):  # noqa: ASYNC110  # an append extends the lease
+            await asyncio.sleep(0.005)
         await dead.store.orphan(["test"])
         toolbox = ScriptedToolbox()
         toolbox.gate.set()
