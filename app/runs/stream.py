@@ -104,6 +104,8 @@ class Reader:
                     yield batch
                     if batch[-1].name == "run.finished":
                         return
+                elif feed.over and feed.result is None:  # deleted
+                    return
                 elif feed.seq > self._seq:  # what we asked for came while the journal was read
                     continue
                 elif feed.over:
