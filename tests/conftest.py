@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from app.storage.postgres.pool import connect
 from tests.network_guard import GuardedLoop, forbid_network
-from tests.postgres_server import TEMPLATE, TestServer, sibling, wait_ready
+from tests.postgres_server import TEMPLATE, TestServer, in_memory, sibling, wait_ready
 from tests.redis_server import DATABASES, RedisServer
 
 _SERVER = pytest.StashKey[TestServer]()
@@ -29,6 +29,8 @@ _FOREIGN = re.compile(
 for _name in [name for name in os.environ if _FOREIGN.fullmatch(name)]:
     del os.environ[_name]
 forbid_network()
+if (memory := in_memory()) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)  # tmp_path: services put whole databases there
 
 
 def _server(config: pytest.Config) -> TestServer:
@@ -103,7 +105,7 @@ async def database(postgres: str) -> AsyncIterator[str]:
     name = f"t_{uuid4().hex}"
     admin = await connect(postgres)
     try:
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
         yield sibling(postgres, name)
         left = await _connections_left(admin, name)
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -21,6 +21,8 @@ from app.storage.migrate import migrate, read_migrations
 from app.storage.postgres.pool import connect
 
 TEMPLATE = "template_migrated"
+ROOM = 6 * 2**30
+"""Bytes."""
 _FAST = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -33,13 +35,21 @@ _FAST = {
 }
 
 
+def in_memory() -> str | None:
+    """A folder in memory with room for many databases, where there is one: copying them is what the tests spend their time with."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or not os.access(memory, os.W_OK):
+        return None
+    return str(memory) if shutil.disk_usage(memory).free >= ROOM else None
+
+
 class TestServer:
     """The server's process as the one who started it holds it."""
 
     __test__ = False
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="steadyhand-tests-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="steadyhand-tests-", dir=in_memory()))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.postgres_server", str(self.folder)],
             stdin=subprocess.PIPE,

@@ -29,6 +29,7 @@ from tests.faults.script import settings
 from tests.redis_server import RedisServer
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(sys.platform == "win32", reason="the replicas are told apart by signals"),
     pytest.mark.timeout(300),  # it starts many processes, which takes its time on a busy machine
 ]

@@ -13,6 +13,7 @@ from tests.faults.house import TOPOLOGIES, house
 from tests.faults.matrix import Cutter
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /proc"),
     pytest.mark.timeout(300),  # it starts many processes, which takes its time on a busy machine
 ]

@@ -14,6 +14,7 @@ from tests.faults.house import house
 from tests.faults.runs import Scripted, ordered
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /proc"),
     pytest.mark.timeout(300),  # it starts many processes, which takes its time on a busy machine
 ]

@@ -18,6 +18,7 @@ from tests.faults.replicas import Replica
 from tests.faults.runs import Scripted
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(sys.platform != "linux", reason="the kit reads /proc"),
     pytest.mark.timeout(300),  # it starts many processes, which takes its time on a busy machine
 ]
