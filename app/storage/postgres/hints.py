@@ -183,7 +183,9 @@ class PostgresHints:
         await connection.execute(self._sql["notify"], CHANNEL, payloads(words), timeout=self._timeout)
 
     def _heard(self, connection: asyncpg.Connection, pid: int, _channel: str, payload: str) -> None:
-        if pid == connection.get_server_pid():
+        if (
+            connection.is_closed() or pid == connection.get_server_pid()
+        ):  # a word may still be on its way when we hang up
             return
         self._others = True
         for word in payload.split(" "):
