@@ -47,6 +47,19 @@ CREATE INDEX runs_queue ON runs (queued_at) WHERE status = 'queued' AND not_befo
 CREATE INDEX runs_delayed ON runs (not_before) WHERE status = 'queued' AND not_before IS NOT NULL;
 CREATE UNIQUE INDEX runs_resumed ON runs (resumed_from) WHERE resumed_from IS NOT NULL;
 
+-- Start-time fair queueing: a session comes behind the first of the queue, and behind all others of its tenant.
+CREATE FUNCTION next_rank(of_tenant text) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT 1 + greatest(
+        (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
+        (SELECT max(ready_rank) FROM sessions WHERE tenant = of_tenant AND ready_rank IS NOT NULL), 0
+    )
+$$;
+
+-- A run that goes on does not stand in line again: it comes behind the first of the queue only.
+CREATE FUNCTION front_rank() RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT 1 + coalesce((SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL), 0)
+$$;
+
 CREATE TABLE inbox (
     run_id text NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     n integer NOT NULL,
@@ -69,7 +82,6 @@ CREATE TABLE approvals (
     call_id text NOT NULL,
     tool text NOT NULL,
     arguments json NOT NULL,
-    digest text NOT NULL,
     risk text NOT NULL,
     status text NOT NULL DEFAULT 'pending'
         CHECK (status IN ('pending', 'approved', 'denied', 'expired', 'cancelled')),

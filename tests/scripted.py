@@ -91,6 +91,19 @@ class ScriptedToolbox:
         return ToolResult(call_id=call.id, name=call.name, status="ok", result=msgspec.Raw(call.arguments.encode()))
 
 
+class NoHints:
+    """A process that has nobody to tell."""
+
+    def queued(self) -> None:
+        pass
+
+    def wrote(self, run_id: str) -> None:
+        pass
+
+    def posted(self, run_id: str) -> None:
+        pass
+
+
 class KeptState:
     """A session's state in memory."""
 

@@ -228,7 +228,7 @@ class Chat:
 
     async def _leave(self) -> None:
         self._screen.end_line()
-        self._screen.notice(await self._service.leave(self._run_id))
+        self._screen.notice(await self._service.leave())
 
     async def _show(self, items: AsyncGenerator[Item, None]) -> RunWaiting | None:
         async for item in items:

@@ -70,7 +70,7 @@ class OwnService:
     ) -> None:
         await self._approvals.decide(ANONYMOUS, approval_id, decision, arguments, comment)
 
-    async def leave(self, run_id: str | None) -> str:
+    async def leave(self) -> str:
         """Stops the run, also one that is just being accepted."""
         if self._starting is None:
             return "stopped"
@@ -119,9 +119,9 @@ async def own_service(workspace: Workspace) -> AsyncIterator[OwnService]:
         working.add_done_callback(broke)
         try:
             yield OwnService(
-                runs=services.service,
-                sessions=services.sessions,
-                approvals=services.approvals,
+                runs=services.runs.service,
+                sessions=services.runs.sessions,
+                approvals=services.runs.approvals,
                 name=database.name,
                 lost=lost,
             )

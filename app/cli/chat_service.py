@@ -55,8 +55,8 @@ class ChatService(Protocol):
         """The person's word on a call; `arguments` replace the model's."""
         ...
 
-    async def leave(self, run_id: str | None) -> str:
-        """Stops a run whose answer nobody waits for any more; what became of it, in words. None: it did not say that it began."""
+    async def leave(self) -> str:
+        """Stops the run of the last `ask`, whose answer nobody waits for any more; what became of it, in words."""
         ...
 
     async def reset(self, session_id: str) -> None:
@@ -72,6 +72,8 @@ class RunningService:
         self._http = http
         self._url = (url if "://" in url else f"http://{url}").rstrip("/")
         self._give_up = give_up
+        self._asked: str | None = None
+        """The run of the last `ask`, once it is known."""
 
     async def check(self, agent: str | None) -> str:
         known = [one.name for one in await self._json("GET", "/agents", list[_Named])]
@@ -89,13 +91,13 @@ class RunningService:
 
     async def ask(self, agent: str | None, session_id: str, text: str) -> AsyncGenerator[Item, None]:
         """Begins the run by `/chat/stream` and reads its log: that has the tools' arguments and the texts' offsets."""
-        run_id = None
+        self._asked = run_id = None
         asked = {"message": text, "session_id": session_id} | ({"agent": agent} if agent is not None else {})
         try:
             async with self._stream("POST", "/chat/stream", json=asked) as items:
                 async for item in items:
                     if item.name == "start":
-                        run_id = str(msgspec.json.decode(item.payload)["run_id"])
+                        self._asked = run_id = str(msgspec.json.decode(item.payload)["run_id"])
                         break
         except httpx2.ConnectError as error:
             raise self._unreachable(error) from error
@@ -150,7 +152,8 @@ class RunningService:
         said |= {} if comment is None else {"comment": comment}
         await self._json("POST", f"/v1/approvals/{quote(approval_id, safe='')}", None, json=said)
 
-    async def leave(self, run_id: str | None) -> str:
+    async def leave(self) -> str:
+        run_id = self._asked
         if run_id is None:
             return "not waiting any more; the service may have accepted the message"
         run = await self._json("POST", f"/v1/runs/{run_id}/cancel", _Ended, json={"reason": LEFT})

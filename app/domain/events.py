@@ -129,6 +129,7 @@ class RunWaiting(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     duration_ms: float = 0.0
     queue_ms: float = 0.0
+    outcome_unknown: bool = False
 
 
 class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,19 +34,6 @@ class Hinted(Protocol):
     def posted(self, run_id: str) -> None: ...
 
 
-class NoHints:
-    """A process that has nobody to tell."""
-
-    def queued(self) -> None:
-        pass
-
-    def wrote(self, run_id: str) -> None:
-        pass
-
-    def posted(self, run_id: str) -> None:
-        pass
-
-
 class LivePiece(msgspec.Struct, frozen=True, kw_only=True):
     """Text of a message that is being written: `text` begins `offset` code points into it. `seq`: the run's last stored event before it."""
 

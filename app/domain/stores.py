@@ -229,11 +229,9 @@ class RunStore(Protocol):
         epoch: int,
         events: Sequence[NewEvent],
         waiting: RunWaiting,
-        digests: Sequence[str],
-        outcome_unknown: bool,
         inbox: int,
     ) -> None:
-        """Store the last events; the run waits, owned by nobody; its new approvals, with those digests, wait for people.
+        """Store the last events; the run waits, owned by nobody; its new approvals wait for people.
 
         Raises `Fenced` and `UnreadInbox`.
         """

@@ -22,7 +22,7 @@ from app.domain.stores import Accepted, NewRun, Replayed, RunStore, SessionStore
 from app.runs.birth import Birth
 from app.runs.live import Feed, Feeds
 from app.runs.stops import Stops
-from app.runs.worker import Render, Worker
+from app.runs.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,6 @@ class Acceptance:
         feeds: Feeds,
         stops: Stops,
         broadcast: Hints,
-        render: Render,
         observer: RunObserver,
     ) -> None:
         self._store = store
@@ -85,15 +84,16 @@ class Acceptance:
         self._feeds = feeds
         self._stops = stops
         self._broadcast = broadcast
-        self._render = render
         self._observer = observer
         self._accepting: set[asyncio.Task[Any]] = set()
         self._expiring: set[asyncio.TimerHandle] = set()
 
-    async def start(self, principal: Principal, wanted: StartRun, agent: Agent, created: ev.RunCreated) -> Started:
+    async def start(
+        self, principal: Principal, wanted: StartRun, agent: Agent, system: str, created: ev.RunCreated
+    ) -> Started:
+        """Store the run that `created` begins. Raises `RequestError`, as `RunService.start` says."""
         if self._worker.draining:
             raise RequestError("not_ready", "The service is shutting down. Send the request again in a moment.")
-        system, _ = self._render(agent, created.context or {})
         run = NewRun(
             id=created.run_id,
             session_id=created.session_id,

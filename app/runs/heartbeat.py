@@ -18,7 +18,7 @@ from app.domain.stores import Held
 _log = logging.getLogger(__name__)
 
 
-class Leases(Protocol):
+class LeaseStore(Protocol):
     """What a heartbeat needs of storage: `RunStore.extend`, on a connection of the heartbeat's own loop."""
 
     async def extend(self, epochs: Sequence[tuple[str, int]]) -> list[Held]: ...
@@ -48,7 +48,7 @@ class Heartbeat:
     def __init__(
         self,
         *,
-        open_leases: Callable[[], AbstractAsyncContextManager[Leases]],
+        open_leases: Callable[[], AbstractAsyncContextManager[LeaseStore]],
         lease: float,
         grace: float,
         lost: Callable[[list[str]], None],
@@ -166,7 +166,7 @@ class Heartbeat:
             self._failing = True
             await asyncio.sleep(self._margin)
 
-    async def _extend(self, leases: Leases) -> None:
+    async def _extend(self, leases: LeaseStore) -> None:
         now = time.monotonic()
         stalled = now - self._ticked > 2 * self._lease
         if stalled and not self._stalled:

@@ -64,13 +64,11 @@ class Journal:
         await _whole(self._write([*entries, Entry(finished)], write))
         return more
 
-    async def park(
-        self, entries: Sequence[Entry], waiting: ev.RunWaiting, digests: Sequence[str], *, unknown: bool, read: int
-    ) -> None:
-        """Store the events, with `waiting` as the last: the run belongs to nobody. `digests` are those of its approvals."""
+    async def park(self, entries: Sequence[Entry], waiting: ev.RunWaiting, *, read: int) -> None:
+        """Store the events, with `waiting` as the last: the run belongs to nobody."""
 
         async def write(new: Sequence[NewEvent]) -> None:
-            await self._store.park(self._run_id, self._epoch, new, waiting, digests, unknown, read)
+            await self._store.park(self._run_id, self._epoch, new, waiting, read)
 
         await _whole(self._write([*entries, Entry(waiting)], write))
 

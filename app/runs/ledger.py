@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from app.domain import events as ev
 from app.domain.fold import RunState
 from app.runs.journal import Entry, Journal
@@ -38,7 +36,7 @@ class Ledger:
         self._pending = []
         return more
 
-    async def park(self, waiting: ev.RunWaiting, digests: Sequence[str], *, read: int) -> None:
+    async def park(self, waiting: ev.RunWaiting, *, read: int) -> None:
         """Everything so far is stored, and the run waits. Raises `UnreadInbox`."""
-        await self.journal.park(self._pending, waiting, digests, unknown=self.state.outcome_unknown, read=read)
+        await self.journal.park(self._pending, waiting, read=read)
         self._pending = []

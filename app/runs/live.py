@@ -56,11 +56,6 @@ class Feed:
         self.watching: set[asyncio.Future[bool]] = set()
         self._decided = asyncio.Event()
 
-    @property
-    def first_seq(self) -> int | None:
-        """The oldest event kept here."""
-        return self.events[0].seq if self.events else None
-
     def publish(self, events: Sequence[ev.StoredEvent]) -> None:
         """Events that this process has stored, in order; other processes are told that there are some."""
         self.take(events)

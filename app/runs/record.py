@@ -60,6 +60,7 @@ def waiting(reason: WaitReason, state: RunState, *, duration: float, queued: flo
         model=state.model,
         duration_ms=milliseconds(duration),
         queue_ms=milliseconds(queued),
+        outcome_unknown=state.outcome_unknown,
     )
 
 

@@ -318,9 +318,8 @@ class _Execution:
         return await self._park("approval_required")
 
     async def _park(self, reason: record.WaitReason) -> ev.RunWaiting:
-        state = self.state
-        waiting = record.waiting(reason, state, duration=self._executed(), queued=self._job.owned.queued)
-        await self._ledger.park(waiting, [state.digests[a.call_id] for a in waiting.approvals], read=self._read)
+        waiting = record.waiting(reason, self.state, duration=self._executed(), queued=self._job.owned.queued)
+        await self._ledger.park(waiting, read=self._read)
         return waiting
 
     def _executed(self) -> float:

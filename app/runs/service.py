@@ -73,7 +73,7 @@ class RunService:
         agent = self._agents.get(wanted.agent)
         session_id = session_id_of(wanted.session_id)
         check_step(agent, wanted.stop_after)
-        _, unused = self._render(agent, wanted.context or {})
+        system, unused = self._render(agent, wanted.context or {})
         created = ev.RunCreated(
             run_id=new_id("run"),
             session_id=session_id,
@@ -85,7 +85,7 @@ class RunService:
             preface=msgspec.json.encode(unused).decode() if unused else None,
             user_id=wanted.user_id or principal.user,
         )
-        return await self._acceptance.start(principal, wanted, agent, created)
+        return await self._acceptance.start(principal, wanted, agent, system, created)
 
     async def aclose(self) -> None:
         """What was begun here and has not ended is waited for; the worker has been drained before."""
@@ -166,7 +166,8 @@ class RunService:
                 msgspec.json.decode(first.payload, type=ev.RunCreated), run_id=new_id("run"), resumed_from=run_id
             )
             wanted = StartRun(input=None, stop_after=stop_after, tags=run.tags, key=key)
-            return await self._acceptance.start(principal, wanted, agent, created)
+            system, _ = self._render(agent, created.context or {})
+            return await self._acceptance.start(principal, wanted, agent, system, created)
         feed = self._feeds.open(run_id)
         feed.resumed()  # before: it may be claimed, and wait again, at once
         if not await self._store.requeue(principal, run_id, stop_after, key):

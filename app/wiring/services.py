@@ -7,10 +7,10 @@ import os
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry
 
@@ -18,26 +18,16 @@ from app.api.guards import Gate
 from app.api.health import LoopWatch
 from app.api.idempotency import Idempotent
 from app.api.targets import Targets
+from app.callbacks.deliveries import Deliveries
 from app.domain.principals import DEFAULT_TENANT
 from app.llm.providers import ModelProvider
 from app.llm.router import Router
 from app.main import VERSION, create_app, create_worker_app
 from app.prompts.render import render
-from app.runs.acceptance import Acceptance
 from app.runs.agents import Agents
-from app.runs.approvals import ApprovalService
-from app.runs.broadcast import Broadcast, Here
-from app.runs.follow import Follower
+from app.runs.assembly import Runs, Stores, assemble
 from app.runs.heartbeat import Heartbeat
-from app.runs.housekeeping import Housekeeping
-from app.runs.live import Feeds
-from app.runs.recovery import Recovery
-from app.runs.runner import Runner
-from app.runs.service import RunService
-from app.runs.sessions import SessionService
-from app.runs.stops import Stops
 from app.runs.tool_calls import TOOL_GRACE
-from app.runs.worker import Worker
 from app.storage.migrate import Schema, read_migrations, status
 from app.storage.postgres.approvals import PostgresApprovalStore
 from app.storage.postgres.hints import PostgresHints
@@ -73,34 +63,22 @@ class Services:
         self,
         *,
         app: AsgiApp,
-        service: RunService,
-        sessions: SessionService,
-        approvals: ApprovalService,
-        agents: Agents,
-        worker: Worker,
+        runs: Runs,
         heartbeat: Heartbeat,
         hints: PostgresHints,
-        here: Here,
-        feeds: Feeds,
         store: PostgresRunStore,
-        loops: Sequence[Callable[[], Coroutine[Any, Any, None]]],
+        deliveries: Deliveries,
         database: Database,
         gate: Gate,
         providers: Mapping[str, ModelProvider],
     ) -> None:
         self.app = app
-        self.service = service
-        self.sessions = sessions
-        self.approvals = approvals
+        self.runs = runs
         self.providers = providers
-        self._agents = agents
-        self._worker = worker
         self._heartbeat = heartbeat
         self._hints = hints
-        self._here = here
-        self._feeds = feeds
         self._store = store
-        self._loops = tuple(loops)
+        self._deliveries = deliveries
         self._database = database
         self._gate = gate
 
@@ -114,36 +92,37 @@ class Services:
         What dead processes of this machine left running is taken over at once, without waiting for their leases: how
         many runs that are.
         """
-        await self._agents.save(DEFAULT_TENANT)
+        await self.runs.agents.save(DEFAULT_TENANT)
         orphans = await self._store.orphan([owner for owner in await self._store.owners() if died_here(owner)])
-        await self._hints.start(self._here, self._missed)
+        await self._hints.start(self.runs.here, self._missed)
         self._heartbeat.start()
         self._gate.closed = None
         return orphans
 
     def _missed(self) -> None:
         """Hints were lost: look at everything that they could have been about."""
-        self._worker.queued()
-        for feed in self._feeds.followed():
-            self._feeds.look(feed)
+        self.runs.worker.queued()
+        for feed in self.runs.feeds.followed():
+            self.runs.feeds.look(feed)
 
     async def work(self) -> None:
         """Everything that goes on by itself, until cancelled: executing and following runs, housekeeping, callbacks."""
+        runs = self.runs
         async with asyncio.TaskGroup() as group:
-            for loop in self._loops:
+            for loop in (runs.worker.serve, runs.follower.run, runs.housekeeping.serve, self._deliveries.serve):
                 group.create_task(loop())
 
     async def drain(self, seconds: float) -> None:
         """Refuse what is new, send every stream elsewhere, let runs finish or hand them on; what has not after the time is cut off."""
         self._gate.closed = DRAINING
-        self._worker.draining = True
-        self._feeds.close()
-        await self._worker.drain(seconds)
-        await self.service.aclose()
+        self.runs.worker.draining = True
+        self.runs.feeds.close()
+        await self.runs.worker.drain(seconds)
+        await self.runs.service.aclose()
 
     def hurry(self) -> None:
         """Cut off what a drain still waits for, and hand it on."""
-        self._worker.hurry()
+        self.runs.worker.hurry()
 
 
 @asynccontextmanager
@@ -168,7 +147,6 @@ async def open_services(
         tracing = open_tracing(environ, VERSION)
         stack.push_async_callback(tracing.aclose)
         metrics = Metrics(registry=CollectorRegistry(), version=VERSION)
-        observer = RunTelemetry(tracing=tracing, metrics=metrics)
         database = await stack.enter_async_context(
             open_pool(
                 dsn,
@@ -177,9 +155,7 @@ async def open_services(
                 statement_cache=settings.database.statement_cache,
             )
         )
-        lease = settings.worker.lease
-        store = PostgresRunStore(database=database, owner=_name(role), lease=lease)
-        sessions = PostgresSessionStore(database=database)
+        store = PostgresRunStore(database=database, owner=_name(role), lease=settings.worker.lease)
         keys = PostgresKeyStore(database=database)
         channel = await stack.enter_async_context(open_live(settings.redis.url)) if settings.redis.url else None
         providers = providers_of(settings, http_client)
@@ -188,70 +164,37 @@ async def open_services(
         router = Router(routes=routes_of(settings, providers, tracing))
         python_tools = PythonToolbox(tools=workspace.tools)
         stack.push_async_callback(python_tools.aclose)
-        agents = Agents(current=workspace.agents, default=settings.default_agent, store=store)
         hints = PostgresHints(dsn=direct, command=role)
         stack.push_async_callback(hints.aclose)
-        feeds = Feeds(hints=hints, channel=channel)
-        follower = Follower(store=store, feeds=feeds)
-        runner = Runner(
-            store=store,
-            sessions=sessions,
-            provider=TracedProvider(provider=router, metrics=metrics),
-            toolbox=TracedToolbox(toolbox=python_tools, tracing=tracing, metrics=metrics),
-            observer=observer,
-            feeds=feeds,
-            approval_ttl=settings.safety.approval_ttl,
-        )
         heartbeat = Heartbeat(
-            open_leases=lambda: _lease_store(direct, role, lease),
-            lease=lease,
+            open_leases=lambda: _lease_store(direct, role, settings.worker.lease),
+            lease=settings.worker.lease,
             grace=2 * TOOL_GRACE,
-            lost=lambda run_ids: worker.lost(run_ids),
-            news=lambda held: worker.news(held),
+            lost=lambda run_ids: runs.worker.lost(run_ids),
+            news=lambda held: runs.worker.news(held),
         )
         stack.push_async_callback(heartbeat.aclose)
-        worker = Worker(
-            store=store,
-            runner=runner,
-            recovery=Recovery(store=store, feeds=feeds, agents=agents, observer=observer),
-            feeds=feeds,
-            agents=agents,
+        runs = assemble(
+            stores=Stores(
+                runs=store,
+                sessions=PostgresSessionStore(database=database),
+                approvals=PostgresApprovalStore(database=database),
+                keys=keys,
+            ),
+            agents=Agents(current=workspace.agents, default=settings.default_agent, store=store),
             render=render,
-            observer=observer,
-            leases=heartbeat,
+            provider=TracedProvider(provider=router, metrics=metrics),
+            toolbox=TracedToolbox(toolbox=python_tools, tracing=tracing, metrics=metrics),
+            observer=RunTelemetry(tracing=tracing, metrics=metrics),
             hints=hints,
+            channel=channel,
+            leases=heartbeat,
             concurrency=0 if role == "api" else concurrency or settings.worker.concurrency,
-            lease=lease,
+            lease=settings.worker.lease,
             max_attempts=settings.worker.max_attempts,
+            approval_ttl=settings.safety.approval_ttl,
         )
-        here = Here(worker=worker, follower=follower)
-        broadcast = Broadcast(receivers=[here, hints])
-        stops = Stops(store=store, observer=observer, broadcast=broadcast)
-        approvals = ApprovalService(
-            store=PostgresApprovalStore(database=database), runs=store, agents=agents, broadcast=broadcast
-        )
-        housekeeping = Housekeeping(store=store, keys=keys, approvals=approvals, observer=observer, broadcast=broadcast)
         deliveries, callbacks = callbacks_of(settings, database, store)
-        acceptance = Acceptance(
-            store=store,
-            sessions=sessions,
-            worker=worker,
-            feeds=feeds,
-            stops=stops,
-            broadcast=broadcast,
-            render=render,
-            observer=observer,
-        )
-        service = RunService(
-            store=store,
-            acceptance=acceptance,
-            agents=agents,
-            feeds=feeds,
-            stops=stops,
-            broadcast=broadcast,
-            render=render,
-        )
-        session_service = SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast)
         gate = Gate(PENDING)
         targets = Targets(
             routes={name: tuple(target.provider for target in route.chain) for name, route in settings.routes.items()}
@@ -265,9 +208,9 @@ async def open_services(
             app = create_worker_app(readings=readings, metrics=metrics, tracing=tracing, gate=gate)
         else:
             app = create_app(
-                service=service,
-                sessions=session_service,
-                approvals=approvals,
+                service=runs.service,
+                sessions=runs.sessions,
+                approvals=runs.approvals,
                 callbacks=callbacks,
                 idempotent=Idempotent(store=keys),
                 readings=readings,
@@ -281,17 +224,11 @@ async def open_services(
             )
         yield Services(
             app=app,
-            service=service,
-            sessions=session_service,
-            approvals=approvals,
-            agents=agents,
-            worker=worker,
+            runs=runs,
             heartbeat=heartbeat,
             hints=hints,
-            here=here,
-            feeds=feeds,
             store=store,
-            loops=(worker.serve, follower.run, housekeeping.serve, deliveries.serve),
+            deliveries=deliveries,
             database=database,
             gate=gate,
             providers=providers,

@@ -31,7 +31,7 @@ def served(edge: Any) -> Any:
         async with (
             edge(*arguments, **more) as e,
             listening(e.app) as port,
-            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False) as client,
         ):
             yield e, client
 

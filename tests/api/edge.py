@@ -21,37 +21,22 @@ from app.api.idempotency import Idempotent
 from app.api.targets import Targets
 from app.callbacks.service import CallbackService
 from app.domain.agents import Agent
-from app.domain.hints import NoHints
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS, Principal
 from app.egress.addresses import is_public
 from app.main import create_app
 from app.prompts.render import render
-from app.runs.acceptance import Acceptance
 from app.runs.agents import Agents
-from app.runs.approvals import ApprovalService
-from app.runs.broadcast import Broadcast, Here
-from app.runs.follow import Follower
-from app.runs.housekeeping import Housekeeping
-from app.runs.live import Feeds
-from app.runs.recovery import Recovery
-from app.runs.runner import Runner
-from app.runs.service import RunService
-from app.runs.sessions import SessionService
-from app.runs.stops import Stops
-from app.runs.worker import Worker
-from app.storage.postgres.approvals import PostgresApprovalStore
+from app.runs.assembly import Runs, assemble
 from app.storage.postgres.callbacks import PostgresCallbackStore
 from app.storage.postgres.hints import PostgresHints
-from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import open_pool
 from app.storage.postgres.runs import PostgresRunStore
-from app.storage.postgres.sessions import PostgresSessionStore
 from app.telemetry.http import AsgiApp
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import open_tracing
-from tests.runs.conftest import OwnLeases, react
-from tests.scripted import Notes, ScriptedToolbox
+from tests.runs.conftest import OwnLeases, react, stores_of
+from tests.scripted import NoHints, Notes, ScriptedToolbox
 
 LEASE = 30.0
 FORBIDDEN = "inside.example"
@@ -66,12 +51,7 @@ class Edge:
 
     app: AsgiApp
     client: httpx2.AsyncClient
-    service: RunService
-    approvals: ApprovalService
-    sessions: SessionService
-    housekeeping: Housekeeping
-    worker: Worker
-    feeds: Feeds
+    runs: Runs
     provider: Any
     toolbox: ScriptedToolbox
     gate: Gate
@@ -126,76 +106,38 @@ async def open_edge(
     tracing = open_tracing({}, "test")
     async with open_pool(dsn) as database:
         store = through(PostgresRunStore(database=database, owner=f"test {id(notes)}", lease=LEASE))
-        sessions = through(PostgresSessionStore(database=database))
-        keys = through(PostgresKeyStore(database=database))
+        stores = stores_of(database, store, through)
         hints = PostgresHints(dsn=dsn) if hinted else NoHints()
-        feeds = Feeds(hints=hints)
         known = {agent.name: agent for agent in agents or (react(),)}
         registry = Agents(current=known, default=next(iter(known)), store=store)
         await registry.save(principal.tenant)
-        worker = Worker(
-            store=store,
-            runner=Runner(
-                store=store,
-                sessions=sessions,
-                provider=provider,
-                toolbox=toolbox,
-                observer=notes,
-                feeds=feeds,
-                approval_ttl=3600.0,
-            ),
-            recovery=Recovery(store=store, feeds=feeds, agents=registry, observer=notes),
-            feeds=feeds,
+        runs = assemble(
+            stores=stores,
             agents=registry,
             render=render,
+            provider=provider,
+            toolbox=toolbox,
             observer=notes,
-            leases=OwnLeases(),
             hints=hints,
+            leases=OwnLeases(),
             concurrency=concurrency,
             lease=LEASE,
             max_attempts=3,
-        )
-        follower = Follower(store=store, feeds=feeds)
-        here = Here(worker=worker, follower=follower)
-        broadcast = Broadcast(receivers=[here, hints])
-        stops = Stops(store=store, observer=notes, broadcast=broadcast)
-        acceptance = Acceptance(
-            store=store,
-            sessions=sessions,
-            worker=worker,
-            feeds=feeds,
-            stops=stops,
-            broadcast=broadcast,
-            render=render,
-            observer=notes,
-        )
-        service = RunService(
-            store=store,
-            acceptance=acceptance,
-            agents=registry,
-            feeds=feeds,
-            stops=stops,
-            broadcast=broadcast,
-            render=render,
+            approval_ttl=3600.0,
             keep_alive=keep_alive,
         )
-        approvals = ApprovalService(
-            store=through(PostgresApprovalStore(database=database)), runs=store, agents=registry, broadcast=broadcast
-        )
-        housekeeping = Housekeeping(store=store, keys=keys, approvals=approvals, observer=notes, broadcast=broadcast)
         callbacks = CallbackService(
             store=PostgresCallbackStore(database=database),
             resolver=_addresses,
             allow=is_public,
             wake=lambda: None,
         )
-        conversations = SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast)
         app = create_app(
-            service=service,
-            sessions=conversations,
-            approvals=approvals,
+            service=runs.service,
+            sessions=runs.sessions,
+            approvals=runs.approvals,
             callbacks=callbacks,
-            idempotent=Idempotent(store=keys),
+            idempotent=Idempotent(store=stores.keys),
             readings=Readings(version="test", vital={}, others={}),
             targets=Targets(routes=routes or {"default": ("scripted",)}),
             metrics=Metrics(registry=CollectorRegistry(), version="test"),
@@ -207,8 +149,8 @@ async def open_edge(
             principal=principal,
         )
         if isinstance(hints, PostgresHints):
-            await hints.start(here, worker.queued)
-        serving = [asyncio.create_task(work) for work in (worker.serve(), follower.run())]
+            await hints.start(runs.here, runs.worker.queued)
+        serving = [asyncio.create_task(work) for work in (runs.worker.serve(), runs.follower.run())]
         client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=app, raise_app_exceptions=True),
             base_url="http://steadyhand",
@@ -216,15 +158,13 @@ async def open_edge(
         )
         try:
             async with client:
-                yield Edge(
-                    app, client, service, approvals, conversations, housekeeping, worker, feeds, provider, toolbox, gate
-                )
+                yield Edge(app, client, runs, provider, toolbox, gate)
         finally:
             toolbox.gate.set()
             gate.closed = "closing"
-            feeds.close()
-            await worker.drain(1.0)
-            await service.aclose()
+            runs.feeds.close()
+            await runs.worker.drain(1.0)
+            await runs.service.aclose()
             for task in serving:
                 task.cancel()
             await asyncio.wait(serving)
@@ -291,9 +231,3 @@ def text_of(events: list[Frame], message_id: str | None = None) -> str:
             assert delta["offset"] == len(text), delta
             text += delta["text"]
     return text
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Returns once it holds; the test's own timeout is the limit."""
-    while not condition():  # noqa: ASYNC110 - waits for whatever the test waits for
-        await asyncio.sleep(0.001)

@@ -10,10 +10,11 @@ import pytest
 
 from app.domain.errors import ProviderError
 from app.domain.principals import Principal
-from tests.api.edge import FORBIDDEN, until
+from tests.api.edge import FORBIDDEN
 from tests.api.problems import check
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
+from tests.waiting import until
 
 RUN = {"agent": "helper", "input": "x"}
 CALL = says("", ("c1", "echo", '{"a":1}'))

@@ -9,10 +9,11 @@ import httpx2
 import pytest
 
 from app.domain.errors import ProviderError
-from tests.api.edge import frames, until
+from tests.api.edge import frames
 from tests.api.problems import check
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
+from tests.waiting import until
 
 KEY = {"Idempotency-Key": "k-1"}
 RUNS = [

@@ -11,10 +11,11 @@ import pytest
 from app.api.problems import STATUS, TITLES
 from app.domain.agents import Limits
 from app.domain.errors import ProviderError, RequestCode
-from tests.api.edge import frames, until
+from tests.api.edge import frames
 from tests.api.problems import check
 from tests.runs.conftest import react
 from tests.scripted import Say, ScriptedProvider, says
+from tests.waiting import until
 
 SCHEMA = {"type": "object", "required": ["n"]}
 CALL = says("", ("c", "echo", "{}"))
@@ -119,7 +120,7 @@ async def test_a_drain_hands_on_what_does_not_end(edge: Any) -> None:
     async with edge(ScriptedProvider(*[[asyncio.Event()]] * 2)) as e:
         call = asyncio.create_task(e.client.post("/chat", json={"message": "x"}))
         await until(lambda: e.provider.requests)
-        await e.worker.drain(0.8)
+        await e.runs.worker.drain(0.8)
         problem = check(await call, 503, "not_ready")
         assert "goes on" in problem["detail"]
         (run,) = (await e.client.get("/v1/runs")).json()["data"]

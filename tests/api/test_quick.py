@@ -10,9 +10,10 @@ import pytest
 
 from app.domain.agents import Variable
 from app.domain.models import ReasoningDelta
-from tests.api.edge import frames, until
+from tests.api.edge import frames
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
+from tests.waiting import until
 
 TOOL_TURN = (says("Let me see.", ("c1", "echo", '{"a":1}')), says("It is 1.", pieces=2))
 METADATA = {

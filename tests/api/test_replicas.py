@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.api.edge import Edge, listening, text_of, until
+from tests.api.edge import Edge, listening, text_of
 from tests.api.problems import check
 from tests.api.sockets import talking_to
 from tests.scripted import ScriptedProvider, says
+from tests.waiting import until
 
 RUN = {"agent": "helper", "input": "x", "background": True}
 

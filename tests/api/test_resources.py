@@ -6,9 +6,9 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.api.edge import until
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
+from tests.waiting import until
 
 RUN = {
     "id", "session_id", "agent", "agent_version", "user_id", "tags", "status", "stop_reason", "output", "error",

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from app.domain.principals import Principal
-from tests.api.edge import until
 from tests.api.problems import check
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
+from tests.waiting import until
 
 
 async def contents(e: Any, session_id: str) -> list[str]:

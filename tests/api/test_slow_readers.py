@@ -11,9 +11,10 @@ from typing import Any
 from app.domain.models import Completed, ModelRequest, TextDelta
 from app.runs.outgoing import PIECE
 from app.telemetry.http import AsgiApp, Receive, Scope, Send
-from tests.api.edge import frames, listening, text_of, until
+from tests.api.edge import frames, listening, text_of
 from tests.api.listening import listener
 from tests.scripted import ScriptedProvider
+from tests.waiting import until
 
 SAID = "0123456789abcdef" * 64
 BUFFERS = 8_000_000

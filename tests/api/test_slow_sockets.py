@@ -7,9 +7,10 @@ from contextlib import closing
 from typing import Any
 
 from app.telemetry.http import AsgiApp, Receive, Scope, Send
-from tests.api.edge import listening, until
+from tests.api.edge import listening
 from tests.api.test_slow_readers import BUFFERS, SAID, long_text
 from tests.scripted import ScriptedProvider
+from tests.waiting import until
 
 
 class Counting:

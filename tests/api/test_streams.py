@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 from app.domain.models import Completed, ReasoningDelta, TextDelta
-from tests.api.edge import Frame, frames, text_of, until
+from tests.api.edge import Frame, frames, text_of
 from tests.api.listening import listener, streaming
 from tests.api.problems import check
 from tests.scripted import ScriptedProvider, says
+from tests.waiting import until
 
 TEXT = "Grüße 👩‍👩‍👧‍👦 aus Ulm: 日本語, ä 𝄞 and a long tail of plain text."
 JSON_ONLY = {"Accept": "application/json"}
@@ -201,7 +202,7 @@ async def test_a_run_is_read_from_another_replica(edge: Any) -> None:
         log = frames(bytes(reader.content))
         assert end_of(log)["output"] == (await call)["response"]
         assert [int(event_id) for event_id, _, _ in log if event_id and "." not in event_id] == list(range(1, 10))
-        assert away.feeds.get(run_id) is None
+        assert away.runs.feeds.get(run_id) is None
 
 
 async def test_a_reader_in_the_middle_of_a_message(edge: Any) -> None:
@@ -357,7 +358,7 @@ async def test_a_closing_process_sends_its_readers_elsewhere(edge: Any) -> None:
     async with edge(ScriptedProvider([asyncio.Event()])) as e:
         async with listener(e.app, "POST", "/chat/stream", {"message": "x"}) as client:
             await client.seen(b"event: start")
-            e.feeds.close()
+            e.runs.feeds.close()
             await until(lambda: client.ended)
         assert b"Last-Event-ID" in client.content
         assert [name for _, name, _ in frames(bytes(client.content))] == ["start"]

@@ -9,10 +9,11 @@ import aiohttp
 import pytest
 
 from app.domain.principals import Principal
-from tests.api.edge import listening, text_of, until
+from tests.api.edge import listening, text_of
 from tests.api.sockets import talking, talking_to
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
+from tests.waiting import until
 
 TURN = (says("Let me see.", ("c1", "echo", '{"a":1}')), says("It is 1.", pieces=3))
 LOG = [

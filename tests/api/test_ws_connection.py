@@ -14,7 +14,7 @@ from app.api.ws_connection import Connection
 from app.domain.errors import DatabaseUnavailable, RequestError
 from app.domain.principals import ANONYMOUS
 from app.runs.stream import Cursor, Item
-from tests.api.edge import until
+from tests.waiting import until
 
 
 class Socket:

@@ -71,8 +71,8 @@ class Scripted:
         if self._refusals:
             raise self._refusals.pop()
 
-    async def leave(self, run_id: str | None) -> str:
-        self.said.append(("leave", run_id))
+    async def leave(self) -> str:
+        self.said.append("leave")
         return "stopped"
 
     async def reset(self, session_id: str) -> None:

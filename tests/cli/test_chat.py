@@ -21,13 +21,14 @@ from app.workspace.load import SHIPPED, load_workspace
 from tests.api.edge import listening, open_edge
 from tests.cli.chatting import Lines, approval, created, cutting, delta, finished, plain_screen, talk, waiting
 from tests.scripted import Say, ScriptedProvider, says
+from tests.waiting import until
 
 
 def own(edge: Any) -> OwnService:
     return OwnService(
-        runs=edge.service,
-        sessions=edge.sessions,
-        approvals=edge.approvals,
+        runs=edge.runs.service,
+        sessions=edge.runs.sessions,
+        approvals=edge.runs.approvals,
         name="test",
         lost=asyncio.get_running_loop().create_future(),
     )
@@ -65,7 +66,7 @@ async def test_ctrl_c_in_process_stops_the_run_and_the_chat_goes_on(database: st
         await edge.toolbox.started.wait()
         lines.pressed.set()
         await talking
-        runs = await edge.service.runs(ANONYMOUS, RunFilter())
+        runs = await edge.runs.service.runs(ANONYMOUS, RunFilter())
         assert [(run.status, run.error.code if run.error else None) for run in runs] == [
             ("succeeded", None), ("cancelled", "run_cancelled"),
         ]  # fmt: skip
@@ -117,8 +118,8 @@ async def test_calls_that_a_person_decides_on(database: str, where: str) -> None
         lines = ("go", "approve", "go", "deny not today", "go", "edit", '{"all": false}')
         answered, out, errors = await talk(service, *lines)
         _, stopped, _ = await talk(service, "go", Interrupted())
-        (run, *_) = await edge.service.runs(ANONYMOUS, RunFilter())
-        resolved = await edge.approvals.approvals(ANONYMOUS, None, None, None, 10)
+        (run, *_) = await edge.runs.service.runs(ANONYMOUS, RunFilter())
+        resolved = await edge.runs.approvals.approvals(ANONYMOUS, None, None, None, 10)
     assert (answered, errors) == (True, "")
     assert out.count('risky wants to run (risk high) with\n  {\n    "all": true\n  }\n') == 3
     assert '✓ risky(all=true) → {"all":true}\nDone.\n' in out
@@ -142,10 +143,11 @@ async def test_ctrl_c_over_http_stops_the_run_and_the_chat_goes_on(database: str
             lines = Lines("work", "again")
             chat = Chat(service=service, screen=screen, typed=lines, agent=None, session_id="s1")
             talking = asyncio.create_task(chat.run(known=False))
+            await until(lambda: service._asked is not None)
             await edge.toolbox.started.wait()
             lines.pressed.set()
             await talking
-        runs = await edge.service.runs(ANONYMOUS, RunFilter())
+        runs = await edge.runs.service.runs(ANONYMOUS, RunFilter())
         assert [run.status for run in runs] == ["succeeded", "cancelled"]
         assert "stopped\n\nlater\n" in out.getvalue()
 

@@ -92,7 +92,7 @@ async def test_ctrl_c_at_the_question_stops_the_run_and_ends_the_chat() -> None:
     lines = Lines("go", Interrupted(), "never read")
     chat = Chat(service=service, screen=screen, typed=lines, agent=None, session_id="s1")
     await chat.run(known=False)
-    assert service.said == [("leave", "run_1")]
+    assert service.said == ["leave"]
     assert lines.prompts == [ASKED]
     assert out.getvalue().endswith("stopped\n\n")
 
@@ -118,7 +118,7 @@ async def test_ctrl_c_after_the_word_stops_the_run_and_the_chat_goes_on() -> Non
     chat = Chat(service=service, screen=screen, typed=typed, agent=None, session_id="s1")
     async with asyncio.timeout(10):
         await chat.run(known=False)
-    assert service.said == [("apr_1", "approve", None, None), ("leave", "run_1"), "reset"]
+    assert service.said == [("apr_1", "approve", None, None), "leave", "reset"]
     assert "stopped\n" in out.getvalue()
 
 

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from app.cli.embedded.server import EmbeddedPostgresError, choose_programs, find
 from app.cli.embedded.sockets import socket_folder
 from app.storage.postgres.pool import connect
 from tests.cli.holder import FAST
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded PostgreSQL needs Unix sockets")
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
@@ -69,13 +69,6 @@ async def query(dsn: str, sql: str) -> object:
         return await connection.fetchval(sql)
     finally:
         await connection.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 def mode(path: Path) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from app.cli.workers import Workers
 from tests.cli.keeper import STUBBORN, workers
-from tests.e2e.service import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
 

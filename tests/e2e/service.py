@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import msgspec
 
 from app.cli.embedded.ownership import read_record
 from tests.e2e.ports import free_port
+from tests.waiting import until
 
 Environ = Mapping[str, str]
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,7 @@ class Service:
         self.folder = folder
         self.banner = ""
         self.url = ""
-        self.client = httpx2.AsyncClient(timeout=30.0, trust_env=False)
+        self.client = httpx2.AsyncClient(timeout=30.0, trust_env=False, verify=False)
         self._log = log
 
     @property
@@ -307,19 +308,6 @@ def workspace(folder: Path, files: Mapping[str, str]) -> None:
         path = folder / "workspace" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-
-
-async def until(condition: Callable[[], Any], *, within: float = 10.0) -> None:
-    """Return once the condition (plain, or to be awaited) holds."""
-    deadline = time.monotonic() + within
-    while True:
-        holds = condition()
-        if asyncio.iscoroutine(holds):
-            holds = await holds
-        if holds:
-            return
-        assert time.monotonic() < deadline, f"not within {within} s: {condition}"
-        await asyncio.sleep(0.01)
 
 
 def processes(folder: Path) -> dict[int, str]:

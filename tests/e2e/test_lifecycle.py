@@ -21,8 +21,9 @@ from app.storage.postgres.pool import connect
 from tests.e2e import service as services
 from tests.e2e.conftest import KEY, Serve, files
 from tests.e2e.provider import StandIn
-from tests.e2e.service import Service, processes, until, workspace
+from tests.e2e.service import Service, processes, workspace
 from tests.e2e.wires import hangs, says
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and the embedded PostgreSQL are Unix's")
 

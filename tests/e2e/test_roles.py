@@ -18,8 +18,9 @@ import pytest
 from app.cli.port import listen
 from tests.e2e.conftest import KEY, files
 from tests.e2e.provider import StandIn
-from tests.e2e.service import Service, launch, processes, run, serve, until, until_gone, workspace
+from tests.e2e.service import Service, launch, processes, run, serve, until_gone, workspace
 from tests.e2e.wires import hangs, says
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and the embedded PostgreSQL are Unix's")
 ENVIRON = {"STAND_IN_KEY": KEY, "STEADYHAND__WORKER__LEASE": "2"}
@@ -37,7 +38,7 @@ def ports(service: Service) -> list[int]:
 
 async def calls(port: int) -> float:
     """How many model calls the process on that port made."""
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
         text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
     lines = [line for line in text.splitlines() if line.startswith("agent_llm_calls_total{")]
     return sum(float(line.rpartition(" ")[2]) for line in lines)

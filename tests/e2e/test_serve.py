@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from tests.e2e.provider import StandIn
-from tests.e2e.service import MODULE, Service, launch, run, serve, until, workspace
+from tests.e2e.service import MODULE, Service, launch, run, serve, workspace
 from tests.e2e.wires import says
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded PostgreSQL needs Unix sockets")
 

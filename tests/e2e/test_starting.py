@@ -12,7 +12,8 @@ import pytest
 
 from app.cli.embedded.ownership import read_record, try_lock
 from app.cli.port import listen
-from tests.e2e.service import Ended, launch, processes, serve, until
+from tests.e2e.service import Ended, launch, processes, serve
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and the embedded PostgreSQL are Unix's")
 

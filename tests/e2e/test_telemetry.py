@@ -11,10 +11,11 @@ import pytest
 
 from tests.e2e.conftest import KEY, Serve
 from tests.e2e.provider import StandIn
-from tests.e2e.service import Service, until
+from tests.e2e.service import Service
 from tests.e2e.wires import fails, hangs, says
 from tests.telemetry.receiver import ReceivedSpan, Receiver, otlp_receiver
 from tests.telemetry.test_metrics import CONTRACT, NOT_BASE
+from tests.waiting import until
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 CANARY = "canary-8d21"

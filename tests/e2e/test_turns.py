@@ -6,8 +6,9 @@ import asyncio
 
 from tests.e2e.conftest import KEY
 from tests.e2e.provider import StandIn
-from tests.e2e.service import Service, until
+from tests.e2e.service import Service
 from tests.e2e.wires import APIS, ApiName, bodies, hangs, says
+from tests.waiting import until
 
 
 async def test_tool_turns_by_json_and_by_stream(service: Service, provider: StandIn) -> None:

@@ -94,7 +94,7 @@ async def test_who_lost_a_run_writes_nothing(store: PostgresRunStore, db: Databa
     for write in (
         lambda: store.append(run_id, 1, [_event(3)]),
         lambda: store.finish(run_id, 1, [_event(3)], FINISHED, 0),
-        lambda: store.park(run_id, 1, [_event(3)], WAITING, [], False, 0),
+        lambda: store.park(run_id, 1, [_event(3)], WAITING, 0),
         lambda: store.release(run_id, 1),
     ):
         with pytest.raises(Fenced):

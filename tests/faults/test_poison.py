@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.service import Ended, until
+from tests.e2e.service import Ended
 from tests.e2e.wires import says
 from tests.faults.house import house
 from tests.faults.runs import Scripted, ordered
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.long,

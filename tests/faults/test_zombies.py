@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.service import until
 from tests.faults.cuts import Cut, stop
 from tests.faults.house import TOPOLOGIES, House, house
 from tests.faults.replicas import Replica
 from tests.faults.runs import Scripted
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.long,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,27 +12,21 @@ import pytest
 
 from app.domain.agents import Agent, versioned
 from app.domain.events import StoredEvent
-from app.domain.hints import NoHints
 from app.domain.principals import ANONYMOUS
-from app.runs.acceptance import Acceptance
 from app.runs.agents import Agents
 from app.runs.approvals import ApprovalService
-from app.runs.broadcast import Broadcast, Here
-from app.runs.follow import Follower
+from app.runs.assembly import Stores, assemble
 from app.runs.housekeeping import Housekeeping
 from app.runs.live import Feeds
-from app.runs.recovery import Recovery
-from app.runs.runner import Runner
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
-from app.runs.stops import Stops
 from app.runs.worker import Worker
 from app.storage.postgres.approvals import PostgresApprovalStore
 from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool
 from app.storage.postgres.runs import PostgresRunStore
 from app.storage.postgres.sessions import PostgresSessionStore
-from tests.scripted import Notes, ScriptedToolbox, tool_spec
+from tests.scripted import NoHints, Notes, ScriptedToolbox, tool_spec
 
 
 def render(agent: Agent, context: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -62,6 +56,16 @@ class OwnLeases:
 
     def remove(self, run_id: str) -> None:
         self.held.pop(run_id, None)
+
+
+def stores_of(database: Database, runs: Any, through: Callable[[Any], Any] = lambda store: store) -> Stores:
+    """Those of a process, each of them (but for `runs`) as `through` wraps it."""
+    return Stores(
+        runs=runs,
+        sessions=through(PostgresSessionStore(database=database)),
+        approvals=through(PostgresApprovalStore(database=database)),
+        keys=through(PostgresKeyStore(database=database)),
+    )
 
 
 @dataclass
@@ -111,78 +115,35 @@ async def process(
     notes, toolbox, leases = Notes(), toolbox or ScriptedToolbox(), OwnLeases()
     async with open_pool(dsn) as database:
         store = PostgresRunStore(database=database, owner=owner, lease=lease)
-        sessions = PostgresSessionStore(database=database)
-        feeds = Feeds(hints=NoHints())
         known = {agent.name: agent for agent in agents or (react(),)}
         registry = Agents(current=known, default=next(iter(known)), store=store)
         await registry.save(ANONYMOUS.tenant)
-        runner = Runner(
-            store=store,
-            sessions=sessions,
+        runs = assemble(
+            stores=stores_of(database, store),
+            agents=registry,
+            render=render,
             provider=provider,
             toolbox=toolbox,
             observer=notes,
-            feeds=feeds,
-            approval_ttl=approval_ttl,
-        )
-        worker = Worker(
-            store=store,
-            runner=runner,
-            recovery=Recovery(store=store, feeds=feeds, agents=registry, observer=notes),
-            feeds=feeds,
-            agents=registry,
-            render=render,
-            observer=notes,
-            leases=leases,
             hints=NoHints(),
+            leases=leases,
             concurrency=concurrency,
             lease=lease,
             max_attempts=3,
+            approval_ttl=approval_ttl,
         )
-        follower = Follower(store=store, feeds=feeds)
-        broadcast = Broadcast(receivers=[Here(worker=worker, follower=follower)])
-        stops = Stops(store=store, observer=notes, broadcast=broadcast)
-        acceptance = Acceptance(
-            store=store,
-            sessions=sessions,
-            worker=worker,
-            feeds=feeds,
-            stops=stops,
-            broadcast=broadcast,
-            render=render,
-            observer=notes,
-        )
-        service = RunService(
-            store=store,
-            acceptance=acceptance,
-            agents=registry,
-            feeds=feeds,
-            stops=stops,
-            broadcast=broadcast,
-            render=render,
-        )
-        approvals = ApprovalService(
-            store=PostgresApprovalStore(database=database), runs=store, agents=registry, broadcast=broadcast
-        )
-        housekeeping = Housekeeping(
-            store=store,
-            keys=PostgresKeyStore(database=database),
-            approvals=approvals,
-            observer=notes,
-            broadcast=broadcast,
-        )
-        serving = asyncio.gather(worker.serve(), follower.run())
+        serving = asyncio.gather(runs.worker.serve(), runs.follower.run())
         try:
             yield Harness(
                 database=database,
                 store=store,
-                service=service,
-                sessions=SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast),
-                approvals=approvals,
-                housekeeping=housekeeping,
-                worker=worker,
+                service=runs.service,
+                sessions=runs.sessions,
+                approvals=runs.approvals,
+                housekeeping=runs.housekeeping,
+                worker=runs.worker,
                 leases=leases,
-                feeds=feeds,
+                feeds=runs.feeds,
                 provider=provider,
                 toolbox=toolbox,
                 notes=notes,
@@ -191,8 +152,8 @@ async def process(
         finally:
             if isinstance(toolbox, ScriptedToolbox):
                 toolbox.gate.set()
-            await worker.drain(1.0)
-            await service.aclose()
+            await runs.worker.drain(1.0)
+            await runs.service.aclose()
             serving.cancel()
             await asyncio.wait([serving])
 

@@ -247,9 +247,3 @@ async def collected(reader: Reader, items: list[Item] | None = None) -> list[Ite
 
 def data(item: Item) -> Any:
     return msgspec.json.decode(item.payload)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Returns once it holds; the test's own timeout is the limit."""
-    while not condition():  # noqa: ASYNC110 - waits for whatever the test waits for
-        await asyncio.sleep(0)

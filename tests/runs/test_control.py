@@ -16,8 +16,9 @@ from app.domain.principals import ANONYMOUS, Principal
 from app.runs.service import StartRun
 from app.storage.postgres.sessions import PostgresSessionStore
 from tests.runs.conftest import Harness, react
-from tests.runs.test_durability import end_of, sound, until
+from tests.runs.test_durability import end_of, sound
 from tests.scripted import ScriptedProvider, ScriptedToolbox, says
+from tests.waiting import until
 
 ANN = Principal(tenant="default", user="ann")
 RISKY = ("c1", "risky", '{"n":1}')

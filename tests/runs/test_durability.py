@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from app.runs.service import StartRun
 from app.runs.stream import Cursor
 from tests.runs.conftest import Harness, react
 from tests.scripted import ScriptedProvider, ScriptedToolbox, says
+from tests.waiting import until
 
 CALLS = (("c1", "echo", '{"n":1}'), ("c2", "slow", "{}"), ("c3", "slow_write", "{}"))
 
@@ -37,12 +39,6 @@ def sound(events: Sequence[ev.StoredEvent]) -> None:
     ended = [e.call_id for e in decoded if isinstance(e, ev.ToolFinished)]
     assert sorted(asked) == sorted(ended)
     assert sum(isinstance(e, ev.RunFinished) for e in decoded) == 1
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def test_a_run_goes_on_where_its_owner_died(start_process: Any) -> None:
@@ -98,12 +94,16 @@ async def test_a_poisonous_run_ends_and_can_be_resumed(start_process: Any) -> No
     provider = ScriptedProvider(
         says("", ("c1", "echo", "{}")), *[[asyncio.Event()]] * 3, says("better now"), says("and on")
     )
+
+    def asked(times: int) -> bool:
+        return len(provider.requests) == times
+
     async with AsyncExitStack() as stack:
         for number in range(3):
             first = await stack.enter_async_context(start_process(provider))
             if number == 0:
                 started = await first.service.start(ANONYMOUS, StartRun(input="go", session_id="s"))
-            await until(lambda number=number: len(provider.requests) == number + 2)
+            await until(partial(asked, number + 2))
             await first.die()
             await first.store.orphan(["test"])
         first = await stack.enter_async_context(start_process(provider))

@@ -24,11 +24,11 @@ from tests.runs.stored import (
     data,
     finished,
     processes,
-    until,
     used,
     waiting,
 )
 from tests.runs.test_clients import BEGUN, begin, check
+from tests.waiting import until
 
 
 def piece(seq: int, offset: int, text: str) -> LivePiece:

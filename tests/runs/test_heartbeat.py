@@ -7,15 +7,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
 
 from app.domain.stores import Held
-from app.runs.heartbeat import Heartbeat, Leases
+from app.runs.heartbeat import Heartbeat, LeaseStore
 from app.storage.postgres.pool import Database, connect, open_single
+from tests.waiting import until
 
 LEASE = 1.0
 _NAME = "steadyhand heartbeat"
@@ -28,7 +29,7 @@ _WAITING = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation =
 
 
 class Table:
-    """`Leases` in a table of the test's own."""
+    """`LeaseStore` in a table of the test's own."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -56,7 +57,7 @@ class Kept:
         )
 
     @asynccontextmanager
-    async def _open(self) -> AsyncIterator[Leases]:
+    async def _open(self) -> AsyncIterator[LeaseStore]:
         self.opened += 1
         async with open_single(self._dsn, application_name=_NAME, timeout=LEASE / 3) as database:
             yield Table(database)
@@ -79,12 +80,6 @@ class Kept:
         async with asyncio.timeout(10):
             while await self.beats(run_id) < wanted:  # noqa: ASYNC110 - PostgreSQL sets no event of ours
                 await asyncio.sleep(0.005)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - set by a callback
-            await asyncio.sleep(0.002)
 
 
 @pytest.fixture
@@ -226,7 +221,7 @@ async def test_a_lease_extended_by_others_lasts_longer(database: str) -> None:
 
 
 @asynccontextmanager
-async def _pool_of(dsn: str) -> AsyncIterator[Leases]:
+async def _pool_of(dsn: str) -> AsyncIterator[LeaseStore]:
     async with open_single(dsn, application_name=_NAME, timeout=LEASE / 3) as database:
         yield Table(database)
 
@@ -256,7 +251,7 @@ async def test_a_storage_that_never_lets_go_is_left_behind(caplog: pytest.LogCap
     let_go, entered = asyncio.Event(), threading.Event()
 
     @asynccontextmanager
-    async def stuck() -> AsyncIterator[Leases]:
+    async def stuck() -> AsyncIterator[LeaseStore]:
         entered.set()
         try:
             yield Table(None)  # type: ignore[arg-type]

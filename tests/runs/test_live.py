@@ -59,7 +59,7 @@ def test_what_is_learned_of_the_journal_makes_no_event_pass_unseen() -> None:
 def test_no_more_events_are_kept_than_that() -> None:
     feed = feeds()[0].open(RUN)
     feed.take(JournalStore().append(created(), *[used()] * KEPT_EVENTS))
-    assert (feed.first_seq, len(feed.events)) == (2, KEPT_EVENTS)
+    assert (feed.events[0].seq, len(feed.events)) == (2, KEPT_EVENTS)
 
 
 def test_text_is_dropped_by_the_event_after_it() -> None:

@@ -23,10 +23,10 @@ from tests.runs.stored import (
     data,
     finished,
     steering,
-    until,
     used,
     waiting,
 )  # fmt: skip
+from tests.waiting import until
 
 
 def process(store: JournalStore) -> Process:

@@ -45,9 +45,7 @@ WITH decided AS (
     INSERT INTO events (run_id, seq, tenant, owner, id, name, payload)
     SELECT run.id, run.last_seq, run.tenant, run.owner, $6::uuid, 'approval.resolved', $7::json FROM run
 ), session AS (
-    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, 1 + coalesce((
-        SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL
-    ), 0))
+    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, front_rank())
     FROM run WHERE run.status = 'queued' AND s.tenant = run.tenant AND s.id = run.session_id
 )
 SELECT id AS run_id, last_seq, status = 'queued' AS queued FROM run;

@@ -98,15 +98,6 @@ class PostgresHints:
         if self._connection is not None:  # of a keeper that was cancelled before it began
             self._connection.terminate()
 
-    async def alone(self) -> bool:
-        """Whether no other process listens at this moment. Raises DatabaseUnavailable."""
-        connection = await connect(self._dsn, timeout=self._timeout)
-        try:
-            with availability():
-                return not await self._ask(connection)
-        finally:
-            connection.terminate()
-
     async def _ask(self, connection: asyncpg.Connection) -> bool:
         others: bool = await connection.fetchval(self._sql["others"], self._me, timeout=self._timeout)
         return others

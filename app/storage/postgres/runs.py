@@ -196,16 +196,14 @@ class PostgresRunStore:
         epoch: int,
         events: Sequence[NewEvent],
         waiting: RunWaiting,
-        digests: Sequence[str],
-        outcome_unknown: bool,
         inbox: int,
     ) -> None:
         asked = waiting.approvals
         row = await self._db.fetchrow(
             self._sql["park"], *_written(run_id, epoch, events), waiting.stop_reason, waiting.iterations,
-            _json(waiting.usage), outcome_unknown, inbox,
+            _json(waiting.usage), waiting.outcome_unknown, inbox,
             [a.id for a in asked], [a.call_id for a in asked], [a.name for a in asked],
-            [msgspec.json.encode(a.arguments) for a in asked], list(digests), [a.risk for a in asked],
+            [msgspec.json.encode(a.arguments) for a in asked], [a.risk for a in asked],
             [a.expires_at for a in asked], datetime.now(UTC),
         )  # fmt: skip
         if row is None:
@@ -213,8 +211,8 @@ class PostgresRunStore:
 
     async def _refused(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> NoReturn:
         """Raise what a refused write means."""
-        row = await self._db.fetchrow(self._sql["stands"], run_id, epoch, events[0].seq - 1)
-        raise UnreadInbox(run_id) if row is not None and row["ours"] else Fenced(run_id)
+        ours = await self._db.fetchval(self._sql["stands"], run_id, epoch, events[0].seq - 1)
+        raise UnreadInbox(run_id) if ours else Fenced(run_id)
 
     async def release(self, run_id: str, epoch: int) -> None:
         if await self._db.fetchrow(self._sql["release"], run_id, epoch) is None:

@@ -30,11 +30,6 @@ WITH before AS MATERIALIZED (
         SELECT max(r.priority) FROM runs r
         WHERE r.tenant = $1 AND r.session_id = $3 AND r.status = 'queued' AND r.not_before IS NULL
     ) AS priority
-), place AS (
-    SELECT 1 + greatest(
-        (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
-        (SELECT max(ready_rank) FROM sessions WHERE tenant = $1 AND ready_rank IS NOT NULL), 0
-    ) AS rank
 ), key AS (
     INSERT INTO idempotency_keys AS k (tenant, owner, method, path, key, fingerprint, run_id)
     SELECT $1, $28::text, $24, $25, $26, $27, $5 WHERE $26::text IS NOT NULL
@@ -46,14 +41,14 @@ WITH before AS MATERIALIZED (
 ), session AS (
     INSERT INTO sessions AS s (tenant, id, owner, turns, ready_rank, ready_priority)
     SELECT $1, $3, $4, 1,
-        CASE WHEN $19::float8 IS NULL AND NOT ($9 AND (SELECT b.turns IS NULL FROM before b)) THEN (SELECT rank FROM place) END,
+        CASE WHEN $19::float8 IS NULL AND NOT ($9 AND (SELECT b.turns IS NULL FROM before b)) THEN next_rank($1) END,
         CASE WHEN $19 IS NULL THEN $20::integer ELSE 0 END
     WHERE $26 IS NULL OR EXISTS (SELECT FROM key)
     ON CONFLICT (tenant, id) DO UPDATE
     SET turns = s.turns + 1, owner = coalesce(s.owner, excluded.owner), updated_at = clock_timestamp(),
         ready_rank = CASE
             WHEN $19 IS NOT NULL OR $9 AND (SELECT NOT b.busy AND b.turns = s.turns FROM before b) THEN s.ready_rank
-            ELSE coalesce(s.ready_rank, (SELECT rank FROM place))
+            ELSE coalesce(s.ready_rank, next_rank($1))
         END,
         ready_priority = CASE WHEN $19 IS NOT NULL THEN s.ready_priority ELSE greatest(
             $20, CASE WHEN s.ready_rank IS NOT NULL THEN s.ready_priority END, (SELECT priority FROM before)
@@ -188,10 +183,7 @@ WITH first AS (
 ), session AS (
     UPDATE sessions s SET turns = s.turns + 1,
         ready_priority = greatest(due.priority, CASE WHEN s.ready_rank IS NOT NULL THEN s.ready_priority END),
-        ready_rank = coalesce(s.ready_rank, 1 + greatest(
-            (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
-            (SELECT max(ready_rank) FROM sessions o WHERE o.tenant = s.tenant AND o.ready_rank IS NOT NULL), 0
-        ))
+        ready_rank = coalesce(s.ready_rank, next_rank(s.tenant))
     FROM due WHERE s.tenant = due.tenant AND s.id = due.session_id
     RETURNING due.id, s.turns
 )
@@ -260,10 +252,7 @@ WITH fence AS (
     SELECT s.tenant, s.id, s.turns > fence.turn AS more FROM sessions s
     JOIN fence ON s.tenant = fence.tenant AND s.id = fence.session_id FOR NO KEY UPDATE OF s
 ), session AS (
-    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, 1 + greatest(
-        (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
-        (SELECT max(ready_rank) FROM sessions o WHERE o.tenant = s.tenant AND o.ready_rank IS NOT NULL), 0
-    )), ready_priority = greatest(CASE WHEN s.ready_rank IS NOT NULL THEN s.ready_priority END, (
+    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, next_rank(s.tenant)), ready_priority = greatest(CASE WHEN s.ready_rank IS NOT NULL THEN s.ready_priority END, (
         SELECT max(r.priority) FROM runs r
         WHERE r.tenant = s.tenant AND r.session_id = s.id AND r.status = 'queued' AND r.not_before IS NULL
     ), 0)
@@ -277,8 +266,8 @@ SELECT coalesce((SELECT more FROM line), false) AS more FROM fence;
 -- As append, and the run waits, owned by nobody. A request's own time limit was for its answer, which this is; what
 -- comes after is not held against it that owners died before.
 -- $10 stop_reason  $11 iterations  $12 usage  $13 outcome_unknown  $14 rows of the inbox that were read
--- $15 ids of approvals  $16 calls  $17 tools  $18 arguments  $19 digests  $20 risks  $21 when they expire, by the clock of
--- the owner, $22 where that stands now: they are judged by the database's
+-- $15 ids of approvals  $16 calls  $17 tools  $18 arguments  $19 risks  $20 when they expire, by the clock of the owner,
+-- $21 where that stands now: they are judged by the database's
 WITH fence AS (
     UPDATE runs SET last_seq = $4, status = 'waiting', stop_reason = $10, iterations = $11, usage = $12, outcome_unknown = $13,
         failures = 0, answer_by = NULL, stop_after = CASE WHEN $10 = 'stopped_after_step' THEN NULL ELSE stop_after END, lease_owner = NULL, lease_until = NULL
@@ -289,11 +278,11 @@ WITH fence AS (
     SELECT $1, e.seq, fence.tenant, fence.owner, e.id, e.name, e.payload, e.private
     FROM fence, unnest($5::integer[], $6::uuid[], $7::text[], $8::json[], $9::json[]) AS e (seq, id, name, payload, private)
 ), asked AS (
-    INSERT INTO approvals (id, run_id, tenant, owner, call_id, tool, arguments, digest, risk, expires_at)
-    SELECT a.id, $1, fence.tenant, fence.owner, a.call_id, a.tool, a.arguments, a.digest, a.risk,
-        clock_timestamp() + (a.expires_at - $22::timestamptz)
-    FROM fence, unnest($15::text[], $16::text[], $17::text[], $18::json[], $19::text[], $20::text[], $21::timestamptz[])
-        AS a (id, call_id, tool, arguments, digest, risk, expires_at)
+    INSERT INTO approvals (id, run_id, tenant, owner, call_id, tool, arguments, risk, expires_at)
+    SELECT a.id, $1, fence.tenant, fence.owner, a.call_id, a.tool, a.arguments, a.risk,
+        clock_timestamp() + (a.expires_at - $21::timestamptz)
+    FROM fence, unnest($15::text[], $16::text[], $17::text[], $18::json[], $19::text[], $20::timestamptz[])
+        AS a (id, call_id, tool, arguments, risk, expires_at)
 )
 SELECT FROM fence;
 
@@ -305,16 +294,14 @@ WITH fence AS (
     WHERE id = $1 AND lease_epoch = $2 AND status = 'running'
     RETURNING tenant, session_id
 ), session AS (
-    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, 1 + coalesce((
-        SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL
-    ), 0))
+    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, front_rank())
     FROM fence WHERE s.tenant = fence.tenant AND s.id = fence.session_id
 )
 SELECT FROM fence;
 
 -- name: stands
--- Why a write was refused: whether the run is still ours, and its inbox's count.
-SELECT lease_epoch = $2 AND status = 'running' AND last_seq = $3 AS ours, inbox FROM runs WHERE id = $1;
+-- Why a write was refused: whether the run is still ours.
+SELECT lease_epoch = $2 AND status = 'running' AND last_seq = $3 FROM runs WHERE id = $1;
 
 -- name: session_of
 -- Lock the session of a run: first the session, then the run, as everybody does who needs both.
@@ -338,10 +325,7 @@ WITH run AS (
     UPDATE approvals SET status = 'cancelled', resolved_at = clock_timestamp()
     FROM run WHERE run_id = $1 AND approvals.status = 'pending'
 ), session AS (
-    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, 1 + greatest(
-        (SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL),
-        (SELECT max(ready_rank) FROM sessions o WHERE o.tenant = s.tenant AND o.ready_rank IS NOT NULL), 0
-    ))
+    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, next_rank(s.tenant))
     FROM run WHERE s.tenant = run.tenant AND s.id = run.session_id AND s.turns > run.turn
 ), callback AS (
     UPDATE callbacks SET status = 'due', next_at = clock_timestamp() FROM run WHERE run_id = $1
@@ -359,9 +343,7 @@ WITH run AS (
     WHERE id = $1 AND status = 'waiting' AND stop_reason = $3
     RETURNING tenant, session_id
 ), session AS (
-    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, 1 + coalesce((
-        SELECT min(ready_rank) FROM sessions WHERE ready_rank IS NOT NULL
-    ), 0))
+    UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, front_rank())
     FROM run WHERE s.tenant = run.tenant AND s.id = run.session_id
 )
 SELECT FROM run;

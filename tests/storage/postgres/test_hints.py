@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
@@ -16,6 +16,7 @@ from app.domain.hints import Hints
 from app.storage.postgres.hints import CHANNEL, MOST_BYTES, PostgresHints, payloads
 from app.storage.postgres.pool import connect
 from tests.postgres_server import sibling
+from tests.waiting import until
 
 _BUS = (
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'steadyhand bus %'"
@@ -63,12 +64,6 @@ async def watching(database: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - conditions of any object
-            await asyncio.sleep(0.002)
-
-
 async def test_every_other_process_is_told_and_never_oneself(database: str) -> None:
     async with process(database) as one, process(database) as two, process(database) as three:
         await until(lambda: all(each.hints._others for each in (one, two, three)))
@@ -106,16 +101,6 @@ async def test_falls_silent_when_the_others_are_gone(database: str) -> None:
         await until(lambda: not one.hints._others)
 
 
-async def test_alone(database: str) -> None:
-    async with process(database) as one:
-        assert await one.hints.alone()
-        async with process(database) as two:
-            assert not await one.hints.alone()
-            assert not await two.hints.alone()
-        while not await one.hints.alone():  # noqa: ASYNC110 - PostgreSQL sets no event of ours
-            await asyncio.sleep(0.005)
-
-
 async def test_processes_that_begin_at_once_find_each_other(database: str) -> None:
     async with AsyncExitStack() as stack:
         found = await asyncio.gather(*(stack.enter_async_context(process(database, look=60)) for _ in range(5)))
@@ -123,9 +108,13 @@ async def test_processes_that_begin_at_once_find_each_other(database: str) -> No
 
 
 async def test_another_database_is_another_bus(postgres: str, database: str) -> None:
-    async with process(database) as one, process(sibling(postgres, "postgres")) as two:
-        assert await one.hints.alone()
-        assert await two.hints.alone()
+    async with process(database, look=60) as one, process(sibling(postgres, "postgres"), look=60) as elsewhere:
+        async with process(database, look=60) as two:
+            await until(lambda: one.hints._others and two.hints._others)
+            one.hints.queued()
+            await until(lambda: two.told == ["queued"])
+        assert not elsewhere.hints._others
+        assert elsewhere.told == []
 
 
 async def test_a_cut_connection_is_made_again(
@@ -220,8 +209,6 @@ async def test_a_start_without_a_database(database: str) -> None:
     nowhere = Process(PostgresHints(dsn="postgresql://u@127.0.0.1:1/x"))
     with pytest.raises(DatabaseUnavailable):
         await nowhere.hints.start(nowhere, nowhere.miss)
-    with pytest.raises(DatabaseUnavailable):
-        await nowhere.hints.alone()
     await nowhere.hints.aclose()
     wrong = Process(PostgresHints(dsn="http://x"))
     with pytest.raises(ConfigError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,18 +15,13 @@ from app.domain.errors import ConfigError
 from app.domain.hints import LiveChannel, LivePiece
 from app.storage.redis.live import RedisLive, open_live
 from tests.redis_server import RedisServer
+from tests.waiting import until
 
 RUN = "run_0198f2a4b7c1e5d2a9f0b3c4"
 
 
 def piece(offset: int, text: str, *, run_id: str = RUN, message_id: str = "msg_1", seq: int = 4) -> LivePiece:
     return LivePiece(run_id=run_id, message_id=message_id, seq=seq, offset=offset, text=text)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - conditions of any object
-            await asyncio.sleep(0.002)
 
 
 class Ear:

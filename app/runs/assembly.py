@@ -1,0 +1,132 @@
+"""How the parts of this room hang together: built once a process, from stores, a model, tools and whoever else must be told."""
+
+from __future__ import annotations
+
+import msgspec
+
+from app.domain.hints import Hints, LiveChannel
+from app.domain.idempotency import KeyStore
+from app.domain.models import Provider
+from app.domain.observers import RunObserver
+from app.domain.stores import ApprovalStore, RunStore, SessionStore
+from app.domain.tools import Toolbox
+from app.runs.acceptance import Acceptance
+from app.runs.agents import Agents
+from app.runs.approvals import ApprovalService
+from app.runs.broadcast import Broadcast, Here
+from app.runs.follow import Follower
+from app.runs.housekeeping import Housekeeping
+from app.runs.live import Feeds
+from app.runs.recovery import Recovery
+from app.runs.runner import Runner
+from app.runs.service import RunService
+from app.runs.sessions import SessionService
+from app.runs.stops import Stops
+from app.runs.stream import KEEP_ALIVE
+from app.runs.worker import Leases, Render, Worker
+
+
+class Stores(msgspec.Struct, frozen=True, kw_only=True):
+    """What the database keeps."""
+
+    runs: RunStore
+    sessions: SessionStore
+    approvals: ApprovalStore
+    keys: KeyStore
+
+
+class Runs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process does with runs: three services to ask, three loops (`worker`, `follower`, `housekeeping`), and what they share."""
+
+    service: RunService
+    sessions: SessionService
+    approvals: ApprovalService
+    worker: Worker
+    follower: Follower
+    housekeeping: Housekeeping
+    agents: Agents
+    feeds: Feeds
+    here: Here
+
+
+def assemble(
+    *,
+    stores: Stores,
+    agents: Agents,
+    render: Render,
+    provider: Provider,
+    toolbox: Toolbox,
+    observer: RunObserver,
+    hints: Hints,
+    channel: LiveChannel | None = None,
+    leases: Leases,
+    concurrency: int,
+    lease: float,
+    max_attempts: int,
+    approval_ttl: float,
+    keep_alive: float = KEEP_ALIVE,
+) -> Runs:
+    """All of it, over those stores. `leases` tells the worker what became of its leases; whoever makes them sees to that.
+
+    `concurrency`: runs at once, 0 executes none. `lease`, `approval_ttl` and `keep_alive` (of a stream) are seconds.
+    """
+    runs, sessions = stores.runs, stores.sessions
+    feeds = Feeds(hints=hints, channel=channel)
+    follower = Follower(store=runs, feeds=feeds)
+    worker = Worker(
+        store=runs,
+        runner=Runner(
+            store=runs,
+            sessions=sessions,
+            provider=provider,
+            toolbox=toolbox,
+            observer=observer,
+            feeds=feeds,
+            approval_ttl=approval_ttl,
+        ),
+        recovery=Recovery(store=runs, feeds=feeds, agents=agents, observer=observer),
+        feeds=feeds,
+        agents=agents,
+        render=render,
+        observer=observer,
+        leases=leases,
+        hints=hints,
+        concurrency=concurrency,
+        lease=lease,
+        max_attempts=max_attempts,
+    )
+    here = Here(worker=worker, follower=follower)
+    broadcast = Broadcast(receivers=[here, hints])
+    stops = Stops(store=runs, observer=observer, broadcast=broadcast)
+    approvals = ApprovalService(store=stores.approvals, runs=runs, agents=agents, broadcast=broadcast)
+    acceptance = Acceptance(
+        store=runs,
+        sessions=sessions,
+        worker=worker,
+        feeds=feeds,
+        stops=stops,
+        broadcast=broadcast,
+        observer=observer,
+    )
+    return Runs(
+        service=RunService(
+            store=runs,
+            acceptance=acceptance,
+            agents=agents,
+            feeds=feeds,
+            stops=stops,
+            broadcast=broadcast,
+            render=render,
+            keep_alive=keep_alive,
+        ),
+        sessions=SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast),
+        approvals=approvals,
+        worker=worker,
+        follower=follower,
+        housekeeping=Housekeeping(
+            store=runs, keys=stores.keys, approvals=approvals, observer=observer, broadcast=broadcast
+        ),
+        agents=agents,
+        feeds=feeds,
+        here=here,
+    )
