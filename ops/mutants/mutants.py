@@ -5,6 +5,7 @@ from __future__ import annotations
 from ops.mutants.run import Mutant
 
 RUNS = "app/storage/postgres/runs.sql"
+MIGRATION = "migrations/0002_durable_runs.sql"
 DURABILITY = "tests/runs/test_durability.py"
 CONTROL = "tests/runs/test_control.py"
 STREAM = "tests/runs/test_stream.py"
@@ -63,7 +64,7 @@ FENCE = (
     ),
     Mutant(
         name="epoch bump of a claim",
-        file=RUNS,
+        file=MIGRATION,
         old="UPDATE runs SET status = 'running', lease_epoch = lease_epoch + 1, attempt",
         new="UPDATE runs SET status = 'running', attempt",
         tests=(FENCES,),
@@ -199,16 +200,16 @@ INBOX = (
 ORDER = (
     Mutant(
         name="session order",
-        file=RUNS,
-        old="WHERE tenant = $1 AND session_id = $2 AND status IN ('queued', 'running', 'waiting') AND not_before IS NULL\n    ORDER BY turn LIMIT 1",
-        new="WHERE tenant = $1 AND session_id = $2 AND status = 'queued' AND not_before IS NULL\n    ORDER BY turn DESC LIMIT 1",
+        file=MIGRATION,
+        old="r.status IN ('queued', 'running', 'waiting')\n                AND r.not_before IS NULL\n            ORDER BY r.turn LIMIT 1",
+        new="r.status = 'queued'\n                AND r.not_before IS NULL\n            ORDER BY r.turn DESC LIMIT 1",
         tests=("tests/runs/test_service.py::test_turns_of_one_session_run_one_after_another", CONTROL),
     ),
     Mutant(
         name="a wait keeps its session's line",
-        file=RUNS,
-        old="WHERE tenant = $1 AND session_id = $2 AND status IN ('queued', 'running', 'waiting') AND not_before IS NULL",
-        new="WHERE tenant = $1 AND session_id = $2 AND status IN ('queued', 'running') AND not_before IS NULL",
+        file=MIGRATION,
+        old="r.status IN ('queued', 'running', 'waiting')\n",
+        new="r.status IN ('queued', 'running')\n",
         tests=(LEDGER_TESTS,),
     ),
     Mutant(

@@ -54,10 +54,13 @@ async def ended(service: Service, session: str) -> bool:
     return (await run_of(service, session))["status"] in ("succeeded", "failed", "cancelled")
 
 
-async def test_workers_execute_what_serve_accepts_and_are_gone_with_it(tmp_path: Path, own_provider: StandIn) -> None:
+async def test_workers_execute_what_serve_accepts_and_are_gone_with_it(
+    tmp_path: Path, database: str, own_provider: StandIn
+) -> None:
     own_provider.script("hello", says("from a worker"))
+    environ = ENVIRON | {"DATABASE_URL": database}
     workspace(tmp_path, files(own_provider.url))
-    async with serve(tmp_path, "--workers", "2", environ=ENVIRON) as service:
+    async with serve(tmp_path, "--workers", "2", environ=environ) as service:
         assert "2 processes execute the runs" in service.banner
         async with service.stream("POST", "/chat/stream", {"message": "hello"}) as frames:
             events = await frames.rest()
@@ -73,10 +76,13 @@ async def test_workers_execute_what_serve_accepts_and_are_gone_with_it(tmp_path:
         listen("127.0.0.1", port, 1).close()
 
 
-async def test_a_worker_that_is_killed_is_replaced_and_its_run_goes_on(tmp_path: Path, own_provider: StandIn) -> None:
+async def test_a_worker_that_is_killed_is_replaced_and_its_run_goes_on(
+    tmp_path: Path, database: str, own_provider: StandIn
+) -> None:
     own_provider.script("hello", hangs("Half"), says("whole"))
+    environ = ENVIRON | {"DATABASE_URL": database}
     workspace(tmp_path, files(own_provider.url))
-    async with serve(tmp_path, "--workers", "1", environ=ENVIRON) as service:
+    async with serve(tmp_path, "--workers", "1", environ=environ) as service:
         asked = asyncio.create_task(service.post("/chat", {"message": "hello", "session_id": "s"}))
         await own_provider.wait("hello")
         (victim,) = workers(service)
@@ -87,10 +93,10 @@ async def test_a_worker_that_is_killed_is_replaced_and_its_run_goes_on(tmp_path:
         assert "a worker ended and is going to be replaced" in [line["event"] for line in service.logs]
 
 
-async def test_sigterm_ends_the_workers_and_loses_no_run(tmp_path: Path, own_provider: StandIn) -> None:
+async def test_sigterm_ends_the_workers_and_loses_no_run(tmp_path: Path, database: str, own_provider: StandIn) -> None:
     own_provider.script("hello", hangs("Half"), says("whole"))
     workspace(tmp_path, files(own_provider.url))
-    environ = ENVIRON | {"STEADYHAND__WORKER__DRAIN": "1"}
+    environ = ENVIRON | {"DATABASE_URL": database, "STEADYHAND__WORKER__DRAIN": "1"}
     async with serve(tmp_path, "--workers", "2", environ=environ) as service:
         port = service.port
         asked = asyncio.create_task(service.post("/chat", {"message": "hello", "session_id": "s"}))
@@ -168,10 +174,11 @@ async def test_a_worker_that_comes_first_starts_the_database(tmp_path: Path, own
             assert (await api.chat("hello"))["response"] == "from a worker"
 
 
-async def test_a_second_ctrl_c_reaches_the_workers(tmp_path: Path, own_provider: StandIn) -> None:
+async def test_a_second_ctrl_c_reaches_the_workers(tmp_path: Path, database: str, own_provider: StandIn) -> None:
     own_provider.script("hello", hangs("Half"))
+    environ = ENVIRON | {"DATABASE_URL": database}
     workspace(tmp_path, files(own_provider.url))
-    async with serve(tmp_path, "--workers", "1", environ=ENVIRON) as service:
+    async with serve(tmp_path, "--workers", "1", environ=environ) as service:
         asked = asyncio.create_task(service.post("/chat", {"message": "hello"}))
         await own_provider.wait("hello")
         service.signal(signal.SIGINT)

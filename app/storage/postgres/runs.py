@@ -132,17 +132,12 @@ class PostgresRunStore:
     async def claim(self) -> tuple[Owned, bytes] | None:
         while True:
             try:
-                async with self._db.transaction() as connection:
-                    session = await connection.fetchrow(self._sql["next_session"])
-                    if session is None:
-                        return None
-                    row = await connection.fetchrow(self._sql["claim"], *session, self._owner, self._lease, uuid4())
+                row = await self._db.fetchrow(self._sql["claim"], self._owner, self._lease, uuid4())
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name != "runs_one_running":
                     raise
-                continue
-            if row is not None:
-                return _owned(row)
+            else:
+                return None if row is None else _owned(row)
 
     async def recover(self, max_attempts: int, spared: Sequence[str]) -> tuple[Owned, bytes] | None:
         row = await self._db.fetchrow(

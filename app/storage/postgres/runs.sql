@@ -114,37 +114,14 @@ WITH old AS (
 )
 UPDATE runs SET last_seq = greatest(last_seq, (SELECT max(seq) FROM steps)) WHERE id = $2 RETURNING last_seq;
 
--- name: next_session
--- The session whose turn it is, locked: nobody else claims a run of it, and no end of one comes in between.
-SELECT tenant, id FROM sessions WHERE ready_rank IS NOT NULL
-ORDER BY ready_priority DESC, ready_rank LIMIT 1 FOR UPDATE SKIP LOCKED;
-
 -- name: claim
--- Take the head of that session's line, if it is queued; whatever it is, the session leaves the queue: the end of its head, and
--- every new turn, brings it back. Said after `next_session`, in the same transaction, so that it sees what that lock waited for.
--- $1 tenant  $2 session  $3 lease owner  $4 lease seconds  $5 event id
-WITH head AS (
-    SELECT id, status FROM runs
-    WHERE tenant = $1 AND session_id = $2 AND status IN ('queued', 'running', 'waiting') AND not_before IS NULL
-    ORDER BY turn LIMIT 1
-), run AS (
-    UPDATE runs SET status = 'running', lease_epoch = lease_epoch + 1, attempt = attempt + 1, last_seq = last_seq + 1,
-        started_at = coalesce(started_at, clock_timestamp()), stop_reason = NULL,
-        lease_owner = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
-    FROM head WHERE runs.id = head.id AND head.status = 'queued' AND runs.status = 'queued'
-    RETURNING runs.*
-), session AS (
-    UPDATE sessions SET ready_rank = NULL WHERE tenant = $1 AND id = $2
-), journal AS (
-    INSERT INTO events (run_id, seq, tenant, owner, id, name, payload)
-    SELECT id, last_seq, tenant, owner, $5::uuid, 'run.started', format('{"attempt":%s}', attempt)::json FROM run
-)
+-- Take the run whose turn it is. $1 lease owner  $2 lease seconds  $3 event id
 SELECT id AS run_id, tenant, owner AS user_id, session_id, session_epoch, turn, agent, agent_version,
     lease_epoch AS epoch, attempt, last_seq, traceparent, failures, inbox, stop_after, resumed_from,
     extract(epoch FROM answer_by - clock_timestamp())::float8 AS remaining,
     extract(epoch FROM clock_timestamp() - queued_at)::float8 AS queued,
     (SELECT payload FROM events WHERE run_id = run.id AND seq = 1) AS created
-FROM run;
+FROM claim_next($1, $2, $3) AS run;
 
 -- name: recover
 -- Take over a run whose lease has run out. One whose owners died $3 times gets no other attempt: who takes it ends it.

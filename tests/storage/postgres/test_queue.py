@@ -28,7 +28,7 @@ SELECT 'run_' || n || '_' || t, 'default', 's' || n, 1, t, 'a', 'v', CASE t WHEN
 FROM generate_series(1, $1) AS n, generate_series(1, 1 + $2) AS t
 """
 STATEMENTS: dict[str, tuple[object, ...]] = {
-    "next_session": (),
+    "claim": ("me", 30.0, uuid4()),
     "recover": ("me", 30.0, 3, uuid4(), []),
     "due": (),
     "heads": (["run_1_1", "run_2_1"],),
@@ -45,15 +45,16 @@ async def filled(dsn: str, parked: int, followers: int) -> AsyncIterator[tuple[P
 
 
 async def pages(connection: asyncpg.Connection, name: str, *arguments: object) -> tuple[int, str]:
-    """How many pages a statement touches, and its plan; it is undone."""
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL[name]}", *arguments)
-    finally:
-        await transaction.rollback()
+    """How many pages a statement touches, its functions planned before, and its plan; it is undone."""
+    for _ in range(2):
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL[name]}", *arguments)
+        finally:
+            await transaction.rollback()
     root: dict[str, Any] = json.loads(plan)[0]["Plan"]
-    return root["Shared Hit Blocks"] + root["Shared Read Blocks"], plan.decode() if isinstance(plan, bytes) else plan
+    return root["Shared Hit Blocks"] + root["Shared Read Blocks"], plan
 
 
 def run(number: int) -> NewRun:
@@ -77,7 +78,7 @@ async def test_claiming_does_not_see_parked_runs(database: str, followers: int) 
             assert accepted.status == "queued"
         for name, arguments in STATEMENTS.items():
             touched, plan = await pages(connection, name, *arguments)
-            assert touched <= 60, (name, touched, plan)
+            assert touched <= 100, (name, touched, plan)
         claimed = [await store.claim() for _ in range(4)]
         assert [found and found[0].run_id for found in claimed] == ["run_new0", "run_new1", "run_new2", None]
         assert (await store.queue())[0] == MANY * followers
@@ -88,9 +89,8 @@ async def test_a_claim_touches_no_more_pages_with_ten_thousand_parked_runs_than_
     for parked in (FEW, MANY):
         async with filled(database, parked, 0) as (store, connection):
             await store.start(ANONYMOUS, run(parked), slot=False)
-            look, _ = await pages(connection, "next_session")
-            claim, _ = await pages(connection, "claim", "default", f"new{parked}", "me", 30.0, uuid4())
-            counts.append(look + claim)
+            touched, _ = await pages(connection, "claim", "me", 30.0, uuid4())
+            counts.append(touched)
             assert await store.claim() is not None
             await connection.execute("DELETE FROM sessions")
     assert counts[1] <= counts[0] + 20, counts
