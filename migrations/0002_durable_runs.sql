@@ -64,10 +64,12 @@ BEGIN
 END
 $$;
 
--- Take the head of the line of the session whose turn it is; none where nothing is queued. Whatever the head is, the session
--- leaves the queue: the end of its head, and every new turn, brings it back. Two statements, because the second must see what
--- the first one's lock waited for: nobody else claims a run of that session, and no end of one comes in between.
-CREATE FUNCTION claim_next(new_owner text, seconds float8, event_id uuid) RETURNS SETOF runs LANGUAGE plpgsql AS $$
+-- Take the head of the line of the session whose turn it is, and give it with its first event; none where nothing is queued.
+-- Whatever the head is, the session leaves the queue: the end of its head, and every new turn, brings it back. Two statements,
+-- because the second must see what the first one's lock waited for: nobody else claims a run of that session, and no end of
+-- one comes in between. What the caller's own statement reads may be older than either.
+CREATE FUNCTION claim_next(new_owner text, seconds float8, event_id uuid)
+RETURNS TABLE (claimed runs, first_event json) LANGUAGE plpgsql AS $$
 DECLARE
     next record;
 BEGIN
@@ -82,18 +84,20 @@ BEGIN
                 AND r.not_before IS NULL
             ORDER BY r.turn LIMIT 1
         ), run AS (
-            UPDATE runs SET status = 'running', lease_epoch = lease_epoch + 1, attempt = attempt + 1, last_seq = last_seq + 1,
+            UPDATE runs r SET status = 'running', lease_epoch = lease_epoch + 1, attempt = attempt + 1, last_seq = last_seq + 1,
                 started_at = coalesce(started_at, clock_timestamp()), stop_reason = NULL,
                 lease_owner = new_owner, lease_until = clock_timestamp() + make_interval(secs => seconds)
-            FROM head WHERE runs.id = head.id AND head.status = 'queued' AND runs.status = 'queued'
-            RETURNING runs.*
+            FROM head WHERE r.id = head.id AND head.status = 'queued' AND r.status = 'queued'
+            RETURNING r AS whole
         ), session AS (
             UPDATE sessions SET ready_rank = NULL WHERE tenant = next.tenant AND id = next.id
         ), journal AS (
             INSERT INTO events (run_id, seq, tenant, owner, id, name, payload)
-            SELECT id, last_seq, tenant, owner, event_id, 'run.started', format('{"attempt":%s}', attempt)::json FROM run
+            SELECT (whole).id, (whole).last_seq, (whole).tenant, (whole).owner, event_id, 'run.started',
+                format('{"attempt":%s}', (whole).attempt)::json
+            FROM run
         )
-        SELECT * FROM run;
+        SELECT whole, e.payload FROM run JOIN events e ON e.run_id = (whole).id AND e.seq = 1;
         EXIT WHEN FOUND;
     END LOOP;
 END

@@ -91,8 +91,8 @@ async def bench(options: argparse.Namespace) -> int:
         await client.close()
         options.json.parent.mkdir(parents=True, exist_ok=True)
         if samples.failures:
-            for name in [service.name for service in (*running.services, *running.queued)]:
-                shutil.copy(folder / f"{name}.log", options.json.parent / f"bench-{name}.log")
+            for log in folder.glob("*.log"):
+                shutil.copy(log, options.json.parent / f"bench-{log.name}")
     if telemetry and "ours" in samples.values and not stats["otlp_bytes"]:
         samples.failures.append("ours exported no spans: its telemetry was not on")
     print(table(samples, plan))

@@ -65,8 +65,8 @@ FENCE = (
     Mutant(
         name="epoch bump of a claim",
         file=MIGRATION,
-        old="UPDATE runs SET status = 'running', lease_epoch = lease_epoch + 1, attempt",
-        new="UPDATE runs SET status = 'running', attempt",
+        old="UPDATE runs r SET status = 'running', lease_epoch = lease_epoch + 1, attempt",
+        new="UPDATE runs r SET status = 'running', attempt",
         tests=(FENCES,),
     ),
     Mutant(

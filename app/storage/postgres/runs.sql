@@ -116,12 +116,13 @@ UPDATE runs SET last_seq = greatest(last_seq, (SELECT max(seq) FROM steps)) WHER
 
 -- name: claim
 -- Take the run whose turn it is. $1 lease owner  $2 lease seconds  $3 event id
-SELECT id AS run_id, tenant, owner AS user_id, session_id, session_epoch, turn, agent, agent_version,
-    lease_epoch AS epoch, attempt, last_seq, traceparent, failures, inbox, stop_after, resumed_from,
-    extract(epoch FROM answer_by - clock_timestamp())::float8 AS remaining,
-    extract(epoch FROM clock_timestamp() - queued_at)::float8 AS queued,
-    (SELECT payload FROM events WHERE run_id = run.id AND seq = 1) AS created
-FROM claim_next($1, $2, $3) AS run;
+SELECT (claimed).id AS run_id, (claimed).tenant, (claimed).owner AS user_id, (claimed).session_id, (claimed).session_epoch,
+    (claimed).turn, (claimed).agent, (claimed).agent_version, (claimed).lease_epoch AS epoch, (claimed).attempt,
+    (claimed).last_seq, (claimed).traceparent, (claimed).failures, (claimed).inbox, (claimed).stop_after,
+    (claimed).resumed_from, first_event AS created,
+    extract(epoch FROM (claimed).answer_by - clock_timestamp())::float8 AS remaining,
+    extract(epoch FROM clock_timestamp() - (claimed).queued_at)::float8 AS queued
+FROM claim_next($1, $2, $3);
 
 -- name: recover
 -- Take over a run whose lease has run out. One whose owners died $3 times gets no other attempt: who takes it ends it.

@@ -40,6 +40,21 @@ async def test_a_turn_that_is_queued_and_looked_at_while_its_predecessor_ends_is
         assert claimed[0].run_id == "run_new1"
 
 
+async def test_a_run_that_is_queued_while_a_claim_is_on_its_way_comes_whole(database: str) -> None:
+    async with open_pool(database) as db:
+        store = PostgresRunStore(database=db, owner="me", lease=30.0)
+        async with db.transaction() as held:
+            # The claim waits for this lock with a snapshot that knows no run at all.
+            await held.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
+            claiming = asyncio.create_task(store.claim())
+            while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await PostgresRunStore(database=held, owner="me", lease=30.0).start(ANONYMOUS, turn(0), slot=False)  # type: ignore[arg-type]
+        claimed = await claiming
+        assert claimed is not None
+        assert (claimed[0].run_id, claimed[1]) == ("run_new0", b"{}")
+
+
 async def test_what_fell_out_of_the_queue_comes_back(database: str) -> None:
     async with open_pool(database) as db:
         store = PostgresRunStore(database=db, owner="me", lease=30.0)
