@@ -63,6 +63,11 @@ def planned(options: argparse.Namespace) -> Plan:
     )
 
 
+def keep_logs(folder: Path, beside: Path) -> None:
+    for log in folder.glob("*.log"):
+        shutil.copy(log, beside / f"bench-{log.name}")
+
+
 async def bench(options: argparse.Namespace) -> int:
     """0: measured, and every answer was right; 1: something failed. Missed goals are printed, not an exit code.
 
@@ -91,8 +96,7 @@ async def bench(options: argparse.Namespace) -> int:
         await client.close()
         options.json.parent.mkdir(parents=True, exist_ok=True)
         if samples.failures:
-            for log in folder.glob("*.log"):
-                shutil.copy(log, options.json.parent / f"bench-{log.name}")
+            keep_logs(folder, options.json.parent)
     if telemetry and "ours" in samples.values and not stats["otlp_bytes"]:
         samples.failures.append("ours exported no spans: its telemetry was not on")
     print(table(samples, plan))

@@ -22,7 +22,7 @@ CUTS = {
     "single": (
         Cut("model", 1, "before"),
         Cut("model", 3, "3", 0.02),
-        Cut("model", 7, "after", 0.01),
+        Cut("model", 7, "after"),
         Cut("effect", 2, "after"),
         Cut("effect", 3, "after"),
         Cut("effect", 6, "before"),

@@ -49,7 +49,7 @@ async def test_a_run_that_is_queued_while_a_claim_is_on_its_way_comes_whole(data
             claiming = asyncio.create_task(store.claim())
             while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            await PostgresRunStore(database=held, owner="me", lease=30.0).start(ANONYMOUS, turn(0), slot=False)  # type: ignore[arg-type]
+            await PostgresRunStore(database=held, owner="me", lease=30.0).start(ANONYMOUS, turn(0), slot=False)
         claimed = await claiming
         assert claimed is not None
         assert (claimed[0].run_id, claimed[1]) == ("run_new0", b"{}")
