@@ -13,8 +13,8 @@ from app.domain.errors import FieldError
 from app.domain.messages import ToolCall, Usage
 from app.domain.runs import Run as Run
 from app.domain.runs import RunStatus, StopReason
-from app.domain.stores import Session as Session
-from app.domain.stores import SessionState as SessionState
+from app.domain.sessions import Session as Session
+from app.domain.sessions import SessionState as SessionState
 from app.runs.steps import Step
 
 

@@ -1,4 +1,4 @@
-"""The life of a process that serves or executes runs: from its services on, over the drain, to their end."""
+"""The life of a process that serves or executes runs: from its database and services, over the drain, to their end."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
 
-from app.cli.listening import HeldServer, answers
+from app.cli.database import Reached, reach_database
+from app.cli.listening import BACKLOG, HeldServer, answers
+from app.cli.port import listen
 from app.cli.stopping import Stopping
 from app.cli.workers import Workers
 from app.domain.errors import DatabaseUnavailable
-from app.wiring.services import Services
+from app.storage.migrate import migrate, read_migrations
+from app.wiring.services import Role, Services, open_services
+from app.workspace.load import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +28,59 @@ LINGER = 5.0
 MIGRATIONS_POLL = 1.0
 GC_THRESHOLDS = (10_000, 20, 20)
 """A turn makes some thousand objects that reference counts free; Python's default looks for cycles after every 700."""
+
+
+async def live(
+    workspace: Workspace,
+    *,
+    role: Role,
+    address: str,
+    port: int,
+    connections: int,
+    ready: Callable[[Reached, str, int, bool], None],
+    concurrency: int | None = None,
+    workers: Workers | None = None,
+) -> None:
+    """Serve there until SIGTERM or Ctrl-C, with at most so many connections, then drain. On the main thread.
+
+    `ready` is called once requests are answered: with the database, the address and the port, and whether migrations are
+    pending. `role` and `concurrency` as in `open_services`.
+    """
+    settings = workspace.settings
+    workers = workers or Workers(count=0, command=(), environ={})
+    stopping = Stopping()
+    with stopping.on_signals():
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                with stopping.cancels():
+                    database = await stack.enter_async_context(
+                        reach_database(settings, stays="worker" if role == "worker" else "serve")
+                    )
+                    if database.embedded:
+                        await migrate(database.direct, read_migrations())
+                    services = await stack.enter_async_context(
+                        open_services(
+                            workspace,
+                            database.dsn,
+                            direct=database.direct,
+                            role=role,
+                            concurrency=concurrency,
+                            environ=os.environ,
+                        )
+                    )
+                    life = Life(services=services, workers=workers, stopping=stopping, drain=settings.worker.drain)
+                    pending = await life.begin()
+                stack.push_async_callback(workers.aclose)
+                await life.live(
+                    listen(address, port, BACKLOG),
+                    backpressure=connections,
+                    pending=pending,
+                    ready=lambda address, port: ready(database, address, port, pending),
+                )
+        except asyncio.CancelledError:
+            if not stopping.cancelled():
+                raise
+            log.info("stopped before the start was complete")
 
 
 class Life:

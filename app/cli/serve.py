@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import logging
 import os
 import sys
@@ -12,16 +10,12 @@ from collections.abc import Mapping
 
 from app.cli.banner import serve_banner
 from app.cli.commands import DONE
-from app.cli.database import reach_database
-from app.cli.life import Life
-from app.cli.listening import BACKLOG
-from app.cli.port import check_free, is_loopback, listen, resolve
-from app.cli.stopping import Stopping
+from app.cli.database import Reached
+from app.cli.life import live
+from app.cli.port import check_free, is_loopback, resolve
 from app.cli.workers import Workers, same_program
 from app.domain.errors import SteadyhandError
-from app.storage.migrate import migrate, read_migrations
 from app.telemetry.logs import configure_logging
-from app.wiring.services import open_services
 from app.workspace.load import load_workspace
 
 log = logging.getLogger(__name__)
@@ -49,42 +43,24 @@ async def run(options: argparse.Namespace) -> int:
     check_free(address, port)
     for warning in settings.warnings:
         log.warning(warning)
-    stopping = Stopping()
     workers = _workers(options, environ)
     executes = options.role == "all" and not workers.count
-    with stopping.on_signals():
-        try:
-            async with contextlib.AsyncExitStack() as stack:
-                with stopping.cancels():
-                    database = await stack.enter_async_context(reach_database(settings, stays="serve"))
-                    if database.embedded:
-                        await migrate(database.direct, read_migrations())
-                    services = await stack.enter_async_context(
-                        open_services(
-                            workspace,
-                            database.dsn,
-                            direct=database.direct,
-                            role="all" if executes else "api",
-                            environ=os.environ,
-                        )
-                    )
-                    life = Life(services=services, workers=workers, stopping=stopping, drain=settings.worker.drain)
-                    pending = await life.begin()
-                stack.push_async_callback(workers.aclose)
 
-                def ready(address: str, port: int) -> None:
-                    text = serve_banner(
-                        workspace, database, address, port, pending=pending, executes=executes, workers=workers.count
-                    )
-                    print(text, flush=True)
+    def ready(database: Reached, address: str, port: int, pending: bool) -> None:
+        text = serve_banner(
+            workspace, database, address, port, pending=pending, executes=executes, workers=workers.count
+        )
+        print(text, flush=True)
 
-                held = listen(address, port, BACKLOG)
-                backpressure = settings.server.max_streams + SPARE_CONNECTIONS
-                await life.live(held, backpressure=backpressure, pending=pending, ready=ready)
-        except asyncio.CancelledError:
-            if not stopping.cancelled():
-                raise
-            log.info("stopped before the start was complete")
+    await live(
+        workspace,
+        role="all" if executes else "api",
+        address=address,
+        port=port,
+        connections=settings.server.max_streams + SPARE_CONNECTIONS,
+        ready=ready,
+        workers=workers,
+    )
     return DONE
 
 

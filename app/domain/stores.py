@@ -1,4 +1,4 @@
-"""What the life of a run needs from storage. Every method may raise `DatabaseUnavailable`.
+"""What the life of a run needs from storage; sessions and approvals have stores of their own. Every method may raise `DatabaseUnavailable`.
 
 Reads and creations are within one `Principal`: what belongs to another tenant or, for a principal with a user, to another
 user is not there.
@@ -14,11 +14,10 @@ from uuid import UUID
 import msgspec
 
 from app.domain.agents import Agent
-from app.domain.approvals import Approval, ApprovalStatus, PendingApproval
 from app.domain.errors import StopCause
 from app.domain.events import RunFinished, RunWaiting, StoredEvent
 from app.domain.idempotency import IdempotencyKey
-from app.domain.messages import JsonObject, Message
+from app.domain.messages import JsonObject
 from app.domain.observers import EndedRun
 from app.domain.principals import Principal
 from app.domain.runs import Cancellation, OnBusy, Run, RunStatus
@@ -125,22 +124,6 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: str
     inbox: int
-
-
-class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A session as clients see it."""
-
-    id: str
-    user_id: str | None
-    created_at: datetime
-    updated_at: datetime
-
-
-class SessionState(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON object that a session keeps beside its messages; `version` counts its changes from 0."""
-
-    state: JsonObject
-    version: int
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -292,97 +275,4 @@ class RunStore(Protocol):
 
     async def queue(self) -> tuple[int, float]:
         """How many runs are queued and due, and the age of the oldest in seconds."""
-        ...
-
-
-class SessionStore(Protocol):
-    """Sessions: their messages, their state, their turns."""
-
-    async def history(
-        self, tenant: str, session_id: str, epoch: int, before_turn: int
-    ) -> tuple[list[Message], list[list[StoredEvent]]]:
-        """What the session began with, and the events that make the messages of its earlier runs, one list a run, in turn order.
-
-        Runs that another one has resumed are left out.
-        """
-        ...
-
-    async def session(self, principal: Principal, session_id: str) -> tuple[Session, int] | None:
-        """The session and its epoch."""
-        ...
-
-    async def sessions(
-        self, principal: Principal, before: tuple[datetime, str] | None, limit: int
-    ) -> list[Session]: ...
-
-    async def live(self, principal: Principal, session_id: str, before_turn: int) -> list[tuple[str, RunStatus]]:
-        """The session's live runs of earlier turns, oldest first."""
-        ...
-
-    async def reset(self, principal: Principal, session_id: str) -> list[str] | None:
-        """Begin the session's next epoch. The ids of the live runs of the one before, or None: no such session."""
-        ...
-
-    async def delete(self, principal: Principal, session_id: str) -> bool:
-        """The session, its runs and all that belongs to them are gone. False: there was none."""
-        ...
-
-    async def fork(
-        self, principal: Principal, session_id: str, user_id: str | None, base: Sequence[Message], state: JsonObject
-    ) -> Session | None:
-        """A new session that begins with those messages. None: there is one of that id already."""
-        ...
-
-    async def turn_of(self, principal: Principal, session_id: str, run_id: str) -> int | None:
-        """Which turn of the session's current epoch that run was."""
-        ...
-
-    async def state(self, principal: Principal, session_id: str) -> SessionState | None: ...
-
-    async def put_state(
-        self,
-        principal: Principal,
-        session_id: str,
-        state: JsonObject,
-        version: int | None,
-        owned: tuple[str, int] | None = None,
-    ) -> SessionState | None:
-        """Replace the state. None where `version` is given and not the current one, there is no such session, or the run of
-        `owned` does not run under that epoch any more."""
-        ...
-
-
-class ApprovalStore(Protocol):
-    """People's inbox."""
-
-    async def approvals(
-        self,
-        principal: Principal,
-        status: ApprovalStatus | None,
-        run_id: str | None,
-        before: tuple[datetime, str] | None,
-        limit: int,
-    ) -> list[Approval]:
-        """A page of approvals, newest first."""
-        ...
-
-    async def approval(self, principal: Principal, approval_id: str) -> Approval | None: ...
-
-    async def resolve(
-        self,
-        approval_id: str,
-        status: ApprovalStatus,
-        by: str | None,
-        comment: str | None,
-        edited: bytes | None,
-        event: bytes,
-    ) -> tuple[str, int, bool] | None:
-        """Decide a pending approval of a waiting run, once: its event joins the journal, the run is queued when none is left open.
-
-        (run id, the event's seq, whether the run was queued); None: it is not pending any more.
-        """
-        ...
-
-    async def expired(self, limit: int) -> list[tuple[str, PendingApproval]]:
-        """Pending approvals whose time is over, with their runs."""
         ...

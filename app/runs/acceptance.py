@@ -18,7 +18,8 @@ from app.domain.messages import JsonObject
 from app.domain.observers import RunObserver
 from app.domain.principals import Principal
 from app.domain.runs import Cancellation, OnBusy, Run, RunStatus
-from app.domain.stores import Accepted, NewRun, Replayed, RunStore, SessionStore
+from app.domain.sessions import SessionStore
+from app.domain.stores import Accepted, NewRun, Replayed, RunStore
 from app.runs.birth import Birth
 from app.runs.live import Feed, Feeds
 from app.runs.stops import Stops

@@ -9,12 +9,12 @@ import msgspec
 
 from app.agent import structured
 from app.domain import events as ev
-from app.domain.approvals import Approval, ApprovalStatus, Decision
+from app.domain.approvals import Approval, ApprovalStatus, ApprovalStore, Decision
 from app.domain.errors import FieldError, RequestError
 from app.domain.hints import Hints
 from app.domain.messages import JsonObject
 from app.domain.principals import Principal
-from app.domain.stores import ApprovalStore, RunStore
+from app.domain.stores import RunStore
 from app.runs.agents import Agents
 
 BATCH = 100

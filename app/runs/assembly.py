@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from app.domain.approvals import ApprovalStore
 from app.domain.hints import Hints, LiveChannel
 from app.domain.idempotency import KeyStore
 from app.domain.models import Provider
 from app.domain.observers import RunObserver
-from app.domain.stores import ApprovalStore, RunStore, SessionStore
+from app.domain.sessions import SessionStore
+from app.domain.stores import RunStore
 from app.domain.tools import Toolbox
 from app.runs.acceptance import Acceptance
 from app.runs.agents import Agents

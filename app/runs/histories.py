@@ -12,7 +12,8 @@ import msgspec
 
 from app.domain.fold import RunState, conversation
 from app.domain.messages import Message
-from app.domain.stores import Owned, SessionStore
+from app.domain.sessions import SessionStore
+from app.domain.stores import Owned
 from app.runs.patience import patiently
 
 MOST_CHARACTERS = 20_000_000

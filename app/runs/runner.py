@@ -21,7 +21,8 @@ from app.domain.errors import Fenced, ProviderError, RunStopped, UnreadInbox
 from app.domain.fold import RunState
 from app.domain.models import Provider
 from app.domain.observers import RunInfo, RunObserver, RunTimes, RunWatch
-from app.domain.stores import Owned, Post, RunStore, SessionStore
+from app.domain.sessions import SessionStore
+from app.domain.stores import Owned, Post, RunStore
 from app.domain.tools import Toolbox
 from app.runs import record
 from app.runs.histories import Histories

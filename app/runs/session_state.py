@@ -8,7 +8,8 @@ from app.domain import events as ev
 from app.domain.errors import Fenced
 from app.domain.messages import JsonObject
 from app.domain.principals import Principal
-from app.domain.stores import Owned, SessionState, SessionStore
+from app.domain.sessions import SessionState, SessionStore
+from app.domain.stores import Owned
 from app.runs.journal import Entry, Journal
 from app.runs.patience import patiently
 

@@ -11,7 +11,7 @@ from app.domain.fold import Conversation, conversation
 from app.domain.hints import Hints
 from app.domain.messages import JsonObject, Message
 from app.domain.principals import Principal
-from app.domain.stores import Session, SessionState, SessionStore
+from app.domain.sessions import Session, SessionState, SessionStore
 from app.runs.birth import session_id_of
 from app.runs.live import Feed, Feeds
 from app.runs.stops import Stops

@@ -194,7 +194,7 @@ INBOX = (
         file="app/runs/runner.py",
         old="                if self._stop.cause is not None and self._stop.cause not in HANDED_ON:\n",
         new="                if False:\n",
-        tests=(CONTROL,),
+        tests=(f"{CONTROL}::test_a_cancel_from_another_process_survives_the_owners_death",),
     ),
 )
 ORDER = (
@@ -203,7 +203,10 @@ ORDER = (
         file=MIGRATION,
         old="r.status IN ('queued', 'running', 'waiting')\n                AND r.not_before IS NULL\n            ORDER BY r.turn LIMIT 1",
         new="r.status = 'queued'\n                AND r.not_before IS NULL\n            ORDER BY r.turn DESC LIMIT 1",
-        tests=("tests/runs/test_service.py::test_turns_of_one_session_run_one_after_another", CONTROL),
+        tests=(
+            "tests/runs/test_service.py::test_turns_of_one_session_run_one_after_another",
+            "tests/storage/postgres/test_claims.py",
+        ),
     ),
     Mutant(
         name="a wait keeps its session's line",
@@ -293,7 +296,7 @@ PEOPLE = (
         file="app/storage/postgres/approvals.sql",
         old="        AND ($2 = 'expired' OR a.expires_at > statement_timestamp())\n",
         new="",
-        tests=(CONTROL,),
+        tests=("tests/runs/test_people.py",),
     ),
 )
 

@@ -12,7 +12,7 @@ from app.domain.events import StoredEvent
 from app.domain.messages import JsonObject, Message
 from app.domain.principals import Principal
 from app.domain.runs import RunStatus
-from app.domain.stores import Session, SessionState
+from app.domain.sessions import Session, SessionState
 from app.storage.postgres.pool import Database, queries
 
 _decode_messages = msgspec.json.Decoder(list[Message]).decode

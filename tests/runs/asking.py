@@ -1,0 +1,36 @@
+"""What people ask of a run, and what they get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.domain import events as ev
+from app.domain.errors import RequestError
+from app.domain.principals import ANONYMOUS, Principal
+from app.runs.service import StartRun
+from tests.runs.conftest import Harness
+from tests.runs.test_durability import end_of, sound
+
+ANN = Principal(tenant="default", user="ann")
+RISKY = ("c1", "risky", '{"n":1}')
+
+
+async def refused(call: Any) -> str:
+    with pytest.raises(RequestError) as error:
+        await call
+    return error.value.code
+
+
+async def waits(p: Harness, **more: Any) -> tuple[Any, ev.RunWaiting]:
+    started = await p.service.start(ANN, StartRun(input="go", session_id="s", **more))
+    waiting = await p.service.result(started)
+    assert isinstance(waiting, ev.RunWaiting)
+    return started, waiting
+
+
+async def ends(p: Harness, run_id: str) -> Any:
+    await end_of(p, run_id)
+    sound(await p.events(run_id))
+    return await p.service.run(ANONYMOUS, run_id)
