@@ -10,7 +10,20 @@ from litestar import Litestar, Response, get
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 
-from app.api import agents, approvals, asynchronous, callbacks, commands, docs, health, quick, runs, sessions, ws
+from app.api import (
+    agents,
+    approvals,
+    asynchronous,
+    callbacks,
+    commands,
+    docs,
+    health,
+    models,
+    quick,
+    runs,
+    sessions,
+    ws,
+)
 from app.api.decoding import StrictRequest
 from app.api.docs import openapi_config
 from app.api.document import published
@@ -47,6 +60,7 @@ async def metrics_page(metrics: NamedDependency[Metrics]) -> Response[bytes]:
 HEALTH = [*health.HANDLERS, metrics_page]
 SERVICE = [
     *agents.HANDLERS,
+    *models.HANDLERS,
     *quick.HANDLERS,
     *asynchronous.HANDLERS,
     *runs.HANDLERS,

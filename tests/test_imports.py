@@ -45,6 +45,7 @@ VENDORS: dict[str, set[str]] = {
     "httpx2": {"llm/*", "tools/http_fetch.py", "egress/urls.py", "cli/chat*.py", "wiring/*"},
     "httpcore2": {"tools/http_fetch.py", "egress/network.py", "callbacks/sending.py", "wiring/*"},
     "aiohttp": {"llm/openai*.py", "llm/anthropic*.py"},
+    "genai_prices": {"llm/prices.py"},
     "jsonschema": {"agent/structured.py", "tools/*", "workspace/*"},
     "referencing": {"tools/*", "workspace/*"},
     "yaml": {"workspace/documents.py"},

@@ -13,7 +13,7 @@ from app.domain.messages import Message
 from app.domain.models import ModelRequest
 
 
-def build(state: RunState, tools: Literal["auto", "none"]) -> ModelRequest:
+def build(state: RunState, tools: Literal["auto", "none"], *, affinity: str = "") -> ModelRequest:
     """The request for the next model call. After a rejected draft stands what was wrong with it."""
     agent = state.agent
     messages = state.history + tuple(_with_repairs(state))
@@ -27,6 +27,7 @@ def build(state: RunState, tools: Literal["auto", "none"]) -> ModelRequest:
         max_output_tokens=agent.max_output_tokens,
         reasoning=agent.reasoning,
         output_schema=agent.output_schema,
+        affinity=affinity,
     )
 
 

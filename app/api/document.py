@@ -31,6 +31,7 @@ from app.api.schemas import (
     Health,
     History,
     MessagePage,
+    ModelList,
     Problem,
     Readiness,
     RunAgentResponse,
@@ -49,7 +50,7 @@ SHAPES = (
     ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, CancelRequest, ResumeRequest,
     SteerRequest, DecisionRequest, StateRequest, ForkRequest, AgentView, RunAgentResponse, ChatResponse, AnswerResponse,
     Waiting, Task, TaskList, History, RunPage, Steered, StepList, EventPage, ApprovalPage, SessionPage, SessionState,
-    MessagePage, Callback, Health, Alive, Readiness, Problem,
+    MessagePage, ModelList, Callback, Health, Alive, Readiness, Problem,
 )  # fmt: skip
 """Everything that goes in and out."""
 

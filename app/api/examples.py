@@ -22,6 +22,9 @@ from app.api.schemas import (
     MessagePage,
     MessageView,
     Metadata,
+    ModelList,
+    ModelRoute,
+    ModelTarget,
     Readiness,
     Run,
     RunAgentResponse,
@@ -55,6 +58,17 @@ _METADATA = Metadata(
     stop_reason="completed",
     usage=_USAGE,
     cost_usd=None,
+)
+_MODELS = ModelList(
+    data=[
+        ModelRoute(
+            route="default",
+            targets=[
+                ModelTarget(provider="openai", model="gpt-x", breaker="open", retry_in_seconds=12.4),
+                ModelTarget(provider="anthropic", model="claude-x", breaker="closed", retry_in_seconds=None),
+            ],
+        )
+    ]
 )
 _AGENT = AgentView(
     name="assistant",
@@ -167,6 +181,7 @@ REQUESTS: dict[str, Any] = {
 ANSWERS: dict[str, Any] = {
     "list_agents": [_AGENT],
     "get_agent": _AGENT,
+    "list_models": _MODELS,
     "run_agent": RunAgentResponse(
         result="12 * 7 = 84.", run_id="run_1", session_id="ses_1", duration_ms=812.4, metadata=_METADATA
     ),

@@ -9,6 +9,7 @@ import msgspec
 
 from app.domain.approvals import Approval as Approval
 from app.domain.approvals import PendingApproval
+from app.domain.breakers import BreakerStateName
 from app.domain.errors import FieldError
 from app.domain.messages import ToolCall, Usage
 from app.domain.runs import Run as Run
@@ -105,7 +106,8 @@ class Steered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentView(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent. `status`: ready (its first model target is usable), degraded (only a later one is), unavailable."""
+    """An agent. `status`: ready (its first model target is usable), degraded (only a later one is, or one is being tried again),
+    unavailable."""
 
     name: str
     description: str
@@ -113,6 +115,29 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["ready", "degraded", "unavailable"]
     version: str
     tools: list[str]
+
+
+class ModelTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """One model of one provider. `breaker`: closed (it may be asked), open (it failed, and is left alone for `retry_in_seconds`),
+    half_open (one call at a time tries it)."""
+
+    provider: str
+    model: str
+    breaker: BreakerStateName
+    retry_in_seconds: float | None
+
+
+class ModelRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """A route, and its targets in the order they are asked."""
+
+    route: str
+    targets: list[ModelTarget]
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    """Every route, by name."""
+
+    data: list[ModelRoute]
 
 
 class MessageView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

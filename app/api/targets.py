@@ -5,20 +5,56 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from app.api.schemas import CheckStatus, ModelRoute, ModelTarget
+from app.domain.breakers import BreakerView
+
 TargetStatus = Literal["ready", "degraded", "unavailable"]
+Chain = tuple[tuple[str, str], ...]
+"""Targets in the order they are asked: the provider's name and the model."""
 
 
 class Targets:
-    """The providers of every route, in order. A provider is usable when it is configured, and all of a route are."""
+    """The targets of every route, judged by their breakers, never by a call."""
 
-    def __init__(self, *, routes: Mapping[str, tuple[str, ...]]) -> None:
-        self.routes = dict(routes)
+    def __init__(self, *, routes: Mapping[str, Chain], breakers: BreakerView) -> None:
+        self._routes = dict(routes)
+        self._breakers = breakers
 
     @property
     def providers(self) -> list[str]:
         """Every provider that a route uses."""
-        return sorted({name for chain in self.routes.values() for name in chain})
+        return sorted({provider for provider, _ in self._all()})
 
     def status(self, route: str) -> TargetStatus:
-        """ready: the first target is usable; degraded: a later one is; unavailable: none."""
-        return "ready" if self.routes.get(route) else "unavailable"
+        """ready: the first target is usable; degraded: a later one is, or one is being tried again; unavailable: none."""
+        states = [self._breakers.state(*target).name for target in self._routes.get(route, ())]
+        if states and states[0] == "closed":
+            return "ready"
+        return "unavailable" if all(state == "open" for state in states) else "degraded"
+
+    def models(self) -> list[ModelRoute]:
+        """Every route with its targets, by name."""
+        return [
+            ModelRoute(route=name, targets=[self._view(*target) for target in chain])
+            for name, chain in sorted(self._routes.items())
+        ]
+
+    def check(self, provider: str) -> tuple[CheckStatus, str | None]:
+        """ok while every model of the provider may be asked; else degraded, and which may not."""
+        views = [self._view(*target) for target in self._all() if target[0] == provider]
+        wrong = [f"{view.provider}/{view.model}: {_told(view)}" for view in views if view.breaker != "closed"]
+        return ("degraded", "; ".join(wrong)) if wrong else ("ok", None)
+
+    def _all(self) -> list[tuple[str, str]]:
+        return sorted({target for chain in self._routes.values() for target in chain})
+
+    def _view(self, provider: str, model: str) -> ModelTarget:
+        state = self._breakers.state(provider, model)
+        seconds = None if state.retry_in is None else round(state.retry_in, 3)
+        return ModelTarget(provider=provider, model=model, breaker=state.name, retry_in_seconds=seconds)
+
+
+def _told(view: ModelTarget) -> str:
+    if view.retry_in_seconds is None:
+        return "half-open, tried by one call at a time"
+    return f"open for another {max(1, round(view.retry_in_seconds))} s"

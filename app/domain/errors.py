@@ -115,23 +115,33 @@ FailureKind = Literal[
     "first_token_timeout",
     "idle_timeout",  # between chunks
     "total_timeout",  # the route's time for one model call is used up
-    "rate_limited",  # 429, 408, 409
+    "conflict",  # 408, 409: the provider gave the request up, it may be sent again
+    "rate_limited",  # 429
     "quota",  # money is gone: 402, insufficient_quota
-    "auth",  # 401, 403, or no credentials
+    "auth",  # 401, or no credentials
+    "permission",  # 403: the account may not do this
     "unknown_model",  # 404 or a code that says so
     "bad_request",  # 400, 413, 422: the request itself
+    "context_window",  # 400: more tokens than the model can read
+    "content_policy",  # 400: the provider does not serve this content
+    "tool_schema",  # 400: a tool's schema is not to its taste
     "overloaded",  # 503 and 529 of a busy provider
     "server_error",  # other 5xx
     "stream_broken",  # not JSON, cut, or ended early without its terminal event
     "stream_error",  # an error event inside a 200
+    "circuit_open",  # not asked at all: it failed too often lately
 ]
+"""How a model provider failed. What follows from each is in `app.llm.taxonomy`."""
+
+REFUSALS: frozenset[FailureKind] = frozenset({"bad_request", "context_window", "content_policy", "tool_schema"})
+"""Kinds that are the request's own fault."""
 
 
 class ProviderError(SteadyhandError):
     """A model provider did not answer as asked.
 
-    `status` is the HTTP status where there was one; `retry_after` is seconds. The message never holds
-    a credential or the request's content.
+    `status` is the HTTP status where there was one; `retry_after` is seconds; `should_retry` is what the provider advised,
+    None where it did not. The message never holds a credential or the request's content.
     """
 
     def __init__(
@@ -143,6 +153,7 @@ class ProviderError(SteadyhandError):
         model: str = "",
         status: int | None = None,
         retry_after: float | None = None,
+        should_retry: bool | None = None,
     ) -> None:
         super().__init__(clean(message)[:500])
         self.kind: FailureKind = kind
@@ -150,11 +161,12 @@ class ProviderError(SteadyhandError):
         self.model = model
         self.status = status
         self.retry_after = retry_after
+        self.should_retry = should_retry
 
     @property
     def refuses_request(self) -> bool:
-        """True when another target would be asked in vain: the fault is in the request itself."""
-        return self.kind == "bad_request"
+        """True when the fault is in the request itself: the same would be asked in vain."""
+        return self.kind in REFUSALS
 
 
 class ProvidersUnavailable(ProviderError):

@@ -12,7 +12,7 @@ import msgspec
 
 from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, ToolCall, Usage
-from app.domain.models import Outcome
+from app.domain.models import Basis, Outcome
 from app.domain.runs import Cancellation, RunFailure, RunStatus, StopReason
 from app.domain.tools import ToolStatus
 
@@ -133,7 +133,10 @@ class RunWaiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt at one model, whatever its end. `usage` None: unknown."""
+    """One attempt at one model, whatever its end. `usage`, `cost_usd` None: unknown. `service_tier` as the provider names it.
+
+    `cost_usd` is exact to 15 digits, more than any attempt needs. `basis` says how well it is known, None in older journals.
+    """
 
     attempt: int
     route: str
@@ -145,6 +148,8 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: float
     time_to_first_token_ms: float | None
     finish: str | None = None
+    basis: Basis | None = None
+    service_tier: str | None = None
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 import msgspec
 
@@ -98,6 +99,8 @@ class RunState(Conversation):
         self.executed = 0.0
         self.usage: Usage | None = None
         self.model: str | None = None
+        self._spent: Decimal | None = None
+        self._unpriced = False
 
     def apply(self, event: ev.Event | None, private: bytes | None = None) -> None:
         """Take one event in."""
@@ -150,11 +153,20 @@ class RunState(Conversation):
             self.iterations += 1
 
     def record(self, event: ev.UsageRecorded) -> None:
-        """Add one attempt to what the run has used."""
+        """Add one attempt to what the run has used and what it cost."""
         if event.usage is not None:
             self.usage = event.usage if self.usage is None else self.usage + event.usage
+        if event.cost_usd is None:
+            self._unpriced = True
+        else:
+            self._spent = (self._spent or Decimal(0)) + Decimal(repr(event.cost_usd))
         if event.outcome == "ok":
             self.model = event.model
+
+    @property
+    def cost(self) -> Decimal | None:
+        """US dollars of every attempt so far, exact; None before the first, and from the first on whose cost is not known."""
+        return None if self._unpriced else self._spent
 
 
 def user_message(event: ev.RunCreated) -> Message:

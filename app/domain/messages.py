@@ -50,10 +50,35 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     native: Native | None = None
 
 
+class UsageParts(msgspec.Struct, frozen=True, kw_only=True):
+    """The normal form of usage: every token in exactly one part, so that none is priced twice. The parts sum to the provider's total.
+
+    `output` is without `reasoning`; cache writes are apart by how long they live.
+    """
+
+    uncached_input: int
+    cache_read: int
+    cache_write_5m: int
+    cache_write_1h: int
+    output: int
+    reasoning: int
+
+    @property
+    def input_tokens(self) -> int:
+        """All that the model read."""
+        return self.uncached_input + self.cache_read + self.cache_write_5m + self.cache_write_1h
+
+    @property
+    def output_tokens(self) -> int:
+        """All that the model wrote."""
+        return self.output + self.reasoning
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of one model call, or a sum of them.
 
     `input_tokens` includes `cached_input_tokens` and `cache_write_tokens`; `output_tokens` includes `reasoning_tokens`.
+    `cache_write_1h_tokens` are those of `cache_write_tokens` that live an hour, left out where there are none.
     None: the provider did not say, which is not zero.
     """
 
@@ -62,6 +87,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_tokens: int | None = None
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_1h_tokens: int | msgspec.UnsetType = msgspec.UNSET
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -70,7 +96,30 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             cache_write_tokens=_sum(self.cache_write_tokens, other.cache_write_tokens),
             output_tokens=_sum(self.output_tokens, other.output_tokens),
             reasoning_tokens=_sum(self.reasoning_tokens, other.reasoning_tokens),
+            cache_write_1h_tokens=(self._hour + other._hour) or msgspec.UNSET,
         )
+
+    def parts(self) -> UsageParts | None:
+        """The normal form; None where a total is unknown, or smaller than what it should include.
+
+        A part that the provider did not name is none of its total: the total is what it charges for.
+        """
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        read, wrote, thought = self.cached_input_tokens or 0, self.cache_write_tokens or 0, self.reasoning_tokens or 0
+        parts = UsageParts(
+            uncached_input=self.input_tokens - read - wrote,
+            cache_read=read,
+            cache_write_5m=wrote - self._hour,
+            cache_write_1h=self._hour,
+            output=self.output_tokens - thought,
+            reasoning=thought,
+        )
+        return None if min(msgspec.structs.astuple(parts)) < 0 else parts
+
+    @property
+    def _hour(self) -> int:
+        return 0 if self.cache_write_1h_tokens is msgspec.UNSET else self.cache_write_1h_tokens
 
 
 def _sum(a: int | None, b: int | None) -> int | None:

@@ -7,6 +7,7 @@ attempt (tracing). A `Provider` answers for a whole route and is all that the ru
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from decimal import Decimal
 from typing import Literal, Protocol
 
 import msgspec
@@ -19,7 +20,10 @@ Reasoning = Literal["low", "medium", "high"]
 
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a model is given. `tool_choice` "none" keeps the tools in the request (the prefix stays byte-stable) but forbids calls."""
+    """Everything a model is given. `tool_choice` "none" keeps the tools in the request (the prefix stays byte-stable) but forbids calls.
+
+    `affinity`: requests that share it get the same choice where a route chooses by weight; no model sees it.
+    """
 
     route: str
     system: str
@@ -30,6 +34,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     reasoning: Reasoning | None = None
     output_schema: JsonObject | None = None
+    affinity: str = ""
 
 
 class TextDelta(msgspec.Struct, frozen=True):
@@ -45,7 +50,7 @@ class ReasoningDelta(msgspec.Struct, frozen=True):
 
 
 class Completed(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer; always the last chunk, exactly once. The text deltas spell `content`."""
+    """The whole answer; always the last chunk, exactly once. The text deltas since the last `Restarted` spell `content`."""
 
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
@@ -56,13 +61,23 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     response_id: str = ""
 
 
-ModelChunk = TextDelta | ReasoningDelta | Completed
+class Restarted(msgspec.Struct, frozen=True):
+    """The text so far does not count: the answer begins anew. Only a `Provider` says so, never a `Target`."""
+
+
+ModelChunk = TextDelta | ReasoningDelta | Restarted | Completed
 
 Outcome = Literal["ok", "cancelled"] | FailureKind
+Basis = Literal["provider", "partial", "unknown"]
+"""How well an attempt's cost is known. `provider`: from its provider's last count, or nothing was charged; `partial`: the answer broke
+off before that count, so it is the least that it can be; `unknown`: the provider did not say what it took."""
 
 
 class Attempt(msgspec.Struct, kw_only=True):
-    """One call to one target, filled in while it goes on so that what is known survives a cancel. Times are `time.monotonic()` seconds."""
+    """One call to one target, filled in while it goes on so that what is known survives a cancel. Times are `time.monotonic()` seconds.
+
+    `service_tier` and `speed` are what the provider says it charges by; `cost_usd` None: not known, which is not zero.
+    """
 
     number: int
     provider: str
@@ -72,6 +87,10 @@ class Attempt(msgspec.Struct, kw_only=True):
     ended: float | None = None
     outcome: Outcome | None = None
     usage: Usage | None = None
+    basis: Basis = "unknown"
+    cost_usd: Decimal | None = None
+    service_tier: str = ""
+    speed: str = ""
     response_model: str = ""
     response_id: str = ""
     finish: ModelStop | None = None

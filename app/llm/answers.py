@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from app.domain.errors import ProviderError
-from app.domain.messages import Api, ModelStop, Native, ToolCall
+from app.domain.messages import Api, ModelStop, Native, ToolCall, Usage
 from app.domain.models import Attempt, Completed, ReasoningDelta, TextDelta
 from app.domain.text import clean
 
@@ -138,6 +138,12 @@ class Answer:
             self.attempt.response_model = clean(model)
         if id:
             self.attempt.response_id = clean(id)
+
+    def used(self, usage: Usage, *, last: bool, tier: str | None = None, speed: str | None = None) -> None:
+        """The provider counted the tokens so far; `last`: this is what it charges for, by that service tier and speed."""
+        self.attempt.usage = usage
+        self.attempt.basis = "provider" if last else "partial"
+        self.attempt.service_tier, self.attempt.speed = clean(tier or ""), clean(speed or "")
 
     def completed(self, stop: ModelStop, calls: Sequence[ToolCall], native: Native | None) -> Completed:
         """The whole answer, `take` having been called. Whether there are calls overrules what the provider said of them."""

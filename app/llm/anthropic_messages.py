@@ -120,12 +120,19 @@ class _OutputDetails(msgspec.Struct, frozen=True):
     thinking_tokens: int | None = None
 
 
+class _CacheCreation(msgspec.Struct, frozen=True):
+    ephemeral_1h_input_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct, frozen=True):
     input_tokens: int | None = None
+    cache_creation: _CacheCreation | None = None
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     output_tokens: int | None = None
     output_tokens_details: _OutputDetails | None = None
+    service_tier: str | None = None
+    speed: str | None = None
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -258,8 +265,8 @@ class Reading:
     def _message(self, message: _Message) -> None:
         """A stream's first event may hold the whole message, too: a call made by a running server tool comes so."""
         self._answer.seen(model=message.model, id=message.id)
-        self._count(message.usage)
         self._stop = message.stop_reason
+        self._count(message.usage)
         for index, block in enumerate(message.content):
             self._start(index, block, 0)
 
@@ -296,20 +303,23 @@ class Reading:
             block.start |= {"content": delta.content, "encrypted_content": delta.encrypted_content}
 
     def _count(self, usage: _Usage | None) -> None:
-        """Counts are cumulative: a later one replaces an earlier one."""
+        """Counts are cumulative: a later one replaces an earlier one, and the one beside the stop reason is the last."""
         if usage is None:
             return
         known = {field: value for field, value in msgspec.structs.asdict(usage).items() if value is not None}
         self._usage = total = msgspec.structs.replace(self._usage, **known)
         details = total.output_tokens_details or _OutputDetails()
+        writes = total.cache_creation or _CacheCreation()
         parts = (total.input_tokens, total.cache_read_input_tokens, total.cache_creation_input_tokens)
-        self._answer.attempt.usage = Usage(
+        counted = Usage(
             input_tokens=None if total.input_tokens is None else sum(part or 0 for part in parts),
             cached_input_tokens=total.cache_read_input_tokens,
             cache_write_tokens=total.cache_creation_input_tokens,
             output_tokens=total.output_tokens,
             reasoning_tokens=details.thinking_tokens,
+            cache_write_1h_tokens=writes.ephemeral_1h_input_tokens or msgspec.UNSET,
         )
+        self._answer.used(counted, last=self._stop is not None, tier=total.service_tier, speed=total.speed)
 
     def _check(self) -> None:
         if self._stop is None:

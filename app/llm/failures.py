@@ -1,4 +1,4 @@
-"""What a provider's failure means, as data. Branch on types and codes: the vendors change their messages at will."""
+"""From what a vendor said to a `ProviderError`. Judged by types and codes: the vendors change their messages at will."""
 
 from __future__ import annotations
 
@@ -9,57 +9,10 @@ from typing import Any
 
 import msgspec
 
-from app.domain.errors import FailureKind, ProviderError
+from app.domain.errors import REFUSALS, FailureKind, ProviderError
+from app.llm.taxonomy import BY_CODE, BY_STATUS, BY_TYPE, BY_WORDS
 
-BY_CODE: dict[str, FailureKind] = {
-    "insufficient_quota": "quota",
-    "credit_balance_exhausted": "quota",
-    "billing_error": "quota",
-    "billing_hard_limit_reached": "quota",
-    "enforced_spend_limit_reached": "quota",
-    "invalid_api_key": "auth",
-    "authentication_error": "auth",
-    "permission_error": "auth",
-    "model_not_found": "unknown_model",
-    "rate_limit_exceeded": "rate_limited",
-    "rate_limit_error": "rate_limited",
-    "slow_down": "rate_limited",
-    "overloaded_error": "overloaded",
-    "server_is_overloaded": "overloaded",
-    "service_unavailable_error": "overloaded",
-    "context_length_exceeded": "bad_request",
-    "request_too_large": "bad_request",
-}
-"""An error's `code`, `details.error_code` or `type` that says more than the HTTP status."""
-
-BY_STATUS: dict[int, FailureKind] = {
-    400: "bad_request",
-    401: "auth",
-    402: "quota",
-    403: "auth",
-    404: "unknown_model",
-    408: "rate_limited",
-    409: "rate_limited",
-    413: "bad_request",
-    422: "bad_request",
-    429: "rate_limited",
-    503: "overloaded",
-    529: "overloaded",
-}
-"""HTTP statuses; any other below 500 is `bad_request`, any other from 500 on `server_error`."""
-
-BY_TYPE: dict[str, FailureKind] = {
-    "invalid_request_error": "bad_request",
-    "invalid_prompt": "bad_request",
-    "not_found_error": "unknown_model",
-    "conflict_error": "rate_limited",
-    "api_error": "server_error",
-    "server_error": "server_error",
-    "timeout_error": "server_error",
-}
-"""Types too general to overrule a status; read where there is none, in an error event inside a 200. Any other: `stream_error`."""
-
-_EXPLAINED: frozenset[FailureKind] = frozenset({"bad_request", "unknown_model"})
+_EXPLAINED: frozenset[FailureKind] = REFUSALS | {"unknown_model"}
 """Kinds whose vendor message is passed on: it names the field to change. Others echo keys or account names."""
 
 
@@ -95,6 +48,13 @@ def _word(value: Any) -> str:
 
 def classify(error: ErrorBody, status: int | None) -> FailureKind:
     """The kind of a failure, from the most telling of code, type and status."""
+    kind = _named(error, status)
+    if kind == "bad_request" and status in (None, 400):
+        return next((found for words, found in BY_WORDS if words.search(error.message)), kind)
+    return kind
+
+
+def _named(error: ErrorBody, status: int | None) -> FailureKind:
     for word in (error.code, error.type):
         if word in BY_CODE:
             return BY_CODE[word]
@@ -112,7 +72,9 @@ def http_failure(status: int, headers: Mapping[str, str], body: object) -> Provi
     kind = classify(error, status)
     request_id = headers.get("request-id") or headers.get("x-request-id")
     text = f"HTTP {status} {_told(error, kind)}".strip() + (f" (request {request_id})" if request_id else "")
-    return ProviderError(kind, text, status=status, retry_after=retry_after(headers))
+    return ProviderError(
+        kind, text, status=status, retry_after=retry_after(headers), should_retry=should_retry(headers)
+    )
 
 
 def event_failure(body: object) -> ProviderError:
@@ -142,6 +104,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             if date is not None:
                 return max(0.0, email.utils.mktime_tz(date) - time.time())
     return None
+
+
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """What `x-should-retry` advises; None where it says neither yes nor no."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 
 def connection_failure(error: BaseException) -> ProviderError:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncGenerator, Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -71,7 +72,8 @@ _MOMENT = msgspec.json.Decoder(_Moment)
 class OfflineTarget:
     """One model of the offline provider; implements `app.domain.models.Target`.
 
-    The same request always gives the same answer. Usage is zero tokens, which is known and not a guess: no model read or wrote any.
+    The same request always gives the same answer. Usage is zero tokens and costs nothing, which is known and not a guess: no model read or
+    wrote any.
     """
 
     def __init__(self, *, provider: str = "offline", model: str = "offline-1") -> None:
@@ -84,6 +86,7 @@ class OfflineTarget:
         attempt.usage = Usage(
             input_tokens=0, cached_input_tokens=0, cache_write_tokens=0, output_tokens=0, reasoning_tokens=0
         )
+        attempt.basis, attempt.cost_usd = "provider", Decimal(0)
         attempt.response_model = self.model
         calls, text = _reaction(request)
         content = clean(text)

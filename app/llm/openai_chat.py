@@ -146,6 +146,7 @@ class _Usage(msgspec.Struct, frozen=True):
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens: int | None = None
     completion_tokens_details: _CompletionDetails | None = None
+    total_tokens: int | None = None
 
 
 class _Chunk(msgspec.Struct, frozen=True):
@@ -153,6 +154,7 @@ class _Chunk(msgspec.Struct, frozen=True):
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
+    service_tier: str | None = None
     error: Any = None
 
 
@@ -179,6 +181,7 @@ class Reading:
         self._reasoning: list[str] = []
         self._refused = False
         self._finish: str | None = None
+        self._tier: str | None = None
 
     def frame(self, frame: Frame) -> bool:
         if frame.data.strip() == b"[DONE]":
@@ -205,6 +208,7 @@ class Reading:
         if chunk.error:
             raise event_failure({"error": chunk.error})
         self._answer.seen(model=chunk.model, id=chunk.id)
+        self._tier = chunk.service_tier or self._tier
         for choice in chunk.choices or ():
             if choice.index != 0:
                 continue
@@ -259,14 +263,23 @@ class Reading:
             return
         read = usage.prompt_tokens_details or _PromptDetails()
         wrote = usage.completion_tokens_details or _CompletionDetails()
-        self._answer.attempt.usage = Usage(
+        counted = Usage(
             input_tokens=usage.prompt_tokens,
             cached_input_tokens=read.cached_tokens,
             cache_write_tokens=read.cache_write_tokens,
-            output_tokens=usage.completion_tokens,
+            output_tokens=_written(usage, wrote.reasoning_tokens),
             reasoning_tokens=wrote.reasoning_tokens,
         )
+        self._answer.used(counted, last=self._finish is not None, tier=self._tier)
 
     def _check(self) -> None:
         if self._finish is None:
             raise ProviderError("stream_broken", "the answer ended without a finish reason", status=200)
+
+
+def _written(usage: _Usage, reasoning: int | None) -> int | None:
+    """All that the model wrote. Some servers count reasoning beside `completion_tokens` and not in it: their total tells."""
+    wrote = usage.completion_tokens
+    if wrote is None or not reasoning or usage.total_tokens is None or usage.prompt_tokens is None:
+        return wrote
+    return wrote + reasoning if usage.total_tokens == usage.prompt_tokens + wrote + reasoning else wrote

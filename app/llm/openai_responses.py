@@ -126,6 +126,7 @@ class _Response(msgspec.Struct, frozen=True):
     error: Any = None
     incomplete_details: _Incomplete | None = None
     usage: _Usage | None = None
+    service_tier: str | None = None
 
 
 class _Lifecycle(msgspec.Struct, frozen=True):
@@ -202,7 +203,7 @@ class Reading:
     def _end(self, response: _Response) -> None:
         """The terminal response. Its items are the answer's; servers that leave them out have sent them one by one."""
         if response.status == "failed" or response.error:
-            self._count(response.usage)
+            self._count(response)
             raise event_failure(response.error or {})
         if response.status is None:
             raise ProviderError("stream_broken", "the answer ended without a status", status=200)
@@ -210,7 +211,7 @@ class Reading:
             response = msgspec.structs.replace(response, output=[item for _, item in sorted(self._items.items())])
         self._response = response
         self._answer.seen(model=response.model, id=response.id)
-        self._count(response.usage)
+        self._count(response)
         whole, shown = "".join(_texts(response.output)), "".join(self._texts)
         if whole.startswith(shown):
             self._answer.text(whole[len(shown) :])
@@ -224,18 +225,20 @@ class Reading:
             return INCOMPLETE.get(reason or "", "stop")
         return "pause" if response.status in ("queued", "in_progress") else "stop"
 
-    def _count(self, usage: _Usage | None) -> None:
+    def _count(self, response: _Response) -> None:
+        usage = response.usage
         if usage is None:
             return
         read = usage.input_tokens_details or _InputDetails()
         wrote = usage.output_tokens_details or _OutputDetails()
-        self._answer.attempt.usage = Usage(
+        counted = Usage(
             input_tokens=usage.input_tokens,
             cached_input_tokens=read.cached_tokens,
             cache_write_tokens=read.cache_write_tokens,
             output_tokens=usage.output_tokens,
             reasoning_tokens=wrote.reasoning_tokens,
         )
+        self._answer.used(counted, last=True, tier=response.service_tier)
 
 
 def _parts(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

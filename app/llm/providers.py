@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from app.llm import anthropic, anthropic_messages, openai_chat, openai_client, openai_responses
 from app.llm.client import SdkClient
+from app.llm.prices import PriceBook, TargetPrices, Vendor
 from app.llm.target import Api, ModelTarget
 
 if TYPE_CHECKING:
@@ -21,20 +22,40 @@ ANTHROPIC_URL = "https://api.anthropic.com"
 class ModelProvider:
     """One account at one vendor. Its client connects on first use; `aclose` ends its connections."""
 
-    def __init__(self, *, name: str, kind: ProviderKind, client: SdkClient, api: Api, base_url: str) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        kind: ProviderKind,
+        client: SdkClient,
+        api: Api,
+        base_url: str,
+        vendor: Vendor,
+        prices: PriceBook | None,
+    ) -> None:
         self.name = name
         self.kind = kind
         self.base_url = base_url
         self._client = client
         self._api = api
+        self._vendor = vendor
+        self._prices = prices
+        self._priced: list[TargetPrices] = []
 
     def target(self, model: str) -> ModelTarget:
         """One model of it."""
-        return ModelTarget(provider=self.name, system=self.kind, model=model, client=self._client, api=self._api)
+        prices = None if self._prices is None else self._prices.target(self.name, model, self._vendor)
+        if prices is not None:
+            self._priced.append(prices)
+        return ModelTarget(
+            provider=self.name, system=self.kind, model=model, client=self._client, api=self._api, prices=prices
+        )
 
     async def warm(self) -> None:
-        """The SDK is imported (in a thread) and the client built, so that the first call is not the one that waits."""
+        """The SDK is imported (in a thread) and the client built, and its models' prices are there, so that the first call does not wait."""
         await self._client.warm()
+        for prices in self._priced:
+            await prices.ready()
 
     async def aclose(self) -> None:
         """Its connections are closed."""
@@ -50,12 +71,16 @@ def open_provider(
     base_url: str | None,
     own_host: bool = True,
     http_client: httpx2.AsyncClient | None = None,
+    prices: PriceBook | None = None,
 ) -> ModelProvider:
     """A provider as the settings name it; nothing is imported or connected yet.
 
     `base_url` None: the vendor's own. `own_host`: the vendor itself answers there, as the settings have judged. `api_key`
     None: none is sent. `api` None: Responses at OpenAI's own host, Chat Completions anywhere else. `http_client` replaces
-    the SDK's and is closed with the provider once it was used.
+    the SDK's and is closed with the provider once it was used. `prices` None: its attempts say nothing of their cost.
+
+    List prices are those of the host that answers. A host that no list knows has its vendor's list prices where the provider
+    is named after the vendor, and none otherwise; a vendor's regional hosts charge more than its list says, so they have none.
     """
     url = base_url or (ANTHROPIC_URL if kind == "anthropic" else OPENAI_URL)
     if kind == "anthropic":
@@ -64,4 +89,5 @@ def open_provider(
         responses = api == "responses" or (api is None and own_host)
         load, spoken = openai_client.load, openai_responses.API if responses else openai_chat.api(own_host=own_host)
     client = SdkClient(load=lambda: load(api_key, url, http_client))
-    return ModelProvider(name=name, kind=kind, client=client, api=spoken, base_url=url)
+    vendor = Vendor(url=url, id=kind if name == kind and not own_host else None)
+    return ModelProvider(name=name, kind=kind, client=client, api=spoken, base_url=url, vendor=vendor, prices=prices)

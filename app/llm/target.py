@@ -11,6 +11,7 @@ import msgspec
 from app.domain.errors import ProviderError
 from app.domain.models import Attempt, Completed, ModelChunk, ModelRequest
 from app.llm.answers import Answer
+from app.llm.prices import TargetPrices
 from app.llm.sse import Decoder, Frame
 
 if TYPE_CHECKING:
@@ -62,27 +63,36 @@ class Api(msgspec.Struct, frozen=True):
 class ModelTarget:
     """One model of one provider."""
 
-    def __init__(self, *, provider: str, system: str, model: str, client: Client, api: Api) -> None:
+    def __init__(
+        self, *, provider: str, system: str, model: str, client: Client, api: Api, prices: TargetPrices | None
+    ) -> None:
+        """`prices` None: attempts say nothing of their cost."""
         self.provider = provider
         self.system = system
         self.model = model
         self._client = client
         self._api = api
+        self._prices = prices
 
     async def stream(self, request: ModelRequest, attempt: Attempt) -> AsyncGenerator[ModelChunk, None]:
         """Ask once. Text that came in one network read is one delta; an empty ReasoningDelta says that the model is at work.
 
         Ends with `Completed` or raises ProviderError. An answer that is not whole is closed with its connection when the
-        iterator is; a whole one is given back to the client, so nothing is awaited after `Completed`.
+        iterator is; a whole one is given back to the client, so nothing is awaited after `Completed`. However it ends,
+        `attempt` says afterwards what it cost.
         """
+        failure: ProviderError | None = None
+        begun = False
         try:
+            if self._prices is not None:
+                await self._prices.ready()
             content, headers = self._api.write(request, self.model)
             response = await self._client.post(self._api.path, content, {"Accept": "text/event-stream", **headers})
             body, answer, whole = _bytes(response), Answer(attempt), False
             try:
                 async with aclosing(_read(response, body, self._api.read(answer), answer)) as chunks:
                     async for chunk in chunks:
-                        whole = type(chunk) is Completed
+                        begun, whole = True, type(chunk) is Completed
                         yield chunk
             finally:
                 if whole:
@@ -91,7 +101,11 @@ class ModelTarget:
                     await _close(response, body)
         except ProviderError as error:
             error.provider, error.model = self.provider, self.model
+            failure = error
             raise
+        finally:
+            if self._prices is not None:
+                self._prices.settle(attempt, failure, begun=begun)
 
 
 async def _read(

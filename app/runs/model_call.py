@@ -1,4 +1,7 @@
-"""One call of the model: its text goes live as it comes, its message and what it cost into the ledger."""
+"""One call of the model: its text goes live as it comes, its message and what it cost into the ledger.
+
+Where the answer begins anew the message that grew is reset, and another one begins: only one is ever completed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import msgspec
 from app.agent import context
 from app.agent.decide import CallModel
 from app.domain import events as ev
-from app.domain.models import Completed, Provider, Recorder, TextDelta
+from app.domain.models import Completed, Provider, ReasoningDelta, Recorder, TextDelta
 from app.runs import record
 from app.runs.ids import message_id
 from app.runs.ledger import Ledger
@@ -20,8 +23,11 @@ from app.runs.stop import HANDED_ON, Stop
 class ModelCalls:
     """Performs `CallModel` for one run."""
 
-    def __init__(self, *, run_id: str, ledger: Ledger, feed: Feed, provider: Provider, stop: Stop) -> None:
+    def __init__(
+        self, *, run_id: str, session_id: str, ledger: Ledger, feed: Feed, provider: Provider, stop: Stop
+    ) -> None:
         self._run_id = run_id
+        self._session_id = session_id
         self._ledger = ledger
         self._feed = feed
         self._provider = provider
@@ -32,30 +38,46 @@ class ModelCalls:
         ledger = self._ledger
         if decision.rejects is not None:
             ledger.add(ev.MessageReset(message_id=decision.rejects))
-        request = context.build(ledger.state, decision.tools)
-        await ledger.flush()
-        new_id = message_id(self._run_id, ledger.journal.last_seq)
-        feed = self._feed
-        feed.begin(new_id)
+        request = context.build(ledger.state, decision.tools, affinity=self._session_id)
+        new_id = await self._begin()
         recorder = Recorder()
+        written = 0
         completed: Completed | None = None
         try:
-            async with self._stop, aclosing(self._provider.stream(request, recorder)) as chunks:
-                async for chunk in chunks:
-                    if isinstance(chunk, TextDelta):
-                        feed.text(chunk.text)
-                    elif isinstance(chunk, Completed):
-                        completed = chunk
-                    else:
-                        feed.reason(chunk.text)
-            assert completed is not None, "a provider ended without Completed"
+            async with aclosing(self._provider.stream(request, recorder)) as chunks:
+                while True:
+                    async with self._stop:
+                        async for chunk in chunks:
+                            if isinstance(chunk, TextDelta):
+                                self._feed.text(chunk.text)
+                            elif isinstance(chunk, ReasoningDelta):
+                                self._feed.reason(chunk.text)
+                            elif isinstance(chunk, Completed):
+                                completed = chunk
+                            else:
+                                break  # it begins anew
+                        else:
+                            assert completed is not None, "a provider ended without Completed"
+                            break
+                    ledger.add(ev.MessageReset(message_id=new_id))
+                    for attempt in recorder.attempts[written:]:
+                        ledger.add(record.usage(attempt, request.route))
+                    written = len(recorder.attempts)
+                    new_id = await self._begin()
         finally:
             if completed is not None:  # also where a stop came just after: what was answered and paid counts
                 self._answered(new_id, completed, may_call=decision.tools == "auto")
             elif self._stop.cause in HANDED_ON:
                 ledger.add(ev.MessageReset(message_id=new_id))
-            for attempt in recorder.attempts:
+            for attempt in recorder.attempts[written:]:
                 ledger.add(record.usage(attempt, request.route))
+
+    async def _begin(self) -> str:
+        """Everything so far is stored, and a new message begins after it: its id."""
+        await self._ledger.flush()
+        new_id = message_id(self._run_id, self._ledger.journal.last_seq)
+        self._feed.begin(new_id)
+        return new_id
 
     def _answered(self, new_id: str, completed: Completed, *, may_call: bool) -> None:
         state = self._ledger.state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
@@ -56,6 +57,7 @@ def waiting(reason: WaitReason, state: RunState, *, duration: float, queued: flo
         stop_reason=reason,
         approvals=tuple(state.approvals.values()),
         usage=state.usage,
+        cost_usd=dollars(state.cost),
         iterations=state.iterations,
         model=state.model,
         duration_ms=milliseconds(duration),
@@ -78,7 +80,7 @@ def finished(
         stop_reason=end.stop_reason,
         output=end.output,
         usage=None if state is None else state.usage,
-        cost_usd=None,
+        cost_usd=None if state is None else dollars(state.cost),
         iterations=0 if state is None else state.iterations,
         error=end.error,
         model=None if state is None else state.model,
@@ -105,10 +107,12 @@ def usage(attempt: Attempt, route: str) -> ev.UsageRecorded:
         model=attempt.response_model or attempt.model,
         outcome=attempt.outcome or "cancelled",
         usage=attempt.usage,
-        cost_usd=None,
+        cost_usd=dollars(attempt.cost_usd),
         duration_ms=milliseconds(ended - attempt.started),
         time_to_first_token_ms=None if first is None else milliseconds(first - attempt.started),
         finish=attempt.finish,
+        basis=attempt.basis,
+        service_tier=attempt.service_tier or None,
     )
 
 
@@ -136,6 +140,11 @@ def arguments(text: str) -> Any:
 def raw_text(text: str) -> msgspec.Raw:
     """A sentence for the model as a tool's JSON result."""
     return msgspec.Raw(msgspec.json.encode(text))
+
+
+def dollars(exact: Decimal | None) -> float | None:
+    """Exact dollars as JSON has numbers: the nearest one, whose shortest decimal is the same to 15 digits."""
+    return None if exact is None else float(exact)
 
 
 def milliseconds(seconds: float) -> float:

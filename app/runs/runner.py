@@ -186,7 +186,14 @@ class _Execution:
             inbox=owned.inbox,
         )
         self._ledger = Ledger(state=self.state, journal=self._journal)
-        self._models = ModelCalls(run_id=owned.run_id, ledger=self._ledger, feed=feed, provider=provider, stop=stop)
+        self._models = ModelCalls(
+            run_id=owned.run_id,
+            session_id=owned.session_id,
+            ledger=self._ledger,
+            feed=feed,
+            provider=provider,
+            stop=stop,
+        )
         self._tools = ToolCalls(
             owned=owned,
             ledger=self._ledger,

@@ -7,6 +7,7 @@ from app.settings.load import load, read_files
 from app.settings.options import (
     BUILTIN_PROVIDERS,
     NOT_YET,
+    Breaker,
     Callbacks,
     Database,
     Log,
@@ -18,12 +19,14 @@ from app.settings.options import (
     Server,
     Settings,
     Target,
+    Weighted,
     Worker,
 )
 
 __all__ = [
     "BUILTIN_PROVIDERS",
     "NOT_YET",
+    "Breaker",
     "Callbacks",
     "Database",
     "Log",
@@ -35,6 +38,7 @@ __all__ = [
     "Server",
     "Settings",
     "Target",
+    "Weighted",
     "Worker",
     "load",
     "read_files",

@@ -49,6 +49,8 @@ class Check:
 
     def _visit(self, expected: Any, value: Any, path: KeyPath, pattern: KeyPath) -> Any:
         expected = _member(expected, value)
+        if (item := _items_of(expected)) is not None:
+            return self._list(item, value, path, pattern)
         fields = _fields(expected)
         each = _values_of(expected)
         if fields is None and each is None:
@@ -78,6 +80,20 @@ class Check:
             if field.required and name not in value:
                 self.refuse((*path, name), "missing")
         return kept
+
+    def _list(self, item: Any, value: Any, path: KeyPath, pattern: KeyPath) -> Any:
+        """A list of tables; each has its number, from 0, as its key."""
+        if self._source.text and isinstance(value, str):
+            value = self._json(value, path, "a list of tables is written as JSON: [{…}]")
+        if not isinstance(value, list):
+            if path not in self.refused:
+                self.refuse(path, f"must be a list of tables, not {_name(value)}")
+            return None
+        found = [self._visit(item, inner, (*path, str(n)), (*pattern, "*")) for n, inner in enumerate(value)]
+        if any(refused[: len(path)] == path for refused in self.refused):
+            self.refused.add(path)
+            return None
+        return found
 
     def _leaf(self, expected: Any, value: Any, path: KeyPath) -> Any:
         text = self._source.text and isinstance(value, str)
@@ -118,6 +134,13 @@ def _values_of(expected: Any) -> Any:
     """The type of a table's values where keys are free and the values have a shape, else None."""
     if get_origin(expected) is dict and get_args(expected)[1] is not Any:
         return get_args(expected)[1]
+    return None
+
+
+def _items_of(expected: Any) -> Any:
+    """The Struct of a list's tables, where it is a list of tables, else None."""
+    if get_origin(expected) is tuple and _fields(get_args(expected)[0]) is not None:
+        return get_args(expected)[0]
     return None
 
 

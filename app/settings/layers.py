@@ -65,6 +65,7 @@ def _statements(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     lines = text.splitlines()
     header: list[str] = []
+    lists: dict[tuple[str, ...], int] = {}
     start = 0
     for end in range(1, len(lines) + 1):
         try:
@@ -77,6 +78,12 @@ def _statements(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             while isinstance(inner, dict) and inner:
                 header += inner
                 inner = inner[header[-1]]
+            if isinstance(inner, list):  # [[name]]: one more table of a list
+                number = lists[tuple(header)] = lists.get(tuple(header), -1) + 1
+                table = {str(number): {}}
+                for key in reversed(header):
+                    table = {key: table}
+                header.append(str(number))
         else:
             for key in reversed(header):
                 table = {key: table}
@@ -85,8 +92,10 @@ def _statements(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def contains(table: Any, path: KeyPath) -> bool:
-    """Whether the key is in the table, in whatever case."""
+    """Whether the key is in the table, in whatever case. A list is a table whose keys are numbers from 0."""
     for key in path:
+        if isinstance(table, list):
+            table = {str(number): item for number, item in enumerate(table)}
         if not isinstance(table, dict):
             return False
         inner = [value for name, value in table.items() if name.lower() == key.lower()]

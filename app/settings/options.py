@@ -9,13 +9,20 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from app.domain.prices import Price
+
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Dollars = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+"""US dollars per million tokens."""
+
+Weight = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 
 ProviderKind = Literal["openai", "anthropic", "offline"]
 OpenAIApi = Literal["responses", "chat"]
+OnMidstream = Literal["reset", "error"]
 
 
 class Secret(str):
@@ -51,8 +58,15 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     bin_dir: str | None = None
 
 
+class Breaker(msgspec.Struct, frozen=True, kw_only=True):
+    """Model targets that keep failing: after `failures` in a row one is left alone for `open_seconds`, then tried by one call at a time."""
+
+    failures: Count = 5
+    open_seconds: Seconds = 30.0
+
+
 class Redis(msgspec.Struct, frozen=True, kw_only=True):
-    """A Redis-protocol server, which carries live text between processes. No `url`: nothing does."""
+    """A Redis-protocol server, which carries live text and the state of breakers between processes. No `url`: nothing does."""
 
     url: Secret | None = None
 
@@ -102,12 +116,38 @@ class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """[models.NAME] as written."""
+    """[models.NAME] as written. A table in `chain` holds alternatives for one place with their weights."""
 
-    chain: tuple[str, ...] = ()
+    chain: tuple[str | dict[str, Weight], ...] = ()
     timeout: Seconds = 60.0
     first_token_timeout: Seconds = 20.0
     idle_timeout: Seconds = 30.0
+    hedge_after: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
+    on_midstream: OnMidstream = "reset"
+    windows: dict[str, Count] = {}
+
+
+class RateOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The rates above a length of input, as written."""
+
+    input_tokens: Count
+    input: Dollars
+    output: Dollars
+    cache_read: Dollars | None = None
+    cache_write: Dollars | None = None
+    cache_write_1h: Dollars | None = None
+
+
+class PriceOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """[[prices]] as written. `above`: other rates for calls with a longer input."""
+
+    model: Text
+    input: Dollars
+    output: Dollars
+    cache_read: Dollars | None = None
+    cache_write: Dollars | None = None
+    cache_write_1h: Dollars | None = None
+    above: RateOptions | None = None
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,8 +162,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     safety: Safety = Safety()
     callbacks: CallbackOptions = CallbackOptions()
     log: Log = Log()
+    breaker: Breaker = Breaker()
     providers: dict[str, ProviderOptions] = {}
     models: dict[str, RouteOptions] = {}
+    prices: tuple[PriceOptions, ...] = ()
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,20 +207,41 @@ class Target(msgspec.Struct, frozen=True):
         return f"{self.provider}/{self.model}"
 
 
+class Weighted(msgspec.Struct, frozen=True):
+    """A target, and how often it goes first among those that share its place."""
+
+    target: Target
+    weight: float = 1.0
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """Targets in the order they are tried; never empty. `timeout` bounds one model call, all attempts together."""
+    """Places in the order they are tried, each with one target or several alternatives; never empty.
+
+    `timeout` bounds one model call, all attempts together. `hedge_after`: a second target is asked beside one that has said nothing
+    for so long, 0: never. `on_midstream`: a failure after the first text begins the answer anew, or is the error. `windows`: tokens
+    that targets can read, as far as it was written down.
+    """
 
     name: str
-    chain: tuple[Target, ...]
+    places: tuple[tuple[Weighted, ...], ...]
     timeout: float
     first_token_timeout: float
     idle_timeout: float
+    hedge_after: float = 0.0
+    on_midstream: OnMidstream = "reset"
+    windows: dict[Target, int] = {}
+
+    @property
+    def chain(self) -> tuple[Target, ...]:
+        """Every target, as written."""
+        return tuple(weighted.target for place in self.places for weighted in place)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the composition root needs.
 
-    `providers` are all that may be used (those of a chain have their key); `routes` always has `default`.
+    `providers` are all that may be used (those of a chain have their key); `routes` always has `default`; `prices` are the
+    operator's own, by provider/model.
     `warnings` and `advice` are sentences for the log and the banner. `dotenv` holds the variables of `.env` that the process
     does not have yet: the program puts them into its environment, so that OTEL_* and the workspace's tools see them too.
     `data_dir`, where relative, is meant from the current folder.
@@ -194,8 +257,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     safety: Safety
     callbacks: Callbacks
     log: Log
+    breaker: Breaker
     providers: dict[str, Provider]
     routes: dict[str, Route]
+    prices: dict[str, Price] = {}
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
     dotenv: dict[str, Secret] = {}
@@ -222,10 +287,6 @@ NOT_YET: frozenset[str] = frozenset(
         "server.cors_origins",
         "server.trusted_proxies",
         "server.root_path",
-        "models.*.on_midstream",
-        "models.*.hedge_after",
-        "breaker",
-        "prices",
         "budgets",
         "limits",
         "admission",

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
 from app.domain.errors import ConfigProblem
+from app.domain.prices import Price, Rates, Step
 from app.settings.check import KeyPath
 from app.settings.options import (
     CallbackOptions,
     Callbacks,
     Database,
     Options,
+    PriceOptions,
     Provider,
     ProviderOptions,
+    RateOptions,
     Route,
     RouteOptions,
     Secret,
     Settings,
     Target,
+    Weighted,
 )
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -63,8 +68,10 @@ class Resolution:
             safety=options.safety,
             callbacks=self._callbacks(options.callbacks),
             log=options.log,
+            breaker=options.breaker,
             providers=providers,
             routes=routes,
+            prices=self._prices(options.prices, providers),
             advice=tuple(
                 f'route {name} has no model, so the offline provider answers. Write [models.{name}] chain = ["openai/MODEL"] '
                 f'in steadyhand.toml and set OPENAI_API_KEY, or use "anthropic/MODEL" and ANTHROPIC_API_KEY'
@@ -144,20 +151,60 @@ class Resolution:
         path = ("models", name)
         if not _NAME.fullmatch(name):
             self._wrong(path, "a name is 1 to 64 of A-Z a-z 0-9 _ . -")
-        chain: list[Target] = []
+        places: list[tuple[Weighted, ...]] = []
         for entry in written.chain:
-            provider, _, model = entry.partition("/")
-            if provider and model:
-                chain.append(Target(provider, model))
-            else:
-                self._wrong((*path, "chain"), f"{entry!r} is not of the form provider/model")
-        return Route(
+            if isinstance(entry, dict) and not entry:
+                self._wrong((*path, "chain"), "a table in it names no target")
+            weights = {entry: 1.0} if isinstance(entry, str) else entry
+            place = [(self._target((*path, "chain"), text), weight) for text, weight in weights.items()]
+            places.append(tuple(Weighted(target, weight) for target, weight in place if target is not None))
+        route = Route(
             name=name,
-            chain=tuple(chain) or (_OFFLINE,),
+            places=tuple(place for place in places if place) or ((Weighted(_OFFLINE),),),
             timeout=written.timeout,
             first_token_timeout=written.first_token_timeout,
             idle_timeout=written.idle_timeout,
+            hedge_after=written.hedge_after,
+            on_midstream=written.on_midstream,
+            windows={
+                target: tokens
+                for text, tokens in written.windows.items()
+                if (target := self._target((*path, "windows"), text)) is not None
+            },
         )
+        for target in route.windows:
+            if target not in route.chain and not self._known_wrong((*path, "chain")):
+                near = get_close_matches(str(target), [str(known) for known in route.chain], n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                self._wrong((*path, "windows"), f"{target} is not in the route's chain{hint}")
+        if written.hedge_after >= written.first_token_timeout:
+            why = f"{written.hedge_after:g} is not less than first_token_timeout, which is {written.first_token_timeout:g}"
+            self._wrong((*path, "hedge_after"), why)
+        return route
+
+    def _target(self, path: KeyPath, text: str) -> Target | None:
+        provider, _, model = text.partition("/")
+        if provider and model:
+            return Target(provider, model)
+        self._wrong(path, f"{text!r} is not of the form provider/model")
+        return None
+
+    def _prices(self, written: Sequence[PriceOptions], providers: Mapping[str, Provider]) -> dict[str, Price]:
+        """The operator's prices, exactly as written, by provider/model."""
+        prices: dict[str, Price] = {}
+        for n, price in enumerate(written):
+            path = ("prices", str(n), "model")
+            provider, _, model = price.model.partition("/")
+            if not (provider and model):
+                self._wrong(path, f"{price.model!r} is not of the form provider/model")
+            elif provider not in providers and not self._known_wrong(("providers", provider)):
+                near = get_close_matches(provider, list(providers), n=1) or sorted(providers)
+                self._wrong(path, f"{price.model} names a provider that is not there; known: {', '.join(near)}")
+            elif price.model in prices:
+                self._wrong(path, f"{price.model} has a price already")
+            steps = () if price.above is None else (Step(above=price.above.input_tokens, rates=_rates(price.above)),)
+            prices[price.model] = Price(rates=_rates(price), steps=steps)
+        return prices
 
     def _check_targets(
         self, routes: Mapping[str, Route], written: Mapping[str, ProviderOptions], providers: Mapping[str, Provider]
@@ -183,6 +230,21 @@ class Resolution:
                     self._wrong(path, why if providers[name].base_url is None else why + hint)
                 elif key and not (key.isascii() and key.isprintable()):
                     self.problems.append(ConfigProblem(str(variable), "not a key", "holds a character that no key has"))
+
+
+def _rates(written: PriceOptions | RateOptions) -> Rates:
+    """As decimals: a number of a TOML file is the nearest float, whose shortest text is what was written."""
+
+    def exact(dollars: float | None) -> Decimal | None:
+        return None if dollars is None else Decimal(repr(dollars))
+
+    return Rates(
+        input=Decimal(repr(written.input)),
+        output=Decimal(repr(written.output)),
+        cache_read=exact(written.cache_read),
+        cache_write=exact(written.cache_write),
+        cache_write_1h=exact(written.cache_write_1h),
+    )
 
 
 def _key_variable(written: ProviderOptions) -> str | None:

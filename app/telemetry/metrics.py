@@ -78,8 +78,24 @@ class Metrics:
             "Tokens; input includes cache_read and cache_write, output includes reasoning.",
             ("provider", "model", "type"),
         )
+        self.llm_cost = counter(
+            "agent_llm_cost_usd_total", "US dollars that attempts cost, where that is known.", ("provider", "model")
+        )
+        self.llm_unpriced = Counter(
+            "agent_llm_unpriced_calls_total",
+            "Attempts that used tokens of which no price is known.",
+            registry=registry,
+        )
         self.llm_fallbacks = counter(
             "agent_llm_fallbacks_total", "Moves to another target of a route.", ("route", "from", "to", "reason")
+        )
+        self.llm_breaker_state = Family(
+            Gauge(
+                "agent_llm_breaker_state",
+                "Whether a model target may be asked: 0 closed, 1 open, 2 half-open.",
+                ("provider", "model"),
+                registry=registry,
+            )
         )
         self.tool_calls = counter("agent_tool_calls_total", "Tool calls that ended.", ("tool", "outcome"))
         self.tool_duration = histogram("agent_tool_duration_seconds", "Time of a tool call.", ("tool",))

@@ -85,7 +85,7 @@ class TracedTarget:
 
 
 class TracedProvider:
-    """A Provider whose attempts are counted: calls, times, tokens, and moves from one target to the next."""
+    """A Provider whose attempts are counted: calls, times, tokens, dollars, and moves from one target to the next."""
 
     def __init__(self, *, provider: Provider, metrics: Metrics) -> None:
         self._provider = provider
@@ -115,6 +115,10 @@ class TracedProvider:
                 for kind, tokens in _tokens(attempt.usage):
                     if tokens:
                         metrics.llm_tokens[provider, model, kind].inc(tokens)
+                if attempt.cost_usd is None:
+                    metrics.llm_unpriced.inc()
+            if attempt.cost_usd is not None:
+                metrics.llm_cost[provider, model].inc(float(attempt.cost_usd))
             if before is not None and (before.provider, before.model) != (provider, model):
                 source, target = f"{before.provider}/{before.model}", f"{provider}/{model}"
                 metrics.llm_fallbacks[route, source, target, before.outcome or "cancelled"].inc()
@@ -227,6 +231,8 @@ def _answered(attempt: Attempt, completed: Completed | None, first: float | None
         attributes[names.RESPONSE_ID] = response_id
     if usage is not None:
         attributes.update(usage_attributes(usage))
+    if attempt.cost_usd is not None:
+        attributes[names.COST_USD] = float(attempt.cost_usd)
     return attributes
 
 

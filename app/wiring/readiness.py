@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.api.guards import Gate
-from app.api.health import LoopWatch, Readings
+from app.api.health import Checker, LoopWatch, Readings
 from app.api.schemas import CheckStatus
 from app.api.targets import Targets
 from app.main import VERSION
@@ -28,15 +28,18 @@ def readings_of(
     async def serving() -> tuple[CheckStatus, str | None]:
         return ("ok", None) if gate.closed is None else ("failed", gate.closed)
 
-    async def configured() -> tuple[CheckStatus, str | None]:
-        return "ok", "configured"
+    def usable(provider: str) -> Checker:
+        async def check() -> tuple[CheckStatus, str | None]:
+            return targets.check(provider)
+
+        return check
 
     async def redis() -> tuple[CheckStatus, str | None]:
         assert channel is not None
         wrong = await channel.health()
         return ("ok", None) if wrong is None else ("degraded", wrong)
 
-    others = {f"provider:{name}": configured for name in targets.providers}
+    others = {f"provider:{name}": usable(name) for name in targets.providers}
     return Readings(
         version=VERSION,
         vital={"database": answers, "migrations": migrated, "serving": serving, "event_loop": loop_watch.check},

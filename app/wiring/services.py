@@ -42,6 +42,7 @@ from app.telemetry.runs import RunTelemetry
 from app.telemetry.setup import open_tracing
 from app.telemetry.traced import TracedProvider, TracedToolbox
 from app.tools.toolbox import PythonToolbox
+from app.wiring.breakers import breakers_of
 from app.wiring.callbacks import callbacks_of
 from app.wiring.models import providers_of, routes_of
 from app.wiring.readiness import readings_of
@@ -158,10 +159,12 @@ async def open_services(
         store = PostgresRunStore(database=database, owner=_name(role), lease=settings.worker.lease)
         keys = PostgresKeyStore(database=database)
         channel = await stack.enter_async_context(open_live(settings.redis.url)) if settings.redis.url else None
+        breakers = breakers_of(settings, channel, metrics)
+        await stack.enter_async_context(breakers.kept())
         providers = providers_of(settings, http_client)
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
-        router = Router(routes=routes_of(settings, providers, tracing))
+        router = Router(routes=routes_of(settings, providers, tracing), breakers=breakers)
         python_tools = PythonToolbox(tools=workspace.tools)
         stack.push_async_callback(python_tools.aclose)
         hints = PostgresHints(dsn=direct, command=role)
@@ -197,7 +200,11 @@ async def open_services(
         deliveries, callbacks = callbacks_of(settings, database, store)
         gate = Gate(PENDING)
         targets = Targets(
-            routes={name: tuple(target.provider for target in route.chain) for name, route in settings.routes.items()}
+            routes={
+                name: tuple((target.provider, target.model) for target in route.chain)
+                for name, route in settings.routes.items()
+            },
+            breakers=breakers,
         )
         loop_watch = LoopWatch()
         watching = asyncio.create_task(loop_watch.run())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ from prometheus_client import CollectorRegistry
 from app.api.guards import Gate
 from app.api.health import Readings
 from app.api.idempotency import Idempotent
-from app.api.targets import Targets
+from app.api.targets import Chain, Targets
 from app.callbacks.service import CallbackService
 from app.domain.agents import Agent
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS, Principal
 from app.egress.addresses import is_public
+from app.llm.breaker import Breakers
 from app.main import create_app
 from app.prompts.render import render
 from app.runs.agents import Agents
@@ -55,6 +57,7 @@ class Edge:
     provider: Any
     toolbox: ScriptedToolbox
     gate: Gate
+    breakers: Breakers
 
     async def ask(self, message: str = "hello", **more: Any) -> dict[str, Any]:
         """The answer of a turn that succeeds."""
@@ -91,7 +94,8 @@ async def open_edge(
     max_body: int = 100_000,
     max_streams: int = 100,
     max_stream_age: float = 3600.0,
-    routes: Mapping[str, tuple[str, ...]] | None = None,
+    routes: Mapping[str, Chain] | None = None,
+    clock: Callable[[], float] = time.monotonic,
     through: Callable[[Any], Any] = lambda store: store,
     toolbox: ScriptedToolbox | None = None,
     hinted: bool = False,
@@ -99,9 +103,10 @@ async def open_edge(
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
 
-    `through` may wrap its stores. `hinted`: there are others, which it tells and hears. Callbacks are kept and not sent.
+    `through` may wrap its stores; `clock` is that of its breakers. `hinted`: there are others, which it tells and hears. Callbacks are kept and not sent.
     """
     notes, gate = Notes(), Gate(None)
+    routes, breakers = routes or {"default": (("scripted", "m"),)}, Breakers(open_seconds=30, clock=clock)
     toolbox = toolbox or ScriptedToolbox()
     tracing = open_tracing({}, "test")
     async with open_pool(dsn) as database:
@@ -139,7 +144,7 @@ async def open_edge(
             callbacks=callbacks,
             idempotent=Idempotent(store=stores.keys),
             readings=Readings(version="test", vital={}, others={}),
-            targets=Targets(routes=routes or {"default": ("scripted",)}),
+            targets=Targets(routes=routes, breakers=breakers),
             metrics=Metrics(registry=CollectorRegistry(), version="test"),
             tracing=tracing,
             gate=gate,
@@ -158,7 +163,7 @@ async def open_edge(
         )
         try:
             async with client:
-                yield Edge(app, client, runs, provider, toolbox, gate)
+                yield Edge(app, client, runs, provider, toolbox, gate, breakers)
         finally:
             toolbox.gate.set()
             gate.closed = "closing"

@@ -26,6 +26,7 @@ GOOD = {"200", "201", "202", "204"}
 STATUSES = {
     "list_agents": {"500", "503"},
     "get_agent": {"404", "500", "503"},
+    "list_models": {"500", "503"},
     "run_agent": RUN_STATUSES,
     "chat": RUN_STATUSES,
     "question": RUN_STATUSES,

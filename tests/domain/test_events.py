@@ -50,7 +50,9 @@ def _wider(old: Any, new: Any) -> bool:
     """The same type, or one with more literals or alternatives."""
     if isinstance(old, dict) and isinstance(new, dict):
         return old.keys() == new.keys() and all(
-            all(value in new[key] for value in old[key]) if key in ("enum", "anyOf") else _wider(old[key], new[key])
+            all(any(_wider(value, other) for other in new[key]) for value in old[key])
+            if key in ("enum", "anyOf")
+            else _wider(old[key], new[key])
             for key in old
         )
     return bool(old == new)

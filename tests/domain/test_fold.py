@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -111,7 +112,7 @@ def test_an_answer_to_a_rejected_draft_is_no_iteration() -> None:
     assert (run.iterations, run.closed) == (1, False)
 
 
-def attempt(usage: Usage | None, model: str = "m", outcome: Any = "ok") -> ev.UsageRecorded:
+def attempt(usage: Usage | None, model: str = "m", outcome: Any = "ok", cost: float | None = None) -> ev.UsageRecorded:
     return ev.UsageRecorded(
         attempt=1,
         route="default",
@@ -119,7 +120,7 @@ def attempt(usage: Usage | None, model: str = "m", outcome: Any = "ok") -> ev.Us
         model=model,
         outcome=outcome,
         usage=usage,
-        cost_usd=None,
+        cost_usd=cost,
         duration_ms=1.0,
         time_to_first_token_ms=None,
     )
@@ -140,6 +141,22 @@ def attempt(usage: Usage | None, model: str = "m", outcome: Any = "ok") -> ev.Us
 )
 def test_unknown_usage_stays_unknown(used: list[Usage | None], total: Usage | None) -> None:
     assert state(created(), *(attempt(usage) for usage in used)).usage == total
+
+
+@pytest.mark.parametrize(
+    ("costs", "total"),
+    [
+        ([], None),
+        ([0.0], "0.0"),
+        ([0.1, 0.2], "0.3"),  # floats would make 0.30000000000000004 of it
+        ([1e-07, 0.000123, 12.5], "12.5001231"),
+        ([0.1, None, 0.2], None),
+        ([None], None),
+    ],
+)
+def test_a_cost_that_is_not_known_is_not_zero(costs: list[float | None], total: str | None) -> None:
+    run = state(created(), *(attempt(None, cost=cost) for cost in costs))
+    assert run.cost == (None if total is None else Decimal(total))
 
 
 def test_the_model_is_the_last_that_answered() -> None:

@@ -50,14 +50,19 @@ def agent(model: str, *, iterations: int = 10) -> str:
 
 
 IMPATIENT = "timeout = 20\nfirst_token_timeout = 1.5\nidle_timeout = 1.5"
+SHUT = ("401", "404")
+"""Failures that open a breaker at once: whoever plays them has a model of his own."""
 HURRIED = "timeout = 1\nfirst_token_timeout = 0.6\nidle_timeout = 0.9"
 
 
 def files(url: str) -> dict[str, str]:
     """A workspace with, for each API of the stand-in, an agent, one that may ask twice, and one that is impatient; and two that
-    ask them in a row: `all`, impatient, and `hurried`, whose whole call may take a second."""
+    ask them in a row: `all`, impatient, and `hurried`, whose whole call may take a second. No breaker opens by counting."""
     toml = f"""
 default_agent = "responses"
+[breaker]
+failures = 1000000
+open_seconds = 0.001
 [providers.responses]
 kind = "openai"
 api = "responses"
@@ -72,18 +77,26 @@ api_key_env = "STAND_IN_KEY"
 base_url = "{url}"
 api_key_env = "STAND_IN_KEY"
 """
-    found = {"tools/waiting.py": TOOLS, "agents/all.yaml": agent("all"), "agents/hurried.yaml": agent("hurried")}
+    found = {"tools/waiting.py": TOOLS}
     for name in APIS:
         toml += f'[models.{name}]\nchain = ["{name}/model-1"]\n'
         toml += f'[models.short-{name}]\nchain = ["{name}/model-1"]\n{IMPATIENT}\n'
         found[f"agents/{name}.yaml"] = agent(name)
         found[f"agents/twice-{name}.yaml"] = agent(name, iterations=2)
         found[f"agents/short-{name}.yaml"] = agent(f"short-{name}")
+        for case in SHUT:
+            for mode in ("json", "streamed"):
+                alone = f"{mode}-{case}-{name}"
+                toml += f'[models.{alone}]\nchain = ["{name}/model-{alone}"]\n{IMPATIENT}\n'
+                found[f"agents/{alone}.yaml"] = agent(alone)
+    toml += '[[prices]]\nmodel = "responses/model-1"\ninput = 2\noutput = 10.1\n'
     toml += f'[providers.away]\nkind = "openai"\nbase_url = "{unused()}"\napi_key_env = ""\n'
     toml += '[models.away]\nchain = ["away/model-1", "chat/model-1"]\n'
     found["agents/away.yaml"] = agent("away")
-    for chain, times in (("all", IMPATIENT), ("hurried", HURRIED)):
-        toml += f'[models.{chain}]\nchain = ["responses/model-1", "chat/model-2", "anthropic/model-3"]\n{times}\n'
+    for chain, times in (("all", IMPATIENT), ("hurried", HURRIED), *((f"all-{case}", IMPATIENT) for case in SHUT)):
+        first = "model-1" if chain in ("all", "hurried") else f"model-{chain}"
+        toml += f'[models.{chain}]\nchain = ["responses/{first}", "chat/model-2", "anthropic/model-3"]\n{times}\n'
+        found[f"agents/{chain}.yaml"] = agent(chain)
     return found | {"steadyhand.toml": toml}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import SHUT
 from tests.e2e.provider import StandIn
 from tests.e2e.service import Service
 from tests.e2e.wires import APIS, ApiName, Reply, breaks, fails, hangs, says, sends
@@ -48,6 +49,18 @@ REFUSALS = {
 ALL = BEFORE_CONTENT | AFTER_TEXT | REFUSALS
 
 
+def _tries(case: str, *, alone: bool = True) -> int:
+    """How often the target is asked."""
+    outcome = ALL[case][1]
+    if outcome.endswith("timeout"):
+        return 3 if alone else 1
+    return 1 if case in SHUT or case in REFUSALS else 3
+
+
+def _agent(api: ApiName, case: str, mode: str) -> str:
+    return f"{mode}-{case}-{api}" if case in SHUT else f"short-{api}"
+
+
 def _expected(case: str) -> tuple[int, str, str]:
     return REFUSED if case in REFUSALS else UNAVAILABLE
 
@@ -64,8 +77,9 @@ async def _json_turn(service: Service, provider: StandIn, api: ApiName, case: st
     reply, outcome = ALL[case]
     question = f"{api}, json: {case}"
     session = f"json-{api}-{list(ALL).index(case)}"
-    provider.script(question, reply)
-    response = await service.post("/chat", {"message": question, "agent": f"short-{api}", "session_id": session})
+    provider.script(question, *[reply] * _tries(case))
+    agent = _agent(api, case, "json")
+    response = await service.post("/chat", {"message": question, "agent": agent, "session_id": session})
     problem = response.json()
     assert (response.status_code, problem["code"], problem["status"]) == (*_expected(case)[:2], response.status_code), (
         case
@@ -76,7 +90,7 @@ async def _json_turn(service: Service, provider: StandIn, api: ApiName, case: st
 
     again = f"{question}, again"
     provider.script(again, says("all right"))
-    answered = await service.chat(again, agent=f"short-{api}", session_id=session)
+    answered = await service.chat(again, agent=agent, session_id=session)
     assert answered["response"] == "all right", case
     (call,) = provider.asked(again)
     assert "\n".join(call.texts("user")) == f"{question}\n{again}", case
@@ -86,13 +100,16 @@ async def _json_turn(service: Service, provider: StandIn, api: ApiName, case: st
 async def _streamed_turn(service: Service, provider: StandIn, api: ApiName, case: str) -> None:
     reply, outcome = ALL[case]
     question = f"{api}, streamed: {case}"
-    provider.script(question, reply)
-    async with service.stream("POST", "/chat/stream", {"message": question, "agent": f"short-{api}"}) as frames:
+    provider.script(question, *[reply] * _tries(case))
+    turn = {"message": question, "agent": _agent(api, case, "streamed")}
+    async with service.stream("POST", "/chat/stream", turn) as frames:
         events = await frames.rest()
     names = [name for _, name, _ in events]
     assert (names[0], names[-1]) == ("start", "error"), case
-    assert set(names[1:-1]) <= ({"chunk"} if case in AFTER_TEXT else set()), case
-    shown = "".join(data["text"] for _, name, data in events if name == "chunk")
+    assert set(names[1:-1]) <= ({"chunk", "reset"} if case in AFTER_TEXT else set()), case
+    resets = [n for n, name in enumerate(names) if name == "reset"]
+    assert len(resets) == 2 or case in ("reset", *BEFORE_CONTENT, *REFUSALS), case
+    shown = "".join(data["text"] for _, name, data in events[max(resets, default=0) :] if name == "chunk")
     assert "Half an answer".startswith(shown), case
     assert case != "silence" or shown == "Half an answer"
     problem = events[-1][2]["problem"]
@@ -106,26 +123,32 @@ async def _check_run(service: Service, run_id: str, case: str, outcome: str) -> 
     assert (run["status"], run["stop_reason"], run["error"]["code"]) == ("failed", stop_reason, code), case
     assert (run["output"], run["finished_at"] is not None) == (None, True), case
     events = await service.events(run_id)
-    assert [e["event"] for e in events] == ["run.created", "run.started", "usage.recorded", "run.finished"], case
-    assert events[2]["data"]["outcome"] == outcome, case
-    assert events[3]["data"]["error"]["code"] == code, case
+    names = [e["event"] for e in events if e["event"] != "message.reset"]
+    tries = _tries(case)
+    assert names == ["run.created", "run.started", *["usage.recorded"] * tries, "run.finished"], case
+    assert {e["data"]["outcome"] for e in events if e["event"] == "usage.recorded"} == {outcome}, case
+    assert events[-1]["data"]["error"]["code"] == code, case
     assert case not in REFUSALS or "tools.0.name is wrong" in run["error"]["detail"], case
 
 
 async def test_the_next_in_the_chain_answers_where_nothing_was_shown(service: Service, provider: StandIn) -> None:
     async def turn(case: str) -> dict[str, Any]:
-        provider.script(f"all: {case}", BEFORE_CONTENT[case][0], fails(529), says("from ", "the third"))
-        answered = await service.chat(f"all: {case}", agent="all", include_steps=True)
+        first = [BEFORE_CONTENT[case][0]] * _tries(case, alone=False)
+        provider.script(f"all: {case}", *first, *[fails(529)] * 3, says("from ", "the third"))
+        agent = f"all-{case}" if case in SHUT else "all"
+        answered = await service.chat(f"all: {case}", agent=agent, include_steps=True)
         assert answered["response"] == "from the third", case
         return answered
 
     before = await service.get("/metrics")
     for case, answered in zip(BEFORE_CONTENT, await asyncio.gather(*map(turn, BEFORE_CONTENT)), strict=True):
-        assert [call.api for call in provider.asked(f"all: {case}")] == ["responses", "chat", "anthropic"]
+        tries = _tries(case, alone=False)
+        asked = [call.api for call in provider.asked(f"all: {case}")]
+        assert asked == ["responses"] * tries + ["chat"] * 3 + ["anthropic"], case
         steps = answered["metadata"]["steps"]
         assert [(s["name"].split("/")[0], s["status"]) for s in steps] == [
-            ("responses", BEFORE_CONTENT[case][1]),
-            ("chat", "overloaded"),
+            *[("responses", BEFORE_CONTENT[case][1])] * tries,
+            *[("chat", "overloaded")] * 3,
             ("anthropic", "ok"),
         ]
         assert (answered["metadata"]["iterations"], answered["metadata"]["degraded"]) == (1, False)
@@ -134,14 +157,39 @@ async def test_the_next_in_the_chain_answers_where_nothing_was_shown(service: Se
     assert f"{moved} 1.0\n" in (await service.get("/metrics")).text
 
 
-async def test_no_other_is_asked_for_a_refusal_or_after_text(service: Service, provider: StandIn) -> None:
+async def test_no_other_is_asked_for_a_refusal(service: Service, provider: StandIn) -> None:
     async def turn(case: str) -> None:
         provider.script(f"alone: {case}", ALL[case][0])
         response = await service.post("/chat", {"message": f"alone: {case}", "agent": "all"})
         assert (response.status_code, response.json()["code"]) == _expected(case)[:2], case
         assert [call.api for call in provider.asked(f"alone: {case}")] == ["responses"], case
 
-    await asyncio.gather(*map(turn, [*AFTER_TEXT, *REFUSALS]))
+    await asyncio.gather(*map(turn, REFUSALS))
+
+
+async def test_after_text_the_next_in_the_chain_answers_anew(service: Service, provider: StandIn) -> None:
+    async def turn(case: str) -> None:
+        question, tries = f"anew: {case}", _tries(case, alone=False)
+        provider.script(question, *[AFTER_TEXT[case][0]] * tries, says("from ", "the second"))
+        turn = {"message": question, "agent": "all", "session_id": f"anew-{list(ALL).index(case)}"}
+        async with service.stream("POST", "/chat/stream", turn) as frames:
+            events = await frames.rest()
+        assert [call.api for call in provider.asked(question)] == ["responses"] * tries + ["chat"], case
+        texts: dict[str, str] = {}
+        for _, name, data in events:
+            if name == "chunk":
+                texts[data["message_id"]] = texts.get(data["message_id"], "") + data["text"]
+            elif name == "reset":
+                texts.pop(data["message_id"], None)
+        assert list(texts.values()) == ["from the second"], case
+        assert (events[-1][1], events[-1][2]["result"]) == ("done", "from the second"), case
+        history = await service.json(f"/history/{turn['session_id']}")
+        assert [(m["role"], m["content"]) for m in history["messages"]] == [
+            ("user", question),
+            ("assistant", "from the second"),
+        ], case
+
+    await asyncio.gather(*map(turn, AFTER_TEXT))
 
 
 async def test_the_whole_call_has_a_limit_of_its_own(service: Service, provider: StandIn) -> None:
@@ -175,4 +223,4 @@ async def test_a_provider_that_is_not_there(service: Service, provider: StandIn)
     provider.script("nobody home", says("here I am"))
     answered = await service.chat("nobody home", agent="away", include_steps=True)
     assert answered["response"] == "here I am"
-    assert [s["status"] for s in answered["metadata"]["steps"]] == ["connect", "ok"]
+    assert [s["status"] for s in answered["metadata"]["steps"]] == ["connect", "connect", "connect", "ok"]

@@ -21,6 +21,7 @@ from app.runs.service import RunService, StartRun
 from tests.e2e.provider import Call
 from tests.e2e.wires import ApiName, ToolUse, bodies
 from tests.llm import recordings
+from tests.llm.targets import Gate
 from tests.llm.wire import Script, Served
 from tests.runs.conftest import process
 from tests.scripted import tool_spec
@@ -123,7 +124,7 @@ async def _house(dsn: str, agent: Agent, api: Api, script: Script, tools: Record
         base_url="",
         http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(script)),
     )
-    router = Router(routes={"default": Route(targets=(opened.target("model-1"),))})
+    router = Router(routes={"default": Route(targets=(opened.target("model-1"),))}, breakers=Gate())
     try:
         async with process(dsn, router, agent, toolbox=tools) as running:
             yield running.service

@@ -212,7 +212,7 @@ async def test_the_metrics_page_moves_with_what_happens(service: Service, provid
     gate = asyncio.Event()
     call = ("m1", "calculator", '{"expression": "6 * 7"}')
     provider.script(f"count {CANARY}", says(calls=[call], head=gate), says("42"))
-    provider.script("count a failure", fails(500))
+    provider.script("count a failure", *[fails(500)] * 3)
     provider.script("count a reset", hangs())
     turn = asyncio.create_task(service.chat(f"count {CANARY}", agent="chat"))
     await provider.wait(f"count {CANARY}")
@@ -246,9 +246,9 @@ async def test_the_metrics_page_moves_with_what_happens(service: Service, provid
         'agent_request_duration_seconds_count{agent="chat"}': 3,
         'agent_iterations_sum{agent="chat"}': 2,
         'agent_llm_calls_total{model="model-1",outcome="ok",provider="chat"}': 2,
-        'agent_llm_calls_total{model="model-1",outcome="server_error",provider="chat"}': 1,
+        'agent_llm_calls_total{model="model-1",outcome="server_error",provider="chat"}': 3,
         'agent_llm_calls_total{model="model-1",outcome="cancelled",provider="chat"}': 1,
-        'agent_llm_call_duration_seconds_count{model="model-1",provider="chat"}': 4,
+        'agent_llm_call_duration_seconds_count{model="model-1",provider="chat"}': 6,
         'agent_llm_time_to_first_token_seconds_count{model="model-1",provider="chat"}': 2,
         'agent_llm_tokens_total{model="model-1",provider="chat",type="input"}': 20,
         'agent_llm_tokens_total{model="model-1",provider="chat",type="output"}': 10,

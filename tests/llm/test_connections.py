@@ -19,6 +19,7 @@ from app.llm.providers import ModelProvider, open_provider
 from app.llm.router import Route, Router
 from tests.llm.messages import REQUEST
 from tests.llm.server import END, HEAD, Connection, chunk, model_server
+from tests.llm.targets import Gate
 from tests.llm.test_streams import expect_tool_turn, stream
 from tests.llm.wire import API_NAMES, Script, Served, ask, attempt, collect, provider
 
@@ -119,7 +120,7 @@ async def test_nothing_is_awaited_after_the_answer(api: Api) -> None:
     recorder = Recorder()
     kept: list[Completed] = []
     async with provider(api, Script(Served(body))) as opened:
-        router = Router(routes={"default": Route(targets=(opened.target("m"),))})
+        router = Router(routes={"default": Route(targets=(opened.target("m"),))}, breakers=Gate())
 
         async def call() -> None:
             completed: Completed | None = None
@@ -152,7 +153,7 @@ async def test_closing_the_stream_closes_the_socket(api: Api) -> None:
         gone.set()
 
     async with model_server(answer) as server, connected(api, server.url) as opened:
-        router = Router(routes={"default": Route(targets=(opened.target("m"),))})
+        router = Router(routes={"default": Route(targets=(opened.target("m"),))}, breakers=Gate())
         recorder = Recorder()
         chunks = router.stream(REQUEST, recorder)
         async for part in chunks:
@@ -179,7 +180,7 @@ async def test_cancelling_closes_the_socket(api: Api, head: bytes) -> None:
         gone.set()
 
     async with model_server(answer) as server, connected(api, server.url) as opened:
-        router = Router(routes={"default": Route(targets=(opened.target("m"),))})
+        router = Router(routes={"default": Route(targets=(opened.target("m"),))}, breakers=Gate())
         recorder = Recorder()
         task = asyncio.create_task(collect(router.stream(REQUEST, recorder)))
         await asked.wait()
@@ -201,7 +202,8 @@ async def test_a_timeout_closes_the_socket(api: Api) -> None:
         gone.set()
 
     async with model_server(answer) as server, connected(api, server.url) as opened:
-        router = Router(routes={"default": Route(targets=(opened.target("m"),), idle_timeout=0.05)})
+        route = Route(targets=(opened.target("m"),), idle_timeout=0.05, on_midstream="error")
+        router = Router(routes={"default": route}, breakers=Gate())
         with pytest.raises(ProviderError) as failure:
             await collect(router.stream(REQUEST, Recorder()))
         assert failure.value.kind == "idle_timeout"

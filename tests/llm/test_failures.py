@@ -16,7 +16,7 @@ import respx
 
 from app.domain.errors import FailureKind, ProviderError
 from app.domain.messages import Api
-from app.llm.failures import http_failure, retry_after
+from app.llm.failures import http_failure, retry_after, should_retry
 from app.llm.providers import ModelProvider, open_provider
 from tests.llm.messages import REQUEST
 from tests.llm.wire import API_NAMES, ask
@@ -75,24 +75,32 @@ async def failure_of(api: Api, answer: httpx.Response) -> ProviderError:
     return failure.value
 
 
-def openai_error(type: str | None, code: str | None = None) -> dict[str, Any]:
-    return {"error": {"type": type, "code": code, "message": "Words that change.", "param": None}}
+def openai_error(type: str | None, code: str | None = None, words: str = "Words that change.") -> dict[str, Any]:
+    return {"error": {"type": type, "code": code, "message": words, "param": None}}
 
 
-def anthropic_error(type: str, **details: str) -> dict[str, Any]:
-    return {"type": "error", "error": {"type": type, "message": "Words that change.", "details": details or None}}
+def anthropic_error(type: str, words: str = "Words that change.", **details: str) -> dict[str, Any]:
+    return {"type": "error", "error": {"type": type, "message": words, "details": details or None}}
 
 
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (400, openai_error("invalid_request_error", "context_length_exceeded"), "bad_request"),
+        (400, openai_error("invalid_request_error", "context_length_exceeded"), "context_window"),
         (400, openai_error("invalid_request_error", "model_not_found"), "unknown_model"),
+        (400, openai_error("invalid_request_error", "invalid_function_parameters"), "tool_schema"),
+        (400, openai_error("invalid_request_error", "content_policy_violation"), "content_policy"),
+        (400, openai_error("invalid_request_error", "invalid_prompt"), "content_policy"),
+        (
+            400,
+            openai_error("BadRequestError", words="This model's maximum context length is 8 tokens"),
+            "context_window",
+        ),
         (401, openai_error("invalid_request_error", "invalid_api_key"), "auth"),
-        (403, openai_error("invalid_request_error", None), "auth"),
+        (403, openai_error("invalid_request_error", None), "permission"),
         (404, openai_error("invalid_request_error", "model_not_found"), "unknown_model"),
-        (408, openai_error(None), "rate_limited"),
-        (409, openai_error(None), "rate_limited"),
+        (408, openai_error(None), "conflict"),
+        (409, openai_error(None), "conflict"),
         (413, openai_error(None), "bad_request"),
         (418, openai_error(None), "bad_request"),
         (422, openai_error("invalid_request_error"), "bad_request"),
@@ -118,11 +126,14 @@ async def test_openai_errors(api: Api, status: int, body: object, kind: FailureK
     ("status", "body", "kind"),
     [
         (400, anthropic_error("invalid_request_error"), "bad_request"),
+        (400, anthropic_error("invalid_request_error", "prompt is too long: 9 tokens > 8 maximum"), "context_window"),
+        (400, anthropic_error("invalid_request_error", "tools.0.custom.input_schema: no"), "tool_schema"),
+        (413, anthropic_error("invalid_request_error", "prompt is too long"), "bad_request"),
         (401, anthropic_error("authentication_error"), "auth"),
         (402, anthropic_error("billing_error"), "quota"),
-        (403, anthropic_error("permission_error"), "auth"),
+        (403, anthropic_error("permission_error"), "permission"),
         (404, anthropic_error("not_found_error"), "unknown_model"),
-        (409, anthropic_error("conflict_error"), "rate_limited"),
+        (409, anthropic_error("conflict_error"), "conflict"),
         (413, anthropic_error("request_too_large"), "bad_request"),
         (429, anthropic_error("rate_limit_error"), "rate_limited"),
         (429, anthropic_error("rate_limit_error", error_code="enforced_spend_limit_reached"), "quota"),
@@ -140,8 +151,8 @@ async def _check(api: Api, status: int, body: object, kind: FailureKind) -> None
     headers = {"x-should-retry": "true", "retry-after-ms": "1500", "retry-after": "9"}
     content = body.encode() if isinstance(body, str) else msgspec.json.encode(body)
     failure = await failure_of(api, httpx.Response(status, headers=headers, content=content))
-    assert (failure.kind, failure.status, failure.retry_after) == (kind, status, 1.5)
-    assert failure.refuses_request == (kind == "bad_request")
+    assert (failure.kind, failure.status, failure.retry_after, failure.should_retry) == (kind, status, 1.5, True)
+    assert failure.refuses_request == (kind in ("bad_request", "context_window", "content_policy", "tool_schema"))
     assert "secret-key" not in str(failure)
     assert str(status) in str(failure)
 
@@ -200,3 +211,9 @@ def test_retry_after() -> None:
     seconds = retry_after({"retry-after": formatdate(time.time() + 60, usegmt=True)})
     assert seconds is not None
     assert 55 < seconds <= 60
+
+
+def test_should_retry() -> None:
+    assert should_retry({"x-should-retry": "true"}) is True
+    assert should_retry({"x-should-retry": " False"}) is False
+    assert should_retry({}) is should_retry({"x-should-retry": "perhaps"}) is None

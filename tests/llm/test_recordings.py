@@ -16,6 +16,9 @@ from tests.llm.wire import API_NAMES, Pieces, Script, Served, ask, attempt, cut,
 LOST_BY_THE_SDK = {"pai.test_openai-test_openai_moderation_stream#0"}
 """Turns whose golden usage is null although it was sent: a chunk without usage came after it, and the tokens are paid for."""
 
+REASONING_BESIDE = {"vai.xai-text#0": 322, "vai.xai-tool-call#0": 281, "vai.xai-tool-call.stream#0": 253}
+"""Turns whose golden output leaves out the reasoning, which that server counts beside `completion_tokens`: what its total says."""
+
 pytestmark = pytest.mark.skipif(recordings.folder() is None, reason="the recordings are not there")
 
 STOPS: dict[str, str] = {
@@ -112,6 +115,6 @@ def _check_usage(name: str, got: Usage | None, want: dict[str, int | None] | Non
         ), name
     else:
         assert (got.input_tokens, got.cached_input_tokens or 0) == (want["in"], want["cached"] or 0), name
-    assert got.output_tokens == want["out"], name
+    assert got.output_tokens == REASONING_BESIDE.get(name, want["out"]), name
     if "reasoning" in want:
         assert (got.reasoning_tokens or 0) == (want["reasoning"] or 0), name

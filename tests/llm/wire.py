@@ -12,6 +12,7 @@ import msgspec
 
 from app.domain.messages import Api
 from app.domain.models import Attempt, Completed, ModelChunk, ModelRequest, TextDelta
+from app.llm.prices import PriceBook
 from app.llm.providers import ModelProvider, open_provider
 from tests.llm.messages import REQUEST
 
@@ -63,7 +64,9 @@ class Script:
 
 
 @asynccontextmanager
-async def provider(api: Api, script: Script, base_url: str | None = None) -> AsyncIterator[ModelProvider]:
+async def provider(
+    api: Api, script: Script, base_url: str | None = None, prices: PriceBook | None = None
+) -> AsyncIterator[ModelProvider]:
     """A provider that speaks `api` with the script."""
     kind: Literal["anthropic", "openai"] = "anthropic" if api == "anthropic-messages" else "openai"
     opened = open_provider(
@@ -74,6 +77,7 @@ async def provider(api: Api, script: Script, base_url: str | None = None) -> Asy
         base_url=base_url,
         own_host=base_url is None,
         http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(script)),
+        prices=prices,
     )
     try:
         yield opened

@@ -26,6 +26,7 @@ def test_defaults_need_nothing() -> None:
     assert (settings.worker.concurrency, settings.worker.drain) == (64, 110.0)
     assert (settings.worker.lease, settings.worker.max_attempts) == (30.0, 3)
     assert settings.safety.approval_ttl == 86_400.0
+    assert (settings.breaker.failures, settings.breaker.open_seconds) == (5, 30.0)
     callbacks = settings.callbacks
     assert (callbacks.allow_private, callbacks.timeout, callbacks.max_attempts) == (False, 10.0, 8)
     assert (settings.default_agent, settings.data_dir, settings.profile) == ("assistant", ".steadyhand", "development")
@@ -189,7 +190,15 @@ def test_the_template_names_every_variable() -> None:
         if field.name == "models":
             wanted |= {
                 f"STEADYHAND__MODELS__DEFAULT__{key.upper()}"
-                for key in ("chain", "timeout", "first_token_timeout", "idle_timeout")
+                for key in (
+                    "chain",
+                    "timeout",
+                    "first_token_timeout",
+                    "idle_timeout",
+                    "on_midstream",
+                    "hedge_after",
+                    "windows",
+                )
             }
         elif field.name == "providers":
             wanted |= {

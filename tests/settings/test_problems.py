@@ -50,21 +50,24 @@ chain = [
   "nothing",
   "gw/fine",
 ]
-hedge_after = 2
+hedge_after = 20
 [models.fast]
 chain = "openai/x"
 idle_timeout = -1
 [log]
 level = "loud"
 [breaker]
-failures = 5
+failures = 0
+open_second = 1
+[admission]
+per_tenant = 5
 """
 
 
 def test_every_problem_of_a_file_at_once_with_its_line() -> None:
     assert sorted(problems({}, {"w/steadyhand.toml": FILE}), key=lambda line: int(line.split(":")[1])) == [
         "w/steadyhand.toml:1: default_agent: expected str, got int",
-        "w/steadyhand.toml:2: colour: unknown; known here: default_agent, data_dir, server, database, redis, worker, safety, callbacks, log, providers, models",
+        "w/steadyhand.toml:2: colour: unknown; known here: default_agent, data_dir, server, database, redis, worker, safety, callbacks, log, breaker, providers, models, prices",
         "w/steadyhand.toml:4: server.port: expected int <= 65535",
         "w/steadyhand.toml:5: server.prot: unknown; did you mean server.port?",
         "w/steadyhand.toml:7: server.max_body: expected int, got array",
@@ -85,11 +88,13 @@ def test_every_problem_of_a_file_at_once_with_its_line() -> None:
         "w/steadyhand.toml:32: models.default.chain: openai/x needs the variable OPENAI_API_KEY, which is not set",
         "w/steadyhand.toml:32: models.default.chain: anthropic/y needs the variable ANTHROPIC_API_KEY, which is not set",
         "w/steadyhand.toml:32: models.default.chain: opnai/z names a provider that is not there; known: openai",
-        "w/steadyhand.toml:39: models.default.hedge_after: not available in this version",
+        "w/steadyhand.toml:39: models.default.hedge_after: 20 is not less than first_token_timeout, which is 20",
         "w/steadyhand.toml:41: models.fast.chain: expected array, got str",
         "w/steadyhand.toml:42: models.fast.idle_timeout: expected float > 0.0",
         "w/steadyhand.toml:44: log.level: must be one of debug, info, warning, error",
-        "w/steadyhand.toml:45: breaker: not available in this version",
+        "w/steadyhand.toml:46: breaker.failures: expected int >= 1",
+        "w/steadyhand.toml:47: breaker.open_second: unknown; did you mean breaker.open_seconds?",
+        "w/steadyhand.toml:48: admission: not available in this version",
     ]
 
 

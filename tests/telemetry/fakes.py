@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -47,10 +48,15 @@ COMPLETED = Completed(
 
 
 class FakeTarget:
-    """Says one word and completes; or raises `error` instead of completing; or hangs after the word."""
+    """Says one word and completes; or raises `error` instead of completing; or hangs after the word. Costs `cost` in any case."""
 
     def __init__(
-        self, provider: str = "openai", model: str = "m-1", error: Exception | None = None, hangs: bool = False
+        self,
+        provider: str = "openai",
+        model: str = "m-1",
+        error: Exception | None = None,
+        hangs: bool = False,
+        cost: Decimal | None = None,
     ) -> None:
         self.provider = provider
         self.system = "openai"
@@ -58,6 +64,7 @@ class FakeTarget:
         self.closed = False
         self._error = error
         self._hangs = hangs
+        self._cost = cost
 
     async def stream(self, request: ModelRequest, attempt: Attempt) -> AsyncGenerator[ModelChunk, None]:
         try:
@@ -69,6 +76,7 @@ class FakeTarget:
             attempt.usage = USAGE
             yield COMPLETED
         finally:
+            attempt.cost_usd = self._cost
             self.closed = True
 
 

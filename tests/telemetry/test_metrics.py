@@ -30,7 +30,10 @@ CONTRACT = {
     "agent_llm_call_duration_seconds": ("provider", "model"),
     "agent_llm_time_to_first_token_seconds": ("provider", "model"),
     "agent_llm_tokens_total": ("provider", "model", "type"),
+    "agent_llm_cost_usd_total": ("provider", "model"),
+    "agent_llm_unpriced_calls_total": (),
     "agent_llm_fallbacks_total": ("route", "from", "to", "reason"),
+    "agent_llm_breaker_state": ("provider", "model"),
     "agent_tool_calls_total": ("tool", "outcome"),
     "agent_tool_duration_seconds": ("tool",),
     "agent_queue_depth": (),
@@ -50,7 +53,7 @@ def filled() -> tuple[Metrics, CollectorRegistry]:
     metrics, registry = new_metrics()
     for family in (
         metrics.http_requests, metrics.runs, metrics.run_errors, metrics.llm_calls, metrics.llm_tokens,
-        metrics.llm_fallbacks, metrics.tool_calls,
+        metrics.llm_cost, metrics.llm_fallbacks, metrics.tool_calls,
     ):  # fmt: skip
         family[tuple("x" for _ in family._metric._labelnames)].inc()
     for histogram in (
@@ -58,6 +61,7 @@ def filled() -> tuple[Metrics, CollectorRegistry]:
         metrics.tool_duration,
     ):  # fmt: skip
         histogram[tuple("x" for _ in histogram._metric._labelnames)].observe(1.0)
+    metrics.llm_breaker_state["x", "x"].set(1)
     return metrics, registry
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
+from decimal import Decimal
 
 import pytest
 
@@ -35,7 +36,7 @@ from tests.telemetry.receiver import Receiver, otlp_receiver
 
 CALL = ToolCall("c1", "calculator", f'{{"x": "{CANARY}"}}')
 ENDED = RunFinished(
-    status="succeeded", stop_reason="completed", output=f"answer {CANARY}", usage=USAGE, cost_usd=None, iterations=2
+    status="succeeded", stop_reason="completed", output=f"answer {CANARY}", usage=USAGE, cost_usd=0.00125, iterations=2
 )
 TIMES = RunTimes(total=1.5, effects=1.2)
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -50,7 +51,7 @@ async def tool_turn(tracing: Tracing, metrics: Metrics, traceparent: str | None 
     """A request that makes a run, executed in a task of its own: one model call that falls back, one tool call."""
     router = FakeRouter(
         TracedTarget(target=FakeTarget("local", "m-0", ProviderError("overloaded", "busy")), tracing=tracing),
-        TracedTarget(target=FakeTarget(), tracing=tracing),
+        TracedTarget(target=FakeTarget(cost=Decimal("0.00125")), tracing=tracing),
     )
     provider = TracedProvider(provider=router, metrics=metrics)
     toolbox = TracedToolbox(toolbox=FakeToolbox(), tracing=tracing, metrics=metrics)
@@ -145,6 +146,7 @@ async def test_a_tool_turn_is_one_trace(protocol: str) -> None:
             "steadyhand.status": "succeeded",
             "steadyhand.stop_reason": "completed",
             "steadyhand.iterations": 2,
+            "steadyhand.cost_usd": 0.00125,
         }
         asked = {
             **ours,
@@ -168,6 +170,7 @@ async def test_a_tool_turn_is_one_trace(protocol: str) -> None:
             "gen_ai.response.id": "resp-1",
             "gen_ai.response.finish_reasons": ["tool_calls"],
             "steadyhand.attempt": 2,
+            "steadyhand.cost_usd": 0.00125,
         }
         refused = dict(failed.attributes)
         assert 0 <= refused.pop("gen_ai.response.time_to_first_chunk") < 5
@@ -344,4 +347,7 @@ async def test_without_tracing_the_target_is_not_wrapped_and_a_callers_trace_pas
         for kind in ("input", "cache_read", "cache_write", "output", "reasoning")
     }
     assert tokens == {"input": 100, "cache_read": 60, "cache_write": 10, "output": 20, "reasoning": 5}
+    assert (value("agent_llm_cost_usd_total", model), value("agent_llm_unpriced_calls_total")) == (0.00125, 0)
+    await read(TracedProvider(provider=FakeRouter(FakeTarget()), metrics=metrics))
+    assert (value("agent_llm_cost_usd_total", model), value("agent_llm_unpriced_calls_total")) == (0.00125, 1)
     assert CANARY.encode() not in metrics.render()[0]

@@ -199,7 +199,7 @@ class PostgresRunStore:
             _json(waiting.usage), waiting.outcome_unknown, inbox,
             [a.id for a in asked], [a.call_id for a in asked], [a.name for a in asked],
             [msgspec.json.encode(a.arguments) for a in asked], [a.risk for a in asked],
-            [a.expires_at for a in asked], datetime.now(UTC),
+            [a.expires_at for a in asked], datetime.now(UTC), waiting.cost_usd,
         )  # fmt: skip
         if row is None:
             await self._refused(run_id, epoch, events)

@@ -245,10 +245,10 @@ SELECT coalesce((SELECT more FROM line), false) AS more FROM fence;
 -- comes after is not held against it that owners died before.
 -- $10 stop_reason  $11 iterations  $12 usage  $13 outcome_unknown  $14 rows of the inbox that were read
 -- $15 ids of approvals  $16 calls  $17 tools  $18 arguments  $19 risks  $20 when they expire, by the clock of the owner,
--- $21 where that stands now: they are judged by the database's
+-- $21 where that stands now: they are judged by the database's  $22 cost_usd
 WITH fence AS (
     UPDATE runs SET last_seq = $4, status = 'waiting', stop_reason = $10, iterations = $11, usage = $12, outcome_unknown = $13,
-        failures = 0, answer_by = NULL, stop_after = CASE WHEN $10 = 'stopped_after_step' THEN NULL ELSE stop_after END, lease_owner = NULL, lease_until = NULL
+        cost_usd = $22::float8::numeric, failures = 0, answer_by = NULL, stop_after = CASE WHEN $10 = 'stopped_after_step' THEN NULL ELSE stop_after END, lease_owner = NULL, lease_until = NULL
     WHERE id = $1 AND lease_epoch = $2 AND status = 'running' AND last_seq = $3 AND inbox = $14
     RETURNING tenant, owner
 ), journal AS (

@@ -48,10 +48,13 @@ async def open_live(
 
 
 class RedisLive:
-    """Live text over one server, as `open_live` says. Safe for concurrent use; only `receive` runs once at a time. Nothing raises."""
+    """Live text over one server, as `open_live` says. Safe for concurrent use; only `receive` runs once at a time. Nothing raises.
+
+    `link`: the server, for others that use it too while the channel is open.
+    """
 
     def __init__(self, *, link: Link, prefix: str, ttl: int, kept_bytes: int, idle: float) -> None:
-        self._link = link
+        self.link = self._link = link
         self._prefix = f"{prefix}:live:"
         self._ttl = ttl
         self._kept_bytes = kept_bytes
