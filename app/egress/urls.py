@@ -26,6 +26,8 @@ def checked_url(text: str) -> httpx2.URL:
         raise InvalidUrl("the URL must be absolute and begin with http:// or https://")
     if not _HOST.fullmatch(url.raw_host):
         raise InvalidUrl("the URL's host is not valid")
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise InvalidUrl("the URL's port must be 1 to 65535")
     if url.userinfo:
         raise InvalidUrl("the URL must not hold credentials")
     return url.copy_with(fragment=None)

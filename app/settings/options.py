@@ -91,11 +91,12 @@ class Safety(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallbackOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """[callbacks] as written: `secret_env` is the variable with the key of their signatures."""
+    """[callbacks] as written: `secret_env` is the variable with the key of their signatures. An attempt's `timeout` ends well
+    before its claim does, after which another process would make it too."""
 
     allow_private: bool = False
     secret_env: str = "STEADYHAND_CALLBACK_SECRET"  # noqa: S105 - a variable's name
-    timeout: Seconds = 10.0
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=30)] = 10.0
     max_attempts: Count = 8
 
 

@@ -69,6 +69,7 @@ async def test_urls_that_may_be_called(world: World, url: str) -> None:
         ("javascript:alert(1)", "must be absolute|not valid"),
         ("http://user:secret@hook.example/", "must not hold credentials"),
         ("http://user@hook.example/", "must not hold credentials"),
+        ("http://hook.example:99999/", "port must be 1 to 65535"),
         ("http://exa mple.com/", "not valid"),
         ("http://hook.example/" + "x" * 2_000, "longer than 2000"),
         ("http://unknown.example/", "is not known"),

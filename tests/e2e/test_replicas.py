@@ -39,6 +39,7 @@ TEXT = "".join(PIECES)
 FLEET: tuple[Kind, ...] = ("api", "api", "worker", "worker")
 READERS = int(os.environ.get("READERS", "200"))
 RUNS = int(os.environ.get("RUNS", "20"))
+CUT_AFTER = float(os.environ.get("CUT_AFTER", "0.2"))
 
 
 class Fleet:
@@ -144,7 +145,7 @@ def _read(followers: Sequence[Follower], text: str) -> bool:
 async def _connections_that_are_cut(fleet: Fleet) -> None:
     gate = asyncio.Event()
     fleet.provider.script("cut", says(*PIECES[:5], gate, *PIECES[5:]))
-    async with balancer(*fleet.front.ports, cut_after=0.2) as hasty:
+    async with balancer(*fleet.front.ports, cut_after=CUT_AFTER) as hasty:
         run_id = await fleet.begin("cut")
         followers = [fleet.follower(run_id, port=hasty.port) for _ in range(3)]
         reading = [asyncio.create_task(follower.run()) for follower in followers]

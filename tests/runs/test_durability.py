@@ -26,7 +26,8 @@ CALLS = (("c1", "echo", '{"n":1}'), ("c2", "slow", "{}"), ("c3", "slow_write", "
 async def end_of(p: Harness, run_id: str) -> list[str]:
     """Every event's name, once the run has ended."""
     stream = await p.service.events(ANONYMOUS, run_id, Cursor())
-    names = [item.name async for batch in stream for item in batch]
+    async with asyncio.timeout(30):
+        names = [item.name async for batch in stream for item in batch]
     assert names[-1] == "run.finished"
     return names
 

@@ -71,7 +71,8 @@ async def test_turns_of_one_session_run_one_after_another(start_process: Any) ->
         runs = [await p.service.start(ANONYMOUS, StartRun(input=f"q{n}", session_id="s")) for n in range(3)]
         assert len(provider.requests) <= 1
         gate.set()
-        ends = [await p.service.result(run) for run in runs]
+        async with asyncio.timeout(30):
+            ends = [await p.service.result(run) for run in runs]
         assert [end.output for end in ends] == ["one", "two", "three"]
         assert ends[1].queue_ms > 0
         contents = [m.content for _, m in await p.sessions.messages(ANONYMOUS, "s")]

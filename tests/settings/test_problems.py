@@ -102,6 +102,7 @@ def test_every_problem_of_a_file_at_once_with_its_line() -> None:
     ("name", "value", "line"),
     [
         ("STEADYHAND__SERVER__PORT", "many", "STEADYHAND__SERVER__PORT: STEADYHAND__SERVER__PORT: expected int"),
+        ("STEADYHAND__CALLBACKS__TIMEOUT", "31", "STEADYHAND__CALLBACKS__TIMEOUT: STEADYHAND__CALLBACKS__TIMEOUT: expected float <= 30.0"),
         ("STEADYHAND__SERVER__PORT", "", "STEADYHAND__SERVER__PORT: STEADYHAND__SERVER__PORT: expected int"),
         (
             "STEADYHAND__SERVER__PROT",
