@@ -43,12 +43,13 @@ class AskApproval(msgspec.Struct, frozen=True):
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
-    """End the run. `output` is the answer as JSON."""
+    """End the run. `output` is the answer as JSON; `degraded`: it is what could be said without the model, or without the time."""
 
     status: RunStatus = "succeeded"
     stop_reason: StopReason = "completed"
     output: Any = None
     error: RunFailure | None = None
+    degraded: bool = False
 
 
 Decision = CallModel | CallTools | AskApproval | Finish
@@ -70,6 +71,15 @@ def decide(state: RunState) -> Decision:
     if state.open_calls:
         return _tools(state)
     return _model(state)
+
+
+def hurry(state: RunState) -> CallModel | Finish:
+    """The next step of a run whose time is up, and whose calls all have outcomes: the answer that is there, or one plain call."""
+    decision = decide(state)
+    if isinstance(decision, CallModel):
+        return CallModel(tools="none", rejects=decision.rejects)
+    assert isinstance(decision, Finish), "a call was left open"
+    return decision
 
 
 def _model(state: RunState) -> CallModel:

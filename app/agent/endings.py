@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from app.agent.decide import Finish
+from app.agent import structured
+from app.agent.decide import CallModel, Finish
+from app.domain.agents import Agent
 from app.domain.errors import ProviderError, StopCause
-from app.domain.runs import Cancellation, RunFailure
+from app.domain.runs import Cancellation, RunFailure, StopReason
 
 
 def _cancelled(detail: str) -> Finish:
@@ -30,6 +32,9 @@ _STOPPED: dict[StopCause, Finish] = {
         ),
     ),
 }
+
+EXCUSABLE: frozenset[StopReason] = frozenset({"timeout", "providers_unavailable"})
+"""Failures in whose place an agent's `fallback_reply` goes."""
 
 FAULT = Finish(
     status="failed",
@@ -60,3 +65,31 @@ def ending(error: ProviderError) -> Finish:
         stop_reason="providers_unavailable",
         error=RunFailure("providers_unavailable", f"No model answered: {error}"),
     )
+
+
+def late(decision: CallModel | Finish, agent: Agent) -> Finish:
+    """The end of a run whose time was up, and whose plain call led to that decision: with its answer, where it is one."""
+    if isinstance(decision, CallModel) or decision.status != "succeeded" or not _says(decision, agent):
+        return stopped("timeout")
+    return msgspec.structs.replace(decision, stop_reason="timeout", degraded=True)
+
+
+def _says(end: Finish, agent: Agent) -> bool:
+    if agent.output_schema is not None:
+        return end.stop_reason != "refused"  # a refusal is words, not what the schema asks for
+    return bool(end.output.strip())
+
+
+def late_failure(error: ProviderError) -> Finish:
+    """The end of a run whose time was up, and whose plain call raised this."""
+    return ending(error) if error.refuses_request else stopped("timeout")
+
+
+def excused(end: Finish, agent: Agent) -> Finish | None:
+    """That end with the agent's `fallback_reply` as its answer. None: the agent has none, or the end is not one of time or of models."""
+    if not isinstance(agent.fallback_reply, str) or end.status != "failed" or end.stop_reason not in EXCUSABLE:
+        return None
+    output = agent.fallback_reply
+    if agent.output_schema is not None:
+        output = structured.read(output, agent.output_schema)[0]
+    return Finish(stop_reason=end.stop_reason, output=output, degraded=True)

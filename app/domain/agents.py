@@ -21,6 +21,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 120.0
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model is sent: so many tokens, by an estimate, and so many characters of a long tool result of an older turn."""
+
+    tokens: int = 100_000
+    tool_result: int = 20_000
+
+
 class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A value that a prompt takes from the caller's `context`. Without a default it must be given."""
 
@@ -46,7 +53,14 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     auto_approve: Risk = "low"
     output_schema: JsonObject | None = None
+    context: Budget | msgspec.UnsetType = msgspec.UNSET
+    fallback_reply: str | msgspec.UnsetType = msgspec.UNSET
     version: str = ""
+
+    @property
+    def budget(self) -> Budget:
+        """The agent's own `context`, or the defaults."""
+        return Budget() if self.context is msgspec.UNSET else self.context
 
     def tool(self, name: str) -> ToolSpec | None:
         """The agent's tool of that name."""

@@ -136,6 +136,7 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at one model, whatever its end. `usage`, `cost_usd` None: unknown. `service_tier` as the provider names it.
 
     `cost_usd` is exact to 15 digits, more than any attempt needs. `basis` says how well it is known, None in older journals.
+    `trimmed_tokens`: what the request left out of the conversation, an estimate; absent where it left out nothing.
     """
 
     attempt: int
@@ -150,6 +151,7 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     finish: str | None = None
     basis: Basis | None = None
     service_tier: str | None = None
+    trimmed_tokens: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True):

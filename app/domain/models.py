@@ -22,7 +22,8 @@ Reasoning = Literal["low", "medium", "high"]
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a model is given. `tool_choice` "none" keeps the tools in the request (the prefix stays byte-stable) but forbids calls.
 
-    `affinity`: requests that share it get the same choice where a route chooses by weight; no model sees it.
+    `affinity`: requests that share it get the same choice where a route chooses by weight, and the same cache; no model sees it.
+    `trimmed_tokens`: an estimate of what the conversation has more than `messages`; no model sees it.
     """
 
     route: str
@@ -35,6 +36,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: Reasoning | None = None
     output_schema: JsonObject | None = None
     affinity: str = ""
+    trimmed_tokens: int = 0
 
 
 class TextDelta(msgspec.Struct, frozen=True):

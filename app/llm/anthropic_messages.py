@@ -11,6 +11,7 @@ from app.domain.errors import ProviderError
 from app.domain.messages import Message, ModelStop, ToolCall, Usage
 from app.domain.models import Completed, ModelRequest
 from app.llm.answers import Answer, arguments, decode, event_type, native, tool_call
+from app.llm.anthropic_caching import with_breakpoints
 from app.llm.failures import event_failure
 from app.llm.history import Result, User, own_items, turns, wire_id
 from app.llm.schemas import enforceable
@@ -72,9 +73,9 @@ def write(request: ModelRequest, model: str) -> tuple[bytes, dict[str, str]]:
         if request.tool_choice == "none" or not request.tools:
             body["tool_choice"] = {"type": "none"}
     if system:
-        body["system"] = system
+        body["system"] = [{"type": "text", "text": system}]
     body["messages"] = _messages(request.messages)
-    return msgspec.json.encode(body), headers
+    return msgspec.json.encode(with_breakpoints(body)), headers
 
 
 def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -96,9 +97,7 @@ def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
-    if message.content.strip():
-        blocks.append({"type": "text", "text": message.content})
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": message.content}] if message.content.strip() else []
     return blocks + [
         {"type": "tool_use", "id": wire_id(call.id), "name": call.name, "input": arguments(call)}
         for call in message.tool_calls

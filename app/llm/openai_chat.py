@@ -13,6 +13,7 @@ from app.domain.models import Completed, ModelRequest
 from app.llm.answers import Answer, arguments_text, decode, native, tool_call
 from app.llm.failures import event_failure
 from app.llm.history import User, own_items, turns, wire_id
+from app.llm.prefix import cache_key
 from app.llm.schemas import enforceable
 from app.llm.sse import Frame
 from app.llm.target import Api
@@ -33,8 +34,9 @@ STOPS: dict[str, ModelStop] = {
 def api(*, own_host: bool) -> Api:
     """Chat Completions at OpenAI itself, or at a compatible server.
 
-    They differ in two things: OpenAI's models want `max_completion_tokens`, of which many others know only the older
-    `max_tokens`; and others want back the reasoning that led to a tool call, which OpenAI does not send.
+    They differ in three things: OpenAI's models want `max_completion_tokens`, of which many others know only the older
+    `max_tokens`; others want back the reasoning that led to a tool call, which OpenAI does not send; and only OpenAI is told
+    which requests share a cache, because others may refuse what they do not know.
     """
 
     def write(request: ModelRequest, model: str) -> tuple[bytes, dict[str, str]]:
@@ -45,6 +47,8 @@ def api(*, own_host: bool) -> Api:
 
 def _write(request: ModelRequest, model: str, own_host: bool) -> bytes:
     body: dict[str, Any] = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+    if own_host and request.affinity:
+        body["prompt_cache_key"] = cache_key(request.affinity)
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_output_tokens is not None:

@@ -13,6 +13,7 @@ from app.domain.models import Completed, ModelRequest
 from app.llm.answers import Answer, arguments_text, decode, event_type, native, tool_call
 from app.llm.failures import event_failure
 from app.llm.history import User, own_items, turns, wire_id
+from app.llm.prefix import cache_key
 from app.llm.schemas import enforceable
 from app.llm.sse import Frame
 from app.llm.target import Api
@@ -31,9 +32,20 @@ INCOMPLETE: dict[str, ModelStop] = {
 # --- requests -----------------------------------------------------------------------------------------------------------
 
 
-def write(request: ModelRequest, model: str) -> tuple[bytes, dict[str, str]]:
+def api(*, own_host: bool) -> Api:
+    """Responses at OpenAI itself, or at a compatible server, which is not told what requests share a cache: it may refuse what it does not know."""
+
+    def write(request: ModelRequest, model: str) -> tuple[bytes, dict[str, str]]:
+        return _write(request, model, own_host), {}
+
+    return Api("/responses", write, Reading)
+
+
+def _write(request: ModelRequest, model: str, own_host: bool) -> bytes:
     """The request's body. The same request gives the same bytes. Nothing is stored at the vendor: reasoning comes back encrypted."""
     body: dict[str, Any] = {"model": model, "stream": True, "store": False}
+    if own_host and request.affinity:
+        body["prompt_cache_key"] = cache_key(request.affinity)
     if not model.startswith(WITHOUT_REASONING):
         body["include"] = ["reasoning.encrypted_content"]
     if request.temperature is not None:
@@ -62,7 +74,7 @@ def write(request: ModelRequest, model: str) -> tuple[bytes, dict[str, str]]:
     if request.system:
         body["instructions"] = request.system
     body["input"] = _input(request.messages)
-    return msgspec.json.encode(body), {}
+    return msgspec.json.encode(body)
 
 
 def _input(messages: Sequence[Message]) -> list[Any]:
@@ -283,6 +295,3 @@ def _kept(items: Sequence[dict[str, Any]]) -> Native | None:
     while kept and kept[-1].get("type") == "reasoning":
         kept.pop()
     return None if all(_is_plain(item) for item in kept) else native("openai-responses", kept)
-
-
-API = Api("/responses", write, Reading)

@@ -12,6 +12,7 @@ import msgspec
 from app.agent import context
 from app.agent.decide import CallModel
 from app.domain import events as ev
+from app.domain.messages import Message
 from app.domain.models import Completed, Provider, ReasoningDelta, Recorder, TextDelta
 from app.runs import record
 from app.runs.ids import message_id
@@ -32,6 +33,7 @@ class ModelCalls:
         self._feed = feed
         self._provider = provider
         self._stop = stop
+        self._open: str | None = None
 
     async def perform(self, decision: CallModel) -> None:
         """The ledger has the model's message and every attempt, also where a stop came in between. Raises `RunStopped` and `ProviderError`."""
@@ -59,27 +61,48 @@ class ModelCalls:
                         else:
                             assert completed is not None, "a provider ended without Completed"
                             break
-                    ledger.add(ev.MessageReset(message_id=new_id))
+                    self._reset()
                     for attempt in recorder.attempts[written:]:
-                        ledger.add(record.usage(attempt, request.route))
+                        ledger.add(record.usage(attempt, request))
                     written = len(recorder.attempts)
                     new_id = await self._begin()
         finally:
             if completed is not None:  # also where a stop came just after: what was answered and paid counts
                 self._answered(new_id, completed, may_call=decision.tools == "auto")
             elif self._stop.cause in HANDED_ON:
-                ledger.add(ev.MessageReset(message_id=new_id))
+                self._reset()
             for attempt in recorder.attempts[written:]:
-                ledger.add(record.usage(attempt, request.route))
+                ledger.add(record.usage(attempt, request))
 
     async def _begin(self) -> str:
         """Everything so far is stored, and a new message begins after it: its id."""
         await self._ledger.flush()
         new_id = message_id(self._run_id, self._ledger.journal.last_seq)
         self._feed.begin(new_id)
+        self._open = new_id
         return new_id
 
+    def _reset(self) -> None:
+        assert self._open is not None
+        self._ledger.add(ev.MessageReset(message_id=self._open))
+        self._open = None
+
+    def withdraw(self) -> None:
+        """What was shown of a message that was never completed does not count: another one is to follow. Before anything is stored."""
+        if self._open is not None and (self._feed.length or self._feed.reasoned):
+            self._reset()
+
+    async def say(self, text: str) -> None:
+        """The text in the model's place: shown, and in the ledger. It is no call: it counts as no iteration."""
+        new_id = await self._begin()
+        self._feed.text(text)
+        message = Message(id=new_id, role="assistant", content=text, stop="stop")
+        self._ledger.state.messages.append(message)
+        self._ledger.write_in(ev.MessageCompleted(message=ev.visible(message)))
+        self._open = None
+
     def _answered(self, new_id: str, completed: Completed, *, may_call: bool) -> None:
+        self._open = None
         state = self._ledger.state
         message = record.message(new_id, completed, may_call=may_call, taken=state.call_ids)
         private = msgspec.json.encode(message.native) if message.native is not None else None

@@ -13,7 +13,7 @@ from app.agent.decide import Finish
 from app.domain import events as ev
 from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
-from app.domain.models import Attempt, Completed
+from app.domain.models import Attempt, Completed, ModelRequest
 from app.domain.runs import Cancellation
 from app.domain.tools import Effect, ToolResult, unseen
 from app.runs.ids import new_id
@@ -83,6 +83,7 @@ def finished(
         cost_usd=None if state is None else dollars(state.cost),
         iterations=0 if state is None else state.iterations,
         error=end.error,
+        degraded=end.degraded,
         model=None if state is None else state.model,
         duration_ms=milliseconds(duration),
         queue_ms=milliseconds(queued),
@@ -96,13 +97,13 @@ def unseen_end(call: ToolCall, effect: Effect | None, why: str) -> ev.ToolFinish
     return ev.ToolFinished(call_id=call.id, name=call.name, status=unseen(effect), result=raw_text(why))
 
 
-def usage(attempt: Attempt, route: str) -> ev.UsageRecorded:
-    """What one attempt used, as far as it got."""
+def usage(attempt: Attempt, request: ModelRequest) -> ev.UsageRecorded:
+    """What one attempt at that request used, as far as it got."""
     ended = attempt.ended if attempt.ended is not None else time.monotonic()
     first = attempt.first_token
     return ev.UsageRecorded(
         attempt=attempt.number,
-        route=route,
+        route=request.route,
         provider=attempt.provider,
         model=attempt.response_model or attempt.model,
         outcome=attempt.outcome or "cancelled",
@@ -113,6 +114,7 @@ def usage(attempt: Attempt, route: str) -> ev.UsageRecorded:
         finish=attempt.finish,
         basis=attempt.basis,
         service_tier=attempt.service_tier or None,
+        trimmed_tokens=request.trimmed_tokens or msgspec.UNSET,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from app.agent.decide import Finish
+from app.agent.endings import excused
 from app.domain import events as ev
 from app.domain.agents import Agent
 from app.domain.errors import DatabaseUnavailable, Fenced
@@ -13,6 +14,7 @@ from app.domain.observers import EndedRun, RunObserver
 from app.domain.stores import Owned, RunStore
 from app.runs import record
 from app.runs.agents import Agents
+from app.runs.ids import message_id
 from app.runs.journal import Entry, Journal
 from app.runs.live import Feeds
 from app.runs.patience import patiently
@@ -32,7 +34,9 @@ class Recovery:
         self._observer = observer
 
     async def end(self, owned: Owned, end: Finish) -> None:
-        """Write the end of that run: no call is left without an outcome. Waits while the database is away."""
+        """Write the end of that run, with its agent's reply where that goes in the place of an error: no call is left without
+        an outcome. Waits while the database is away.
+        """
         feed = self._feeds.open(owned.run_id)
         journal = Journal(store=self._store, feed=feed, run_id=owned.run_id, epoch=owned.epoch, last_seq=owned.last_seq)
         agent, state = await patiently(lambda: self._state(owned))
@@ -41,6 +45,9 @@ class Recovery:
             spec = agent.tool(call.name)
             lost.append(Entry(record.unseen_end(call, spec.effect if spec else None, UNFINISHED)))
             state.apply(lost[-1].event)
+        if owned.attempt > 1 and (excuse := excused(end, agent)) is not None:  # one that never began is told so
+            end = excuse
+            lost.append(Entry(_reply(owned, agent)))
         finished = record.finished(end, state, queued=owned.queued)
         try:
             await journal.finish(lost, finished, read=None)
@@ -71,3 +78,11 @@ class Recovery:
             )
             return unknown, RunState(agent=unknown, system="", history=())
         return agent, state
+
+
+def _reply(owned: Owned, agent: Agent) -> ev.MessageCompleted:
+    """The agent's own reply, under an id that no message of an earlier owner has."""
+    assert isinstance(agent.fallback_reply, str)
+    new_id = message_id(owned.run_id, owned.last_seq)
+    said = ev.VisibleMessage(id=new_id, role="assistant", content=agent.fallback_reply, stop="stop")
+    return ev.MessageCompleted(message=said)

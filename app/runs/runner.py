@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from app.agent.decide import AskApproval, CallModel, CallTools, Decision, Finish, decide
-from app.agent.endings import FAULT, ending, stopped
+from app.agent.decide import AskApproval, CallModel, CallTools, Decision, Finish, decide, hurry
+from app.agent.endings import FAULT
 from app.domain import events as ev
 from app.domain.agents import Agent
 from app.domain.approvals import PendingApproval, digest
@@ -28,13 +28,13 @@ from app.runs import record
 from app.runs.histories import Histories
 from app.runs.ids import new_id
 from app.runs.journal import Journal
+from app.runs.last_words import LastWords
 from app.runs.ledger import Ledger
 from app.runs.live import Feed, Feeds
 from app.runs.model_call import ModelCalls
 from app.runs.patience import patiently
 from app.runs.session_state import RunSessionState
 from app.runs.stop import HANDED_ON, Stop
-from app.runs.stops import UNENDED
 from app.runs.tool_calls import ToolCalls
 
 log = logging.getLogger(__name__)
@@ -194,6 +194,7 @@ class _Execution:
             provider=provider,
             stop=stop,
         )
+        self._last_words = LastWords(ledger=self._ledger, models=self._models, stop=stop)
         self._tools = ToolCalls(
             owned=owned,
             ledger=self._ledger,
@@ -218,7 +219,7 @@ class _Execution:
         self.state.restore(stored)
         self.restored = True
         left = self._job.agent.limits.timeout - self.state.executed
-        self._stop.deadline = min(self._stop.deadline, self._began + left)
+        self._stop.end = min(self._stop.end, self._began + left)
 
     async def run(self) -> ev.RunFinished | ev.RunWaiting | None:
         """Perform what `decide` says until the run ends, waits, or is handed on (None), and that is stored."""
@@ -227,7 +228,7 @@ class _Execution:
                 await self._read_inbox()
                 if self._stop.cause is not None and self._stop.cause not in HANDED_ON:
                     raise RunStopped(self._stop.cause)
-                decision = decide(self.state)
+                decision = self._last_words.end or (hurry if self._last_words.due else decide)(self.state)
                 if isinstance(decision, Finish):
                     return await self._finish(decision)
                 if self._stop.leaving or self._stop.cause is not None:
@@ -241,11 +242,13 @@ class _Execution:
             except UnreadInbox:
                 continue
             except (RunStopped, ProviderError) as error:
-                if isinstance(error, RunStopped) and error.cause in HANDED_ON:
+                if isinstance(error, RunStopped) and (self._stop.cause or error.cause) in HANDED_ON:
                     await self._hand_on()
                     return None
+                if self._last_words.begin(error):
+                    continue
                 try:
-                    return await self._finish(self._ending(error))
+                    return await self._finish(await self._last_words.ending(error))
                 except UnreadInbox:
                     continue
 
@@ -257,15 +260,12 @@ class _Execution:
             except UnreadInbox:
                 self._read = self._journal.inbox
 
-    def _ending(self, error: RunStopped | ProviderError) -> Finish:
-        if isinstance(error, RunStopped):
-            return stopped(error.cause, self._stop.cancellation)
-        return ending(error)
-
     async def _perform(self, decision: Decision) -> None:
         if isinstance(decision, CallModel):
             await self._models.perform(decision)
             done = {"model"}
+            if self._last_words.due:
+                await self._last_words.answered()
         else:
             assert isinstance(decision, CallTools)
             await self._tools.perform(decision)
@@ -290,10 +290,7 @@ class _Execution:
 
     async def _finish(self, end: Finish) -> ev.RunFinished:
         """Write the run's end, and with it whatever was not written yet; no call is left without an outcome."""
-        for call in list(self.state.open_calls.values()):
-            spec = self.state.agent.tool(call.name)
-            began = call.id in self.state.started
-            self._ledger.add(record.unseen_end(call, spec.effect if spec and began else "read", UNENDED))
+        self._last_words.close_calls()
         finished = record.finished(
             end,
             self.state,

@@ -16,12 +16,14 @@ HANDED_ON: frozenset[StopCause] = frozenset({"handover", "lease"})
 class Stop:
     """One execution's end from outside. `async with stop:` around each effect: it raises `RunStopped` in there when the time has come.
 
-    The first cause stands, but what ends a run goes before what only hands it on. `deadline` is `time.monotonic()` seconds;
-    `loop.time()` is the same clock. `leaving`: the run is to be handed on after the effect that it is in.
+    The first cause stands, but what ends a run goes before what only hands it on. `end` is `time.monotonic()` seconds;
+    `loop.time()` is the same clock. The last `reserve` seconds are kept: a `timeout` before them is no cause yet, and the
+    run goes on after `use_reserve`. `leaving`: the run is to be handed on after the effect that it is in.
     """
 
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
+    def __init__(self, end: float, *, reserve: float = 0.0) -> None:
+        self.end = end
+        self._reserve = reserve
         self.cause: StopCause | None = None
         self.cancellation: Cancellation | None = None
         self.leaving = False
@@ -29,6 +31,20 @@ class Stop:
         self.effects = 0.0
         self._entered = 0.0
         self._scope: asyncio.Timeout | None = None
+
+    @property
+    def deadline(self) -> float:
+        """When the effects end, `time.monotonic()` seconds."""
+        return self.end - self._reserve
+
+    def use_reserve(self) -> bool:
+        """After a `timeout`: what was kept may be used now. False: nothing was."""
+        kept, self._reserve = self._reserve, 0.0
+        return kept > 0
+
+    def grace(self, most: float) -> float:
+        """Seconds, `most` at most, that a stopped effect has to end: no more than half of what is kept, where that is to be used now."""
+        return most if self.cause is not None else min(most, max(0.0, self.end - time.monotonic()) / 2)
 
     def call(self, cause: StopCause, cancellation: Cancellation | None = None, *, age: float = 0.0) -> None:
         """Stop the run. Its effects end now, its history says why. `age`: for how many seconds that has been wished."""
@@ -45,8 +61,7 @@ class Stop:
             raise RunStopped(self.cause)
         self._entered = time.monotonic()
         if self._entered >= self.deadline:
-            self.cause = "timeout"
-            raise RunStopped(self.cause)
+            raise self._time_is_up()
         self._scope = asyncio.timeout_at(self.deadline)
         await self._scope.__aenter__()
 
@@ -59,6 +74,9 @@ class Stop:
         try:
             await scope.__aexit__(kind, error, traceback)
         except TimeoutError as expired:
-            if self.cause is None:
-                self.cause = "timeout"
-            raise RunStopped(self.cause) from expired
+            raise (self._time_is_up() if self.cause is None else RunStopped(self.cause)) from expired
+
+    def _time_is_up(self) -> RunStopped:
+        if not self._reserve:
+            self.cause = "timeout"
+        return RunStopped("timeout")

@@ -112,7 +112,7 @@ class ToolCalls:
         for task in running:
             task.cancel()
         if running:
-            await asyncio.wait(running, timeout=TOOL_GRACE)
+            await asyncio.wait(running, timeout=self._stop.grace(TOOL_GRACE))
         for task, call in running.items():
             if task.done() and not task.cancelled() and task.exception() is None:
                 self._ledger.add(record.tool_finished(task.result(), time.monotonic() - began))

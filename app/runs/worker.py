@@ -28,6 +28,8 @@ from app.runs.stop import Stop
 
 log = logging.getLogger(__name__)
 
+RESERVE = 10.0
+"""Seconds of a run's time that are kept for an answer from what is known; never more than the last quarter of it."""
 POLL = 1.0
 """Seconds between looks at the queue and at inboxes when nothing hints at them; jittered by a fifth."""
 LAST_WORDS = 10.0
@@ -157,7 +159,8 @@ class Worker:
         if owned.remaining is not None:
             seconds = min(seconds, owned.remaining)
         deadline = time.monotonic() + seconds
-        execution = Execution(stop=Stop(deadline), epoch=owned.epoch, inbox=owned.inbox)
+        stop = Stop(deadline, reserve=min(RESERVE, seconds / 4))
+        execution = Execution(stop=stop, epoch=owned.epoch, inbox=owned.inbox)
         self._leases.add(owned.run_id, owned.epoch, since + self._lease, deadline)
         self._running[owned.run_id] = execution
         execution.task = asyncio.create_task(self._execute(job, execution.stop), name=f"run {owned.run_id}")

@@ -57,6 +57,11 @@ class Metrics:
         )
         self.runs = counter("agent_requests_total", "Runs that reached their end.", ("agent", "status"))
         self.run_errors = counter("agent_errors_total", "Runs that failed, by reason.", ("agent", "reason"))
+        self.degraded = counter(
+            "agent_degraded_total",
+            "Runs that were answered without the model, or without the time.",
+            ("agent", "reason"),
+        )
         self.run_duration = histogram("agent_request_duration_seconds", "Execution time of a run.", ("agent",))
         self.iterations = histogram("agent_iterations", "Model calls of a run.", ("agent",), ITERATION_BUCKETS)
         self.active_runs = Gauge("agent_active_runs", "Runs being executed by this process.", registry=registry)
@@ -85,6 +90,11 @@ class Metrics:
             "agent_llm_unpriced_calls_total",
             "Attempts that used tokens of which no price is known.",
             registry=registry,
+        )
+        self.trimmed_tokens = counter(
+            "agent_context_trimmed_tokens_total",
+            "Tokens, by estimate, that model calls were spared of their conversations.",
+            ("agent",),
         )
         self.llm_fallbacks = counter(
             "agent_llm_fallbacks_total", "Moves to another target of a route.", ("route", "from", "to", "reason")

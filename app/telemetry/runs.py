@@ -199,12 +199,16 @@ def _count_end(metrics: Metrics, agent: str, event: RunFinished) -> None:
     metrics.runs[agent, event.status].inc()
     if event.status == "failed":
         metrics.run_errors[agent, _reason(event)].inc()
+    if event.degraded:
+        metrics.degraded[agent, event.stop_reason].inc()
 
 
 def _log_end(agent: str, event: RunFinished, fields: dict[str, object]) -> None:
     fields = {"agent": agent, "status": event.status, "stop_reason": event.stop_reason, **fields}
     if event.status == "succeeded":
         log.info("agent_success", extra=fields)
+        if event.degraded:
+            log.warning("agent_degraded", extra=fields)
     elif event.status == "cancelled":
         log.info("agent_cancelled", extra=fields)
     else:

@@ -94,6 +94,9 @@ class TracedProvider:
     async def stream(self, request: ModelRequest, recorder: Recorder) -> AsyncGenerator[ModelChunk, None]:
         """The provider's chunks; the attempts are counted when the stream ends, however that ends."""
         begun = len(recorder.attempts)
+        run = context.run.get()
+        if request.trimmed_tokens and run is not None:
+            self._metrics.trimmed_tokens[(run.agent,)].inc(request.trimmed_tokens)
         try:
             async with aclosing(self._provider.stream(request, recorder)) as stream:
                 async for chunk in stream:
@@ -205,6 +208,8 @@ def _asked(target: Target, request: ModelRequest, attempt: Attempt) -> dict[str,
         attributes[names.CONVERSATION_ID] = attributes[names.SESSION_ID] = run.session_id
         attributes[names.RUN_ID] = run.run_id
         attributes[names.AGENT_NAME] = run.agent
+    if request.trimmed_tokens:
+        attributes[names.TRIMMED_TOKENS] = request.trimmed_tokens
     if request.temperature is not None:
         attributes[names.REQUEST_TEMPERATURE] = request.temperature
     if request.max_output_tokens is not None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from app.domain.models import Target
 from app.llm.course import Alternative
 from app.llm.offline import OfflineTarget
+from app.llm.prefix import Prefixes, WatchedTarget
 from app.llm.prices import PriceBook
 from app.llm.providers import ModelProvider, open_provider
 from app.llm.router import Route
 from app.settings import Settings, Weighted
+from app.telemetry import context
 from app.telemetry.setup import Tracing
 from app.telemetry.traced import TracedTarget
 
@@ -40,9 +42,14 @@ def providers_of(settings: Settings, http_client: httpx2.AsyncClient | None) -> 
 
 
 def routes_of(settings: Settings, providers: Mapping[str, ModelProvider], tracing: Tracing) -> dict[str, Route]:
+    prefixes = Prefixes(author=_author)
+
     def target(provider: str, model: str) -> Target:
         client = providers.get(provider)
-        asked: Target = OfflineTarget(provider=provider, model=model) if client is None else client.target(model)
+        if client is None:
+            asked: Target = OfflineTarget(provider=provider, model=model)
+        else:
+            asked = WatchedTarget(target=client.target(model), prefixes=prefixes)
         return TracedTarget(target=asked, tracing=tracing)
 
     def place(weighted: tuple[Weighted, ...]) -> Target | tuple[Alternative, ...]:
@@ -61,3 +68,9 @@ def routes_of(settings: Settings, providers: Mapping[str, ModelProvider], tracin
         )
         for name, route in settings.routes.items()
     }
+
+
+def _author() -> tuple[str, ...]:
+    """The agent that the current task works for, in its version."""
+    run = context.run.get()
+    return () if run is None else (run.tenant, run.agent, run.agent_version)

@@ -13,7 +13,7 @@ from jsonschema.exceptions import best_match
 from jsonschema.validators import validator_for
 from referencing.jsonschema import specification_with
 
-from app.domain.agents import Agent, Kind, Limits, versioned
+from app.domain.agents import Agent, Budget, Kind, Limits, versioned
 from app.domain.errors import ConfigProblem
 from app.domain.messages import JsonObject
 from app.domain.models import Reasoning
@@ -25,7 +25,7 @@ from app.workspace.documents import Document
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Of agents and prompts."""
-NOT_YET = ("kind=team", "fallback_reply", "cache", "limits.tokens", "limits.cost_usd")
+NOT_YET = ("kind=team", "cache", "limits.tokens", "limits.cost_usd")
 
 
 class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +33,13 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     iterations: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
     timeout: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0
+
+
+class ContextOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`context` as written."""
+
+    tokens: Annotated[int, msgspec.Meta(ge=1_000, le=10_000_000)] = Budget().tokens
+    tool_result: Annotated[int, msgspec.Meta(ge=200, le=10_000_000)] = Budget().tool_result
 
 
 class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +57,8 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitOptions = LimitOptions()
     auto_approve: Risk = "low"
     output_schema: JsonObject | None = None
+    fallback_reply: Text | None = None
+    context: ContextOptions = ContextOptions()
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +88,7 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Age
         check.refuse(("model",), f"there is no route {file.model}; known: {', '.join(sorted(around.routes))}")
     if file.output_schema is not None:
         _check_schema(check, file.output_schema)
+    _check_reply(check, file)
     needs_broken = file.prompt is not None and file.prompt.partition("@")[0] in around.broken_prompts
     if check.problems or needs_broken or not around.tools.keys() >= set(file.tools):
         return None, check.problems
@@ -86,10 +96,12 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Age
 
 
 def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
+    """The agent; what says nothing but the defaults of `context` has none, and the version that it had before there was one."""
     reference, version = find(around.prompts, file.prompt) if file.prompt is not None else (None, None)
     instructions = file.instructions or ""
     if version is not None:
         instructions = version.template
+    budget = Budget(tokens=file.context.tokens, tool_result=file.context.tool_result)
     return versioned(
         Agent(
             name=name,
@@ -108,6 +120,8 @@ def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
             limits=Limits(iterations=file.limits.iterations, timeout=file.limits.timeout),
             auto_approve=file.auto_approve,
             output_schema=file.output_schema,
+            fallback_reply=file.fallback_reply if file.fallback_reply is not None else msgspec.UNSET,
+            context=budget if budget != Budget() else msgspec.UNSET,
         )
     )
 
@@ -162,6 +176,27 @@ def _check_schema(check: Check, schema: JsonObject) -> None:
             pending += [((*path, key), inner) for key, inner in value.items()]
         elif isinstance(value, list):
             pending += [((*path, str(index)), inner) for index, inner in enumerate(value)]
+
+
+def _check_reply(check: Check, file: AgentFile) -> None:
+    """A reply that says something, and that is what the agent's answers are."""
+    if file.fallback_reply is None or ("fallback_reply",) in check.refused:
+        return
+    if not file.fallback_reply.strip():
+        check.refuse(("fallback_reply",), "says nothing")
+    elif file.output_schema is not None and not any(path[:1] == ("output_schema",) for path in check.refused):
+        problem = _misfit(file.fallback_reply, file.output_schema)
+        if problem is not None:
+            check.refuse(("fallback_reply",), f"does not fit output_schema: {problem}")
+
+
+def _misfit(reply: str, schema: JsonObject) -> str | None:
+    try:
+        value = msgspec.json.decode(reply.encode())
+    except (msgspec.DecodeError, RecursionError) as broken:
+        return f"it is not valid JSON ({broken})"
+    error = best_match(validator_for(schema, default=jsonschema.Draft202012Validator)(schema).iter_errors(value))
+    return None if error is None else f"{error.json_path}: {error.message[:200]}"
 
 
 def _leads_to_schema(resolver: Any, reference: str) -> bool:

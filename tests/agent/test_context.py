@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
+import pytest
+
 from app.agent.context import build
 from app.domain import events as ev
+from app.domain.agents import Agent, Budget, versioned
 from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
 from app.domain.models import ModelRequest
@@ -71,3 +75,28 @@ def test_after_a_rejected_draft_stands_what_was_wrong() -> None:
 def test_the_same_state_gives_the_same_request() -> None:
     one, other = (requests(state(of=agent(output_schema=SCHEMA)), EVENTS) for _ in range(2))
     assert one == other
+
+
+def test_a_long_history_is_sent_without_its_oldest_turns() -> None:
+    history = tuple(Message(id=f"h{n}", role="user", content="word " * 400) for n in range(10))
+    run = RunState(agent=agent(context=Budget(tokens=2_500)), system="", history=history)
+    run.apply(user("now"))
+    request = build(run, "auto")
+    assert [message.id for message in request.messages] == ["h6", "h7", "h8", "h9", "m0"]
+    assert 2_900 < request.trimmed_tokens < 3_100
+    assert build(RunState(agent=agent(), system="", history=history), "auto").trimmed_tokens == 0
+
+
+def test_a_turn_that_is_too_much_is_sent_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    request = build(state(user("word " * 2_000), of=agent(context=Budget(tokens=1_000))), "auto")
+    assert (len(request.messages), request.trimmed_tokens) == (1, 0)
+    (said,) = caplog.records
+    assert (said.message, said.levelname, said.__dict__["budget"]) == ("context_over_budget", "WARNING", 1_000)
+
+
+def test_no_context_of_its_own_is_no_new_version() -> None:
+    """The hash of an agent as it was stored before there was the key."""
+    bare = agent(tools=())
+    assert versioned(Agent(name="a", description="", kind="react", instructions="Be brief.")).version == "21083e4de459"
+    assert b"context" not in msgspec.json.encode(bare)
+    assert versioned(agent(tools=(), context=Budget())).version != versioned(bare).version

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.agent.decide import MAX_REPAIRS, AskApproval, CallModel, CallTools, Decision, Finish, decide
-from app.agent.endings import FAULT, ending, stopped
+from app.agent.decide import MAX_REPAIRS, AskApproval, CallModel, CallTools, Decision, Finish, decide, hurry
+from app.agent.endings import FAULT, ending, excused, late, late_failure, stopped
 from app.domain import approvals
 from app.domain import events as ev
 from app.domain.approvals import PendingApproval, digest
@@ -236,3 +236,54 @@ def test_a_fault_of_ours_says_where_to_look_and_nothing_else() -> None:
     assert FAULT.status in TERMINAL
     assert FAULT.error is not None
     assert (FAULT.stop_reason, FAULT.error.code) == ("error", "internal")
+
+
+def test_a_run_in_a_hurry_asks_without_tools_or_says_what_it_has() -> None:
+    call = ToolCall("c", "echo", "{}")
+    assert hurry(state(user())) == CallModel(tools="none")
+    assert hurry(state(user(), asked("m1", call), result(call))) == CallModel(tools="none")
+    assert hurry(state(user(), said("m1", "42"))) == Finish(output="42")
+    draft = state(user(), said("m1", "no json"), of=agent(output_schema=SCHEMA))
+    assert hurry(draft) == CallModel(tools="none", rejects="m1")
+
+
+@pytest.mark.parametrize(
+    ("decision", "schema", "output"),
+    [
+        (Finish(output="42"), None, "42"),
+        (Finish(output="42", stop_reason="max_iterations"), None, "42"),
+        (Finish(output="no", stop_reason="refused"), None, "no"),
+        (Finish(output={"n": 1}), SCHEMA, {"n": 1}),
+        (Finish(output="no", stop_reason="refused"), SCHEMA, None),
+        (Finish(output=" \n"), None, None),
+        (Finish(status="failed", stop_reason="invalid_output"), SCHEMA, None),
+        (CallModel(tools="none"), None, None),
+    ],
+)
+def test_what_a_plain_call_makes_of_a_late_run(decision: Any, schema: Any, output: Any) -> None:
+    end = late(decision, agent(output_schema=schema))
+    if output is None:
+        assert end == stopped("timeout")
+    else:
+        assert end == Finish(stop_reason="timeout", output=output, degraded=True)
+
+
+def test_a_reply_goes_in_the_place_of_two_failures_only() -> None:
+    replies = agent(fallback_reply="Sorry.")
+    down = ending(ProvidersUnavailable("r", [ProviderError("connect", "no")]))
+    assert excused(down, agent()) is None
+    assert excused(down, replies) == Finish(stop_reason="providers_unavailable", output="Sorry.", degraded=True)
+    assert excused(stopped("timeout"), replies) == Finish(stop_reason="timeout", output="Sorry.", degraded=True)
+    structured_reply = agent(fallback_reply='{"n": 1}', output_schema=SCHEMA)
+    assert excused(down, structured_reply) == Finish(
+        stop_reason="providers_unavailable", output={"n": 1}, degraded=True
+    )
+    others = [stopped(cause) for cause in ("cancelled", "superseded", "reset", "interrupted")]
+    for end in (*others, FAULT, ending(ProviderError("bad_request", "no")), Finish(stop_reason="timeout", output="x")):
+        assert excused(end, replies) is None
+
+
+def test_a_late_request_that_is_wrong_itself_is_the_error() -> None:
+    wrong = ProviderError("bad_request", "no")
+    assert late_failure(wrong) == ending(wrong)
+    assert late_failure(ProviderError("overloaded", "busy")) == stopped("timeout")

@@ -10,7 +10,7 @@ import pytest
 
 from app.api.problems import STATUS, TITLES
 from app.domain.agents import Limits
-from app.domain.errors import ProviderError, RequestCode
+from app.domain.errors import ProviderError, ProvidersUnavailable, RequestCode
 from tests.api.edge import frames
 from tests.api.problems import check
 from tests.runs.conftest import react
@@ -18,6 +18,7 @@ from tests.scripted import Say, ScriptedProvider, says
 from tests.waiting import until
 
 SCHEMA = {"type": "object", "required": ["n"]}
+DOWN = ProvidersUnavailable("default", [ProviderError("connect", "refused")])
 CALL = says("", ("c", "echo", "{}"))
 
 
@@ -78,10 +79,42 @@ async def test_runs_with_an_answer(edge: Any, scripts: list[Say], agent: Any, st
 
 
 @pytest.mark.parametrize(
+    ("script", "agent", "stop_reason", "output"),
+    [
+        ([DOWN], react(fallback_reply="Sorry."), "providers_unavailable", "Sorry."),
+        ([DOWN], react(fallback_reply='{"n": 0}', output_schema=SCHEMA), "providers_unavailable", {"n": 0}),
+        ([*says("half")[:1], DOWN], react(fallback_reply="Sorry."), "providers_unavailable", "Sorry."),
+        ([asyncio.Event()], react(limits=Limits(timeout=0.1), fallback_reply="Sorry."), "timeout", "Sorry."),
+    ],
+)
+async def test_runs_that_are_answered_without_the_model(
+    edge: Any, script: Say, agent: Any, stop_reason: str, output: Any
+) -> None:
+    async with edge(ScriptedProvider(*[script] * 6), agent) as e:
+        response, events = await both(e, session_id="s")
+        assert response.status_code == 200
+        answer = response.json()
+        assert answer["response"] == output
+        assert (answer["metadata"]["degraded"], answer["metadata"]["cached"]) == (True, False)
+        assert answer["metadata"]["stop_reason"] == stop_reason
+        run = (await e.client.get(f"/v1/runs/{answer['run_id']}")).json()
+        assert (run["status"], run["degraded"], run["output"], run["error"]) == ("succeeded", True, output, None)
+        _, name, done = events[-1]
+        assert (name, done["metadata"]["degraded"], done["result"]) == ("done", True, answer["response"])
+        after = [name for _, name, _ in events]
+        text = ""
+        for _, name, data in events:
+            text = "" if name == "reset" else text + (data["text"] if name == "chunk" else "")
+        assert text == agent.fallback_reply, after
+        roles = [m["role"] for m in (await e.client.get("/history/s")).json()["messages"]]
+        assert roles == ["user", "assistant"] * 2
+
+
+@pytest.mark.parametrize(
     ("path", "body"), [("/chat", {"message": "x"}), ("/agent", {"question": "x"}), ("/agents/helper", {"input": "x"})]
 )
 async def test_the_callers_own_time(edge: Any, path: str, body: dict[str, Any]) -> None:
-    async with edge(ScriptedProvider([asyncio.Event()])) as e:
+    async with edge(ScriptedProvider([asyncio.Event()], [asyncio.Event()])) as e:
         problem = check(await e.client.post(path, json=body | {"timeout": 0.1}), 504, "timeout")
         run = (await e.client.get(f"/v1/runs/{problem['run_id']}")).json()
         assert (run["status"], run["stop_reason"]) == ("failed", "timeout")

@@ -206,8 +206,9 @@ async def test_an_answer_in_one_json_document(service: Service, provider: StandI
 
 async def test_a_requests_timeout_ends_the_run_and_the_providers_socket(service: Service, provider: StandIn) -> None:
     for api in APIS:
-        provider.script(f"{api} mute", hangs(headers=False))
-        provider.script(f"{api} talks", hangs("Well, "))
+        # The second is for the plain call in the time that was kept.
+        provider.script(f"{api} mute", hangs(headers=False), hangs(headers=False))
+        provider.script(f"{api} talks", hangs("Well, "), hangs("Well, "))
 
     async def by_json(api: ApiName) -> None:
         response = await service.post("/chat", {"message": f"{api} mute", "agent": api, "timeout": 1})
@@ -222,7 +223,7 @@ async def test_a_requests_timeout_ends_the_run_and_the_providers_socket(service:
         body = {"message": f"{api} talks", "agent": api, "timeout": 1}
         async with service.stream("POST", "/chat/stream", body) as frames:
             events = await frames.rest()
-        assert [name for _, name, _ in events] == ["start", "chunk", "error"]
+        assert [name for _, name, _ in events] == ["start", "chunk", "reset", "chunk", "error"]
         assert (events[-1][2]["problem"]["status"], events[-1][2]["problem"]["code"]) == (504, "timeout")
 
     await asyncio.gather(*map(by_json, APIS), *map(by_stream, APIS))

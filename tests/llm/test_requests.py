@@ -18,7 +18,7 @@ from tests.llm.wire import API_NAMES, Script, Served, ask, provider
 
 APIS = {
     "anthropic-messages": anthropic_messages.API,
-    "openai-responses": openai_responses.API,
+    "openai-responses": openai_responses.api(own_host=True),
     "openai-chat": openai_chat.api(own_host=True),
 }
 SCHEMA = {
@@ -56,7 +56,8 @@ GOLDEN = {
     "anthropic-messages": (
         b'{"model":"model-1","max_tokens":8192,"stream":true,"tools":[{"name":"calculator","description":"Works out a sum.",'
         b'"input_schema":{"type":"object","properties":{"expression":{"type":"string"}},"required":["expression"]}}],'
-        b'"system":"Be brief.","messages":[{"role":"user","content":[{"type":"text","text":"What is 6 times 7?"}]}]}'
+        b'"system":[{"type":"text","text":"Be brief.","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user",'
+        b'"content":[{"type":"text","text":"What is 6 times 7?","cache_control":{"type":"ephemeral"}}]}]}'
     ),
     "openai-responses": (
         b'{"model":"model-1","stream":true,"store":false,"include":["reasoning.encrypted_content"],"tools":[{"type":"function",'
@@ -89,7 +90,13 @@ def test_a_round_for_anthropic() -> None:
     assert conversation("anthropic-messages", *ROUND) == [
         {
             "role": "user",
-            "content": [{"type": "text", "text": '<context>\n{"unit":"apples"}\n</context>\n\nSix times seven?'}],
+            "content": [
+                {
+                    "type": "text",
+                    "text": '<context>\n{"unit":"apples"}\n</context>\n\nSix times seven?',
+                    "cache_control": {"type": "ephemeral"},
+                }
+            ],
         },
         {
             "role": "assistant",
@@ -104,7 +111,7 @@ def test_a_round_for_anthropic() -> None:
             "content": [
                 {"type": "tool_result", "tool_use_id": "call_1", "content": "no such operator", "is_error": True},
                 {"type": "tool_result", "tool_use_id": "call_2", "content": "noon"},
-                {"type": "text", "text": "Hurry."},
+                {"type": "text", "text": "Hurry.", "cache_control": {"type": "ephemeral"}},
             ],
         },
     ]
@@ -278,10 +285,24 @@ def test_options_of_chat() -> None:
     assert "max_completion_tokens" not in compatible
 
 
+def test_only_openai_itself_is_told_what_requests_share_a_cache() -> None:
+    request = msgspec.structs.replace(REQUEST, affinity="session-1")
+    keys = {body(api, request)["prompt_cache_key"] for api in ("openai-responses", "openai-chat")}
+    assert len(keys) == 1
+    assert "session-1" not in (key := keys.pop())
+    assert len(key) == 32
+    later = msgspec.structs.replace(request, messages=ROUND)
+    assert body("openai-chat", later)["prompt_cache_key"] == key
+    assert body("openai-chat", msgspec.structs.replace(request, affinity="session-2"))["prompt_cache_key"] != key
+    for elsewhere in (openai_chat.api(own_host=False), openai_responses.api(own_host=False)):
+        assert b"prompt_cache_key" not in elsewhere.write(request, "m")[0]
+    assert "prompt_cache_key" not in body("openai-responses", REQUEST)
+
+
 def test_a_schema_that_nobody_enforces_is_still_told() -> None:
     loose = {"type": "object", "properties": {"answer": {"type": "integer", "minimum": 3}}}
     request = msgspec.structs.replace(REQUEST, output_schema=loose)
-    assert '"minimum":3' in body("anthropic-messages", request)["system"]
+    assert '"minimum":3' in body("anthropic-messages", request)["system"][0]["text"]
     assert "output_config" not in body("anthropic-messages", request)
     assert body("openai-responses", request)["text"]["format"]["strict"] is False
     assert body("openai-chat", request)["response_format"]["json_schema"]["strict"] is False

@@ -156,11 +156,11 @@ async def test_refusals_are_an_answer(start_process: Any) -> None:
 
 
 async def test_the_callers_timeout_ends_the_model_call(start_process: Any) -> None:
-    provider = ScriptedProvider([*says("partial")[:1], asyncio.Event()])
+    provider = ScriptedProvider([*says("partial")[:1], asyncio.Event()], [asyncio.Event()])
     async with start_process(provider) as p:
         started, end = await ask(p, timeout=0.05)
         assert (end.status, end.stop_reason) == ("failed", "timeout")
-        assert provider.closed == 1
+        assert provider.closed == len(provider.requests)
         usage = [e for e in await p.events(started.run_id) if e.name == "usage.recorded"]
         assert msgspec.json.decode(usage[0].payload)["outcome"] == "cancelled"
 
@@ -179,15 +179,18 @@ async def test_a_queued_run_ends_when_its_caller_stops_waiting(start_process: An
 
 @pytest.mark.parametrize(("tool", "status"), [("slow", "cancelled"), ("slow_write", "outcome_unknown")])
 async def test_a_timeout_during_tools_leaves_no_call_open(start_process: Any, tool: str, status: str) -> None:
-    provider = ScriptedProvider(says("", ("c1", "echo", "{}"), ("c2", tool, "{}")), says("next"))
+    provider = ScriptedProvider(
+        says("", ("c1", "echo", "{}"), ("c2", tool, "{}")), [ProviderError("bad_request", "no")], says("next")
+    )
     async with start_process(provider) as p:
-        started, end = await ask(p, session_id="s", timeout=0.1)
-        assert end.stop_reason == "timeout"
+        started, end = await ask(p, session_id="s", timeout=0.8)
+        assert (end.status, end.stop_reason) == ("failed", "error")
         steps = await p.service.steps(ANONYMOUS, started.run_id)
         assert {s.name: s.status for s in steps if s.kind == "tool"} == {"echo": "ok", tool: status}
         assert "tool.progress" in await p.names(started.run_id)
         await ask(p, session_id="s")
-        assert [m.role for m in provider.requests[1].messages] == ["user", "assistant", "tool", "tool", "user"]
+        called = ["user", "assistant", "tool", "tool"]
+        assert [[m.role for m in request.messages] for request in provider.requests[1:]] == [called, [*called, "user"]]
 
 
 async def test_reset_cancels_what_is_live_and_empties_history(start_process: Any) -> None:

@@ -36,6 +36,7 @@ REQUEST = ModelRequest(
     temperature=0.5,
     max_output_tokens=64,
     reasoning="low",
+    trimmed_tokens=70,
 )
 COMPLETED = Completed(
     content=f"answer {CANARY}",

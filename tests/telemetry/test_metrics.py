@@ -22,6 +22,7 @@ CONTRACT = {
     "http_request_duration_seconds": ("method", "route"),
     "agent_requests_total": ("agent", "status"),
     "agent_errors_total": ("agent", "reason"),
+    "agent_degraded_total": ("agent", "reason"),
     "agent_request_duration_seconds": ("agent",),
     "agent_iterations": ("agent",),
     "agent_active_connections": (),
@@ -32,6 +33,7 @@ CONTRACT = {
     "agent_llm_tokens_total": ("provider", "model", "type"),
     "agent_llm_cost_usd_total": ("provider", "model"),
     "agent_llm_unpriced_calls_total": (),
+    "agent_context_trimmed_tokens_total": ("agent",),
     "agent_llm_fallbacks_total": ("route", "from", "to", "reason"),
     "agent_llm_breaker_state": ("provider", "model"),
     "agent_tool_calls_total": ("tool", "outcome"),
@@ -53,7 +55,7 @@ def filled() -> tuple[Metrics, CollectorRegistry]:
     metrics, registry = new_metrics()
     for family in (
         metrics.http_requests, metrics.runs, metrics.run_errors, metrics.llm_calls, metrics.llm_tokens,
-        metrics.llm_cost, metrics.llm_fallbacks, metrics.tool_calls,
+        metrics.llm_cost, metrics.llm_fallbacks, metrics.trimmed_tokens, metrics.degraded, metrics.tool_calls,
     ):  # fmt: skip
         family[tuple("x" for _ in family._metric._labelnames)].inc()
     for histogram in (
@@ -123,6 +125,20 @@ def test_a_run_is_counted_once_with_its_times() -> None:
     assert value("agent_iterations_sum", {"agent": "assistant"}) == 3
     assert value("agent_overhead_seconds_sum") == 0.5
     assert value("agent_queue_wait_seconds_sum") == 0.25
+
+
+def test_a_degraded_run_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    metrics, registry = new_metrics()
+    observer = RunTelemetry(tracing=open_tracing({}, "0"), metrics=metrics)
+    end = msgspec.structs.replace(run("succeeded", "timeout"), degraded=True)
+    with observer.running(run_info()) as watch:
+        watch.finished(end, None, RunTimes(total=1.0, effects=1.0))
+    observer.unstarted(EndedRun(run_id="r", session_id="s", agent="chat"), end)
+    observer.unstarted(EndedRun(run_id="r", session_id="s", agent="chat"), run("succeeded", "completed"))
+    for agent in ("assistant", "chat"):
+        assert registry.get_sample_value("agent_degraded_total", {"agent": agent, "reason": "timeout"}) == 1
+    warned = [record for record in caplog.records if record.message == "agent_degraded"]
+    assert [(record.levelname, vars(record)["stop_reason"]) for record in warned] == [("WARNING", "timeout")] * 2
 
 
 @pytest.mark.parametrize("faulty", [False, True])

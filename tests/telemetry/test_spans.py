@@ -157,6 +157,7 @@ async def test_a_tool_turn_is_one_trace(protocol: str) -> None:
             "gen_ai.request.max_tokens": 64,
             "gen_ai.request.reasoning.level": "low",
             "steadyhand.route": "default",
+            "steadyhand.context.trimmed_tokens": 70,
         }
         answered = dict(chat.attributes)
         assert 0 <= answered.pop("gen_ai.response.time_to_first_chunk") < 5
@@ -346,6 +347,7 @@ async def test_without_tracing_the_target_is_not_wrapped_and_a_callers_trace_pas
         kind: value("agent_llm_tokens_total", {**model, "type": kind})
         for kind in ("input", "cache_read", "cache_write", "output", "reasoning")
     }
+    assert value("agent_context_trimmed_tokens_total", {"agent": "assistant"}) == 70
     assert tokens == {"input": 100, "cache_read": 60, "cache_write": 10, "output": 20, "reasoning": 5}
     assert (value("agent_llm_cost_usd_total", model), value("agent_llm_unpriced_calls_total")) == (0.00125, 0)
     await read(TracedProvider(provider=FakeRouter(FakeTarget()), metrics=metrics))

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import app.tools
-from app.domain.agents import Limits, Variable, versioned
+from app.domain.agents import Agent, Budget, Limits, Variable, versioned
 from app.domain.errors import ConfigError
 from app.workspace.load import SHIPPED, Workspace, load_workspace
 from app.workspace.scaffold import scaffold
@@ -120,6 +120,24 @@ def test_every_key_of_an_agent(tmp_path: Path) -> None:
     assert a.version != b.version
 
 
+def test_how_much_of_a_conversation_an_agent_sends(tmp_path: Path) -> None:
+    plain, text = "instructions: hello\n", "instructions: hello\ncontext: {tokens: %s}\n"
+    folder = write(tmp_path, agents__assistant=plain, agents__a=text % 2000, agents__b=text % 100_000)
+    agents = loaded(folder).agents
+    assert (agents["a"].budget, agents["a"].context) == (Budget(tokens=2000, tool_result=20_000),) * 2
+    assert agents["assistant"].budget == agents["b"].budget == Budget(tokens=100_000, tool_result=20_000)
+    assert agents["assistant"].context is agents["b"].context is msgspec.UNSET
+
+
+def test_an_agents_own_reply_makes_a_version_and_none_keeps_it(tmp_path: Path) -> None:
+    plain = loaded(write(tmp_path / "a", agents__assistant=CHAT)).agents["assistant"]
+    replies = loaded(write(tmp_path / "b", agents__assistant=CHAT + "fallback_reply: Sorry.\n")).agents["assistant"]
+    assert (plain.fallback_reply, replies.fallback_reply) == (msgspec.UNSET, "Sorry.")
+    assert b"fallback_reply" not in msgspec.json.encode(plain)
+    assert plain.version != replies.version
+    assert msgspec.json.decode(msgspec.json.encode(replies), type=Agent) == replies
+
+
 def test_an_agent_needs_instructions_only(tmp_path: Path) -> None:
     agent = loaded(write(tmp_path, agents__assistant="instructions: hello\n")).agents["assistant"]
     assert (agent.description, agent.kind, agent.instructions, agent.tools) == ("", "react", "hello", ())
@@ -151,7 +169,14 @@ def test_an_agent_needs_instructions_only(tmp_path: Path) -> None:
         (CHAT + "limits: {tokens: 9}\n", "agents/x.yaml:4: limits.tokens: not available in this version"),
         (CHAT + "limits: {cost_usd: 9}\n", "agents/x.yaml:4: limits.cost_usd: not available in this version"),
         (CHAT + "limits: 5\n", "agents/x.yaml:4: limits: must be a table, not int"),
-        (CHAT + "fallback_reply: sorry\n", "agents/x.yaml:4: fallback_reply: not available in this version"),
+        (CHAT + "fallback_reply: ''\n", "agents/x.yaml:4: fallback_reply: expected str of length >= 1"),
+        (CHAT + "fallback_reply: ' '\n", "agents/x.yaml:4: fallback_reply: says nothing"),
+        (CHAT + "fallback_reply: 7\n", "agents/x.yaml:4: fallback_reply: expected str | null, got int"),
+        (CHAT + "fallback_reply: sorry\noutput_schema: {type: object}\n", "agents/x.yaml:4: fallback_reply: does not fit output_schema: it is not valid JSON (JSON is malformed: invalid character (byte 0))"),
+        (CHAT + "fallback_reply: '{\"a\": 1}'\noutput_schema: {properties: {a: {type: string}}}\n", "agents/x.yaml:4: fallback_reply: does not fit output_schema: $.a: 1 is not of type 'string'"),
+        (CHAT + "fallback_reply: sorry\noutput_schema: {type: objec}\n", "agents/x.yaml:5: output_schema.type: 'objec' is not valid under any of the given schemas"),
+        (CHAT + "context: {tokens: 999}\n", "agents/x.yaml:4: context.tokens: expected int >= 1000"),
+        (CHAT + "context: {tool_result: 5}\n", "agents/x.yaml:4: context.tool_result: expected int >= 200"),
         (CHAT + "cache: {ttl: 5}\n", "agents/x.yaml:4: cache: not available in this version"),
         (CHAT + "temprature: 1\n", "agents/x.yaml:4: temprature: unknown; did you mean temperature?"),
         (CHAT + "output_schema: text\n", "agents/x.yaml:4: output_schema: expected object | null, got str"),
