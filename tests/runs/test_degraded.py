@@ -16,6 +16,7 @@ from app.domain.principals import ANONYMOUS
 from app.runs.service import StartRun
 from app.runs.stop import Stop
 from tests.llm.targets import router_of
+from tests.runs.asking import time_is_up
 from tests.runs.conftest import react
 from tests.runs.test_durability import end_of, sound
 from tests.runs.test_midstream import payloads, reads, route, spelled
@@ -33,14 +34,6 @@ def hangs(text: str = "") -> list[Any]:
 
 async def begins(p: Any, **more: Any) -> Any:
     return await p.service.start(ANONYMOUS, StartRun(input="hello", session_id="s", **more))
-
-
-async def time_is_up(p: Any, run_id: str, *, requests: int = 1) -> None:
-    """What the run is doing when that many requests were made ends as at its deadline."""
-    await until(lambda: len(p.provider.requests) == requests)
-    stop = p.worker._running[run_id].stop
-    await until(lambda: stop._scope is not None)
-    stop._scope.reschedule(asyncio.get_running_loop().time())
 
 
 async def said(p: Any) -> list[tuple[str, str]]:

@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.domain.errors import ProviderError, ProvidersUnavailable
 from app.domain.models import Restarted, TextDelta
 from app.domain.principals import ANONYMOUS
 from app.llm.router import Route
 from app.runs.service import StartRun
 from app.runs.stream import Item, parse_cursor
 from tests.llm.targets import FakeTarget, fault, router_of
+from tests.runs.asking import time_is_up
 from tests.runs.test_durability import sound
 from tests.scripted import ScriptedProvider, says
 from tests.waiting import until
@@ -141,13 +143,15 @@ async def test_nobody_left_to_answer_anew(start_process: Any) -> None:
 @pytest.mark.parametrize("cause", ["cancelled", "timeout"])
 async def test_a_stop_after_the_restart_ends_the_run(start_process: Any, cause: str) -> None:
     never = asyncio.Event()
-    provider = ScriptedProvider([TextDelta("Half "), Restarted(), TextDelta("New "), never], [never])
+    down = ProvidersUnavailable("default", [ProviderError("connect", "refused")])
+    provider = ScriptedProvider([TextDelta("Half "), Restarted(), TextDelta("New "), never], [down])
     async with start_process(provider) as p:
-        more: dict[str, Any] = {"timeout": 0.3} if cause == "timeout" else {}
-        started = await p.service.start(ANONYMOUS, StartRun(input="hello", session_id="s", **more))
+        started = await p.service.start(ANONYMOUS, StartRun(input="hello", session_id="s"))
+        await until(lambda: (feed := p.feeds.get(started.run_id)) is not None and feed.chunks == ["New "])
         if cause == "cancelled":
-            await until(lambda: (feed := p.feeds.get(started.run_id)) is not None and feed.chunks == ["New "])
             await p.service.cancel(ANONYMOUS, started.run_id, None)
+        else:
+            await time_is_up(p, started.run_id)
         end = await p.service.result(started)
         assert (end.stop_reason, provider.closed) == (cause, len(provider.requests))
         names = await p.names(started.run_id)
