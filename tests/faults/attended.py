@@ -37,7 +37,7 @@ class Attended(Scripted):
 
     async def _hold(self, effect: Effect) -> None:
         """The call during which somebody speaks lasts until he was heard."""
-        if effect.what == HELD and effect.run_id == self.run_id:
+        if effect.what == HELD and self.run_id in ("", effect.run_id):  # it may come before we are told the run's id
             self._begun.set()
             await self._accepted.wait()
 

@@ -21,7 +21,7 @@ pytestmark = [
 CUTS = {
     "single": (
         Cut("model", 1, "before"),
-        Cut("model", 3, "3", 0.02),
+        Cut("model", 3, "3"),
         Cut("model", 7, "after"),
         Cut("effect", 2, "after"),
         Cut("effect", 3, "after"),
@@ -57,10 +57,10 @@ async def test_what_people_said_survives_every_kill(tmp_path: Path, database: st
         cutter = Cutter(house=opened, runs=Attended)
         wrong = {}
         for cut in (
-            Cut("model", 2, "after", 0.02),
+            Cut("model", 2, "after"),
             Cut("effect", 3, "before"),
             Cut("effect", 4, "after"),
-            Cut("model", 4, "2", 0.02),
+            Cut("model", 4, "2"),
         ):
             outcome = await cutter.cut(cut)
             if outcome.problems or not outcome.reached:
