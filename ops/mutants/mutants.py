@@ -5,7 +5,7 @@ from __future__ import annotations
 from ops.mutants.run import Mutant
 
 RUNS = "app/storage/postgres/runs.sql"
-MIGRATION = "migrations/0002_durable_runs.sql"
+MIGRATION = "migrations/0003_claims.sql"
 DURABILITY = "tests/runs/test_durability.py"
 CONTROL = "tests/runs/test_control.py"
 STREAM = "tests/runs/test_stream.py"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +50,21 @@ async def listening(
 
 def holder(port: int, pids: Iterable[int]) -> int | None:
     """Which of those processes has the TCP socket with that local port."""
-    wanted = _inode(port)
-    for pid in pids if wanted else ():
-        try:
-            for link in Path(f"/proc/{pid}/fd").iterdir():
-                if os.readlink(link) == f"socket:[{wanted}]":
-                    return pid
-        except OSError:
-            continue
-    return None
+    sockets = {f"socket:[{inode}]" for inode in _inodes(port)}
+    return next((pid for pid in pids if sockets & _open(pid)), None)
 
 
-def _inode(port: int) -> str | None:
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if int(fields[1].rpartition(":")[2], 16) == port:
-            return fields[9]
-    return None
+def _open(pid: int) -> set[str]:
+    """What the process has open now; it opens and closes files meanwhile."""
+    found = set()
+    with suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found.add(os.readlink(link))
+    return found
+
+
+def _inodes(port: int) -> list[str]:
+    """Of all sockets with that local port, but those of connections that are over (inode 0)."""
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return [row[9] for row in rows if int(row[1].rpartition(":")[2], 16) == port and row[9] != "0"]

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.attended import Attended
 from tests.faults.cuts import Cut
 from tests.faults.house import TOPOLOGIES, house
-from tests.faults.matrix import Cutter, Outcome
+from tests.faults.matrix import Cutter
 
 pytestmark = [
     pytest.mark.long,
@@ -38,15 +38,6 @@ CUTS = {
 }
 
 
-async def made(cutter: Cutter, cut: Cut) -> Outcome:
-    """A run may be past the place before the knife has found out whose socket that is: then another one is cut."""
-    for _ in range(5):
-        outcome = await cutter.cut(cut)
-        if outcome.reached or outcome.problems:
-            break
-    return outcome
-
-
 @pytest.mark.parametrize("topology", CUTS)
 async def test_a_run_whose_process_is_killed_goes_on(tmp_path: Path, database: str, topology: str) -> None:
     async with house(tmp_path, database, *TOPOLOGIES[topology]) as opened:
@@ -54,7 +45,7 @@ async def test_a_run_whose_process_is_killed_goes_on(tmp_path: Path, database: s
         await cutter.uncut()
         wrong = {}
         for cut in CUTS[topology]:
-            outcome = await made(cutter, cut)
+            outcome = await cutter.cut(cut)
             if outcome.problems or not outcome.reached:
                 wrong[str(cut)] = outcome
         assert not wrong
@@ -71,7 +62,7 @@ async def test_what_people_said_survives_every_kill(tmp_path: Path, database: st
             Cut("effect", 4, "after"),
             Cut("model", 4, "2"),
         ):
-            outcome = await made(cutter, cut)
+            outcome = await cutter.cut(cut)
             if outcome.problems or not outcome.reached:
                 wrong[str(cut)] = outcome
         assert not wrong
