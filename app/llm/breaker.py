@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
 
 from app.domain.breakers import BreakerBoard, BreakerNews, BreakerState
+from app.llm.taxonomy import Effect
 
 log = logging.getLogger(__name__)
 
 LONGEST_OPEN = 600.0
 """Seconds: a provider that says to come back later than this is asked again after it all the same."""
-Effect = Literal["counts", "opens"]
 Key = tuple[str, str]
 """The provider's name and the model."""
 
@@ -103,11 +101,36 @@ def _changed(breaker: Breaker, **fields: Any) -> Breaker:
     return msgspec.structs.replace(breaker, **fields)
 
 
+class Permit:
+    """A call that was admitted. Its verdict is given once, by `succeeded`, `failed` or `abandoned`."""
+
+    def __init__(self, *, breakers: Breakers, key: Key, call: Call, place: str | None) -> None:
+        self._breakers = breakers
+        self.key = key
+        self.call = call
+        self.place = place
+
+    def succeeded(self) -> None:
+        """The target answered. Where this was the probe, the closing frees its place."""
+        self._breakers._become(self.key, self._breakers._of(self.key).succeeded(self.call), "here")
+
+    def failed(self, effect: Effect, retry_after: float | None) -> None:
+        """The target failed. `retry_after`: seconds that it asked for; an opening lasts no less, up to ten minutes.
+
+        A probe's place is kept until its time is over: the next probe has to wait for that anyway.
+        """
+        breakers = self._breakers
+        failed = breakers._of(self.key).failed(self.call, effect, retry_after, breakers._clock())
+        breakers._become(self.key, failed, "here")
+
+    def abandoned(self) -> None:
+        """The call ended without a verdict; where it was the probe, another may go at once."""
+        self._breakers._abandoned(self)
+
+
 class Breakers:
     """The breakers of every target, shared with other processes by a `board` where there is one.
 
-    Every admitted call ends with exactly one of `succeeded`, `failed` and `abandoned`. Which call that is follows from the context:
-    it is told by the task that was admitted, or by one that this task began since; from elsewhere it is taken for the latest call.
     While a breaker is closed nothing is awaited. Without the board, or while it is away, this process decides for itself.
     """
 
@@ -124,8 +147,6 @@ class Breakers:
         self._breakers = dict.fromkeys(targets, self._new)
         self._board = board
         self._clock = clock
-        self._calls: ContextVar[Mapping[Key, Call]] = ContextVar("calls")  # our own: two processes' worth may be in one
-        self._places: dict[tuple[Key, Call], str] = {}
         self._untold: set[Key] = set()
         self._sent: dict[Key, tuple[int, int]] = {}  # serial and era of what was told last and is not heard back yet
         self._serial = 0
@@ -142,65 +163,37 @@ class Breakers:
         """As this process knows it, now."""
         return self._of((provider, model)).state(self._clock())
 
-    async def admit(self, provider: str, model: str) -> bool:
-        """False: the target is not to be asked. True: ask it, perhaps as the one probe; then say how that ended."""
+    async def admit(self, provider: str, model: str) -> Permit | None:
+        """None: the target is not to be asked. Else ask it, perhaps as the one probe; then say how that ended."""
         key = (provider, model)
         while True:
             self._breakers[key], call = self._of(key).admit(self._clock())
             if call is None:
-                return False
-            if call.probe and self._board is not None and not await self._claimed(key, call, self._board):
-                self._breakers[key] = self._breakers[key].abandoned(call)
-                return False
+                return None
+            place = uuid4().hex if call.probe and self._board is not None else None
+            permit = Permit(breakers=self, key=key, call=call, place=place)
+            if permit.place is not None and not await self._claimed(permit, permit.place):
+                return None
             if call.era == self._breakers[key].era:
-                self._calls.set({**self._calls.get({}), key: call})
-                return True
-            self._give_back(key, call)  # another process decided meanwhile
+                return permit
+            self._give_back(permit)  # another process decided meanwhile
 
-    def succeeded(self, provider: str, model: str) -> None:
-        """The target answered."""
-        key, call, breaker = self._ended(provider, model)
-        self._places.pop((key, call), None)  # the closing frees it
-        self._become(key, breaker.succeeded(call), "here")
-
-    def failed(self, provider: str, model: str, effect: Effect, retry_after: float | None) -> None:
-        """The target failed. `retry_after`: seconds that it asked for; an opening lasts no less, up to ten minutes."""
-        key, call, breaker = self._ended(provider, model)
-        self._places.pop((key, call), None)  # kept until its time is over: the next probe has to wait for that anyway
-        self._become(key, breaker.failed(call, effect, retry_after, self._clock()), "here")
-
-    def abandoned(self, provider: str, model: str) -> None:
-        """The call ended without a verdict; where it was the probe, another may go at once."""
-        key, call, breaker = self._ended(provider, model)
-        self._breakers[key] = breaker.abandoned(call)
-        self._give_back(key, call)
-
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """What others know is known here, and for the block each learns what the other does. Needs the board's timeout at most."""
+    async def learn(self) -> bool:
+        """What was told while nobody listened here is known; what the board forgot is told again. False: it is away."""
         if self._board is None:
-            yield
-            return
-        await self._learn()
-        sharing = asyncio.create_task(self._share(self._board))
-        try:
-            yield
-        finally:
-            sharing.cancel()
-            await asyncio.wait([sharing])
-            if not sharing.cancelled() and (error := sharing.exception()) is not None:
-                raise error
+            return False
+        async with self._speaking:
+            return await self._read(self._board)
+
+    async def share(self) -> None:
+        """What others tell is heard, and they are told what is new here, until cancelled. Nothing to do without a board."""
+        if self._board is not None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._board.receive(self._heard, self.learn))
+                group.create_task(self._tell(self._board))
 
     def _of(self, key: Key) -> Breaker:
         return self._breakers.get(key, self._new)
-
-    def _ended(self, provider: str, model: str) -> tuple[Key, Call, Breaker]:
-        """Which call that was, and its breaker."""
-        key = (provider, model)
-        breaker, calls = self._of(key), dict(self._calls.get({}))
-        call = calls.pop(key, Call(breaker.era, breaker.probes))
-        self._calls.set(calls)
-        return key, call, breaker
 
     def _become(self, key: Key, breaker: Breaker, by: Literal["here", "elsewhere"]) -> None:
         """The target's breaker is that one; an opening or a closing is logged, and others are told if it is ours."""
@@ -216,29 +209,26 @@ class Breakers:
             self._untold.add(key)
             self._news.set()
 
-    async def _claimed(self, key: Key, call: Call, board: BreakerBoard) -> bool:
+    def _abandoned(self, permit: Permit) -> None:
+        self._breakers[permit.key] = self._of(permit.key).abandoned(permit.call)
+        self._give_back(permit)
+
+    async def _claimed(self, permit: Permit, place: str) -> bool:
         """Whether no other process has a probe out. Nobody knows: then each process goes by itself."""
-        self._places[key, call] = place = uuid4().hex
-        answer: bool | None = False
+        assert self._board is not None
         try:
-            answer = await board.claim(*key, place, self._new.window)
+            answer = await self._board.claim(*permit.key, place, self._new.window)
         except BaseException:
-            self._breakers[key] = self._of(key).abandoned(call)
-            self._give_back(key, call)
+            self._abandoned(permit)
             raise
         if answer is False:
-            del self._places[key, call]
+            self._breakers[permit.key] = self._of(permit.key).abandoned(permit.call)
         return answer is not False
 
-    def _give_back(self, key: Key, call: Call) -> None:
-        if (place := self._places.pop((key, call), None)) is not None:
-            self._left[key] = place
+    def _give_back(self, permit: Permit) -> None:
+        if permit.place is not None:
+            self._left[permit.key] = permit.place
             self._news.set()
-
-    async def _share(self, board: BreakerBoard) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(board.receive(self._heard, self._learn))
-            group.create_task(self._tell(board))
 
     def _heard(self, news: BreakerNews) -> None:
         key = (news.provider, news.model)
@@ -252,16 +242,10 @@ class Breakers:
         if key in self._breakers and key not in self._untold and key not in self._sent:
             self._become(key, self._breakers[key].told(news.open_for, self._clock()), "elsewhere")
 
-    async def _learn(self) -> bool:
-        """What was told while nobody listened here is known; what the board forgot is told again. False: it is away."""
-        async with self._speaking:
-            return await self._read()
-
-    async def _read(self) -> bool:
-        assert self._board is not None
+    async def _read(self, board: BreakerBoard) -> bool:
         self._sent.clear()
         eras = {key: breaker.era for key, breaker in self._breakers.items()}
-        known = await self._board.read(list(eras))
+        known = await board.read(list(eras))
         if known is None:
             return False
         for key, era in eras.items():

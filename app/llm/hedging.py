@@ -9,6 +9,7 @@ import msgspec
 
 from app.domain.errors import ProviderError
 from app.domain.models import Attempt, ModelChunk, Target
+from app.llm.gatekeeper import Permit
 from app.llm.taxonomy import POLICIES
 
 SHARE = 20
@@ -37,11 +38,12 @@ class Allowance:
 
 class Lane:
     """One attempt at a target that was admitted: `chunks` is its answer, `attempt` its record once it began, `failure` how it
-    failed. `judged`: the target's breaker has heard of it.
+    failed. `judged`: its permit has its verdict.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, permit: Permit) -> None:
         self.target = target
+        self.permit = permit
         self.chunks: AsyncGenerator[ModelChunk, None]
         self.attempt: Attempt | None = None
         self.failure: ProviderError | None = None

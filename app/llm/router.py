@@ -10,7 +10,7 @@ import random as randomness
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
@@ -26,29 +26,10 @@ from app.domain.models import (
     TextDelta,
 )
 from app.llm.course import Alternative, Course, order
+from app.llm.gatekeeper import Gatekeeper
 from app.llm.hedging import Allowance, Lane, race
 from app.llm.stopwatch import Stopwatch
-from app.llm.taxonomy import LONGEST_HINT, POLICIES, Effect
-
-
-class Gatekeeper(Protocol):
-    """The breakers of all targets. The task that was admitted says once how it went."""
-
-    async def admit(self, provider: str, model: str) -> bool:
-        """Whether that target may be asked now."""
-        ...
-
-    def succeeded(self, provider: str, model: str) -> None:
-        """It answered."""
-        ...
-
-    def failed(self, provider: str, model: str, effect: Effect, retry_after: float | None) -> None:
-        """It failed in a way that counts against it, or that opens its breaker. `retry_after` is seconds, where it said so."""
-        ...
-
-    def abandoned(self, provider: str, model: str) -> None:
-        """The attempt ended without saying anything about the target."""
-        ...
+from app.llm.taxonomy import LONGEST_HINT, POLICIES
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,10 +94,11 @@ class Router:
         allowance.called()
         shown = False
         while (target := course.target) is not None:
-            if not await self._breakers.admit(target.provider, target.model):
+            permit = await self._breakers.admit(target.provider, target.model)
+            if permit is None:
                 course.skip()
                 continue
-            lanes = [Lane(target)]
+            lanes = [Lane(target, permit)]
             answer, shown = self._answer(call, lanes, restart=shown), False
             try:
                 async with aclosing(answer) as chunks:
@@ -133,7 +115,7 @@ class Router:
                     raise
             finally:
                 for lane in lanes:
-                    self._judge(lane)
+                    _judge(lane)
             if pause:
                 await self._sleep(pause)
         raise ProvidersUnavailable(request.route, course.failures)
@@ -153,11 +135,12 @@ class Router:
             target = course.beside() if call.allowance.there else None
             if target is None:
                 return None
-            if not await self._breakers.admit(target.provider, target.model):
+            permit = await self._breakers.admit(target.provider, target.model)
+            if permit is None:
                 course.put_back(target)
                 return None
             call.allowance.take()
-            lane = Lane(target)
+            lane = Lane(target, permit)
             lane.chunks = self._attempt(call, lane, restart=False)
             lanes.append(lane)
             return lane
@@ -165,7 +148,7 @@ class Router:
         raced = await race(lanes[0], second, after=call.route.hedge_after)
         async with aclosing(raced.lane.chunks) as chunks:
             for lane in raced.others:
-                self._judge(lane)
+                _judge(lane)
                 if lane.failure is not None:
                     course.note(lane.failure)
                 elif lane is not lanes[0]:
@@ -224,19 +207,20 @@ class Router:
             if attempt is not None:
                 attempt.ended = attempt.ended or time.monotonic()
 
-    def _judge(self, lane: Lane) -> None:
-        """The target's breaker has the verdict on that attempt, from the task that it admitted. Once."""
-        if lane.judged:
-            return
-        lane.judged = True
-        provider, model, failure = lane.target.provider, lane.target.model, lane.failure
-        if lane.attempt is not None and lane.attempt.outcome == "ok":
-            self._breakers.succeeded(provider, model)
-        elif failure is not None and (effect := POLICIES[failure.kind].breaker) is not None:
-            hint = failure.retry_after
-            self._breakers.failed(provider, model, "opens" if (hint or 0.0) > LONGEST_HINT else effect, hint)
-        else:
-            self._breakers.abandoned(provider, model)
+
+def _judge(lane: Lane) -> None:
+    """The target's breaker has the verdict on that attempt. Once."""
+    if lane.judged:
+        return
+    lane.judged = True
+    failure = lane.failure
+    if lane.attempt is not None and lane.attempt.outcome == "ok":
+        lane.permit.succeeded()
+    elif failure is not None and (effect := POLICIES[failure.kind].breaker) is not None:
+        hint = failure.retry_after
+        lane.permit.failed("opens" if (hint or 0.0) > LONGEST_HINT else effect, hint)
+    else:
+        lane.permit.abandoned()
 
 
 def _timeout(kind: FailureKind, route: Route, target: Target) -> ProviderError:

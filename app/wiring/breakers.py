@@ -14,7 +14,7 @@ LEVELS = {"closed": 0.0, "open": 1.0, "half_open": 2.0}
 
 
 def breakers_of(settings: Settings, channel: RedisLive | None, metrics: Metrics) -> Breakers:
-    """Told and heard by other processes while they are `kept`."""
+    """Told and heard by other processes once somebody runs their `share`."""
     breakers = Breakers(
         failures=settings.breaker.failures,
         open_seconds=settings.breaker.open_seconds,

@@ -20,6 +20,7 @@ from app.api.idempotency import Idempotent
 from app.api.targets import Targets
 from app.callbacks.deliveries import Deliveries
 from app.domain.principals import DEFAULT_TENANT
+from app.llm.breaker import Breakers
 from app.llm.providers import ModelProvider
 from app.llm.router import Router
 from app.main import VERSION, create_app, create_worker_app
@@ -69,6 +70,7 @@ class Services:
         hints: PostgresHints,
         store: PostgresRunStore,
         deliveries: Deliveries,
+        breakers: Breakers,
         database: Database,
         gate: Gate,
         providers: Mapping[str, ModelProvider],
@@ -80,6 +82,7 @@ class Services:
         self._hints = hints
         self._store = store
         self._deliveries = deliveries
+        self._breakers = breakers
         self._database = database
         self._gate = gate
 
@@ -88,7 +91,7 @@ class Services:
         return await status(self._database, read_migrations())
 
     async def activate(self) -> int:
-        """Begin to serve: agents stored, other processes heard, the gate open. The migrations must be complete.
+        """Begin to serve: agents stored, other processes heard, their breakers known, the gate open. The migrations must be complete.
 
         What dead processes of this machine left running is taken over at once, without waiting for their leases: how
         many runs that are.
@@ -96,6 +99,7 @@ class Services:
         await self.runs.agents.save(DEFAULT_TENANT)
         orphans = await self._store.orphan([owner for owner in await self._store.owners() if died_here(owner)])
         await self._hints.start(self.runs.here, self._missed)
+        await self._breakers.learn()
         self._heartbeat.start()
         self._gate.closed = None
         return orphans
@@ -107,10 +111,17 @@ class Services:
             self.runs.feeds.look(feed)
 
     async def work(self) -> None:
-        """Everything that goes on by itself, until cancelled: executing and following runs, housekeeping, callbacks."""
+        """Everything that goes on by itself, until cancelled: executing and following runs, housekeeping, callbacks, news of breakers."""
         runs = self.runs
+        loops = (
+            runs.worker.serve,
+            runs.follower.run,
+            runs.housekeeping.serve,
+            self._deliveries.serve,
+            self._breakers.share,
+        )
         async with asyncio.TaskGroup() as group:
-            for loop in (runs.worker.serve, runs.follower.run, runs.housekeeping.serve, self._deliveries.serve):
+            for loop in loops:
                 group.create_task(loop())
 
     async def drain(self, seconds: float) -> None:
@@ -160,7 +171,6 @@ async def open_services(
         keys = PostgresKeyStore(database=database)
         channel = await stack.enter_async_context(open_live(settings.redis.url)) if settings.redis.url else None
         breakers = breakers_of(settings, channel, metrics)
-        await stack.enter_async_context(breakers.kept())
         providers = providers_of(settings, http_client)
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
@@ -236,6 +246,7 @@ async def open_services(
             hints=hints,
             store=store,
             deliveries=deliveries,
+            breakers=breakers,
             database=database,
             gate=gate,
             providers=providers,

@@ -32,8 +32,15 @@ class Clock:
 
 
 async def fails(breakers: Breakers, target: tuple[str, str], retry_after: float | None = None) -> None:
-    assert await breakers.admit(*target)
-    breakers.failed(*target, "opens", retry_after)
+    call = await breakers.admit(*target)
+    assert call is not None
+    call.failed("opens", retry_after)
+
+
+async def works(breakers: Breakers, target: tuple[str, str]) -> None:
+    call = await breakers.admit(*target)
+    assert call is not None
+    call.succeeded()
 
 
 async def statuses(edge: Any) -> dict[str, str]:
@@ -70,8 +77,7 @@ async def test_routes_with_their_targets(edge: Any) -> None:
         assert (await models())["best"] == [("anthropic/claude-x", *closed), ("openai/gpt-x", "open", 34.75)]
         clock.now += 34.75
         assert (await models())["default"][0] == ("openai/gpt-x", "half_open", None)
-        assert await e.breakers.admit(*A)
-        e.breakers.succeeded(*A)
+        await works(e.breakers, A)
         assert (await models())["default"][0] == ("openai/gpt-x", *closed)
 
 
@@ -91,8 +97,7 @@ async def test_an_agent_is_as_ready_as_its_route(edge: Any) -> None:
         clock.now += 20
         assert await statuses(e) == dict.fromkeys(ROUTES, "degraded") | {"nowhere": "unavailable"}
         for target in (A, C):
-            assert await e.breakers.admit(*target)
-            e.breakers.succeeded(*target)
+            await works(e.breakers, target)
         assert await statuses(e) == ready | {"best": "degraded"}
 
 
@@ -141,8 +146,7 @@ async def test_the_metrics_page_has_every_target_from_the_start() -> None:
     assert (level("a"), level("b")) == (0, 1)
     await fails(breakers, ("offline", "a"))
     await until(lambda: level("a") == 2)
-    assert await breakers.admit("offline", "a")
-    breakers.succeeded("offline", "a")
+    await works(breakers, ("offline", "a"))
     assert (level("a"), level("b")) == (0, 1)
 
 

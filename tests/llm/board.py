@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from app.domain.breakers import BreakerNews
+from app.llm.breaker import Breakers
 
 
 class Board:
@@ -62,3 +64,15 @@ class Board:
         self.said, self.again = said, again
         await again()
         await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def sharing(breakers: Breakers) -> AsyncIterator[None]:
+    """What others know is known, and for the block each learns what the other does."""
+    await breakers.learn()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(breakers.share())
+        try:
+            yield
+        finally:
+            task.cancel()

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from app.domain.errors import FailureKind, ProviderError
 from app.domain.models import Attempt, Completed, ModelChunk, ModelRequest, Recorder, TextDelta
+from app.llm.gatekeeper import Permit
 from app.llm.router import Route, Router
 from app.llm.taxonomy import Effect
 from tests.llm.messages import REQUEST
@@ -62,26 +63,34 @@ class Gate:
         self.hints: list[float | None] = []
         self.out: Counter[str] = Counter()
 
-    async def admit(self, provider: str, model: str) -> bool:
+    async def admit(self, provider: str, model: str) -> Permit | None:
         if provider in self.shut:
-            return False
+            return None
         self.out[provider] += 1
-        return True
+        return Admission(self, provider)
 
-    def succeeded(self, provider: str, model: str) -> None:
-        self._ended(provider, "succeeded")
-
-    def failed(self, provider: str, model: str, effect: Effect, retry_after: float | None) -> None:
-        self.hints.append(retry_after)
-        self._ended(provider, effect)
-
-    def abandoned(self, provider: str, model: str) -> None:
-        self._ended(provider, "abandoned")
-
-    def _ended(self, provider: str, verdict: str) -> None:
+    def ended(self, provider: str, verdict: str) -> None:
         self.out[provider] -= 1
         assert self.out[provider] >= 0, "one verdict for one admission"
         self.told.append((provider, verdict))
+
+
+class Admission:
+    """What a `Gate` gives out."""
+
+    def __init__(self, gate: Gate, provider: str) -> None:
+        self._gate = gate
+        self._provider = provider
+
+    def succeeded(self) -> None:
+        self._gate.ended(self._provider, "succeeded")
+
+    def failed(self, effect: Effect, retry_after: float | None) -> None:
+        self._gate.hints.append(retry_after)
+        self._gate.ended(self._provider, effect)
+
+    def abandoned(self) -> None:
+        self._gate.ended(self._provider, "abandoned")
 
 
 class Ran:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from app.domain.breakers import BreakerNews, BreakerState
-from app.llm.breaker import LONGEST_OPEN, Breakers
-from tests.llm.board import Board
+from app.llm.breaker import LONGEST_OPEN, Breakers, Permit
+from tests.llm.board import Board, sharing
 from tests.waiting import until
 
 WINDOW = 30.0
@@ -29,10 +29,16 @@ def names(breakers: Breakers) -> str:
     return breakers.state(*P).name
 
 
+async def admitted(breakers: Breakers) -> Permit:
+    permit = await breakers.admit(*P)
+    assert permit is not None
+    return permit
+
+
 async def opened(clock: Clock, board: Board | None = None) -> Breakers:
     breakers = Breakers(failures=5, open_seconds=WINDOW, targets=[P], board=board, clock=clock)
-    assert await breakers.admit(*P)
-    breakers.failed(*P, "opens", None)
+    call = await admitted(breakers)
+    call.failed("opens", None)
     assert names(breakers) == "open"
     return breakers
 
@@ -41,13 +47,13 @@ async def test_five_failures_in_a_row_open_it_and_a_success_starts_anew() -> Non
     breakers = Breakers(targets=[P], clock=Clock())
     for ends in ("ffff", "s", "ffff", "a", "f"):
         for end in ends:
-            assert await breakers.admit(*P)
+            call = await admitted(breakers)
             if end == "f":
-                breakers.failed(*P, "counts", None)
+                call.failed("counts", None)
             elif end == "s":
-                breakers.succeeded(*P)
+                call.succeeded()
             else:
-                breakers.abandoned(*P)
+                call.abandoned()
     assert breakers.state(*P) == BreakerState("open", 30.0)
     assert not await breakers.admit(*P)
     assert await breakers.admit("openai", "another")
@@ -57,94 +63,67 @@ async def test_five_failures_in_a_row_open_it_and_a_success_starts_anew() -> Non
 @pytest.mark.parametrize(("hint", "seconds"), [(None, 30.0), (3.0, 30.0), (45.0, 45.0), (86_400.0, LONGEST_OPEN)])
 async def test_it_is_open_as_long_as_the_provider_says(hint: float | None, seconds: float) -> None:
     breakers = Breakers(clock=Clock())
-    assert await breakers.admit(*P)
-    breakers.failed(*P, "opens", hint)
+    call = await admitted(breakers)
+    call.failed("opens", hint)
     assert breakers.state(*P) == BreakerState("open", seconds)
 
 
 async def test_a_probe_decides_whatever_older_calls_come_to() -> None:
-    """Calls of many tasks at once: each report is about the call of the task that makes it, or of the one that began it."""
     clock = Clock()
     breakers = Breakers(failures=2, open_seconds=WINDOW, clock=clock)
-    go: dict[str, asyncio.Future[str]] = {}
-    admitted: dict[str, bool] = {}
-
-    async def call(name: str, within: bool) -> None:
-        admitted[name] = await breakers.admit(*P)
-        if not admitted[name]:
-            return
-
-        async def end() -> None:
-            match await go.setdefault(name, asyncio.get_running_loop().create_future()):
-                case "ok":
-                    breakers.succeeded(*P)
-                case "failed":
-                    breakers.failed(*P, "counts", None)
-                case _:
-                    breakers.abandoned(*P)
-
-        await (asyncio.create_task(end()) if within else end())
-
-    async def begin(name: str) -> None:
-        tasks[name] = asyncio.create_task(call(name, within=len(tasks) % 2 == 1))
-        await until(lambda: name in go or admitted.get(name) is False)
-
-    async def end(name: str, how: str) -> str:
-        go[name].set_result(how)
-        await tasks[name]
-        return names(breakers)
-
-    tasks: dict[str, asyncio.Task[None]] = {}
-    for name in ("a", "b", "old1", "old2", "old3", "old4", "old5"):
-        await begin(name)
-    assert await end("a", "failed") == "closed"
-    assert await end("b", "failed") == "open"
-    assert await end("old1", "ok") == "open"
+    first, second, *old = [await admitted(breakers) for _ in range(7)]
+    first.failed("counts", None)
+    assert names(breakers) == "closed"
+    second.failed("counts", None)
+    assert names(breakers) == "open"
+    old[0].succeeded()
+    assert names(breakers) == "open"
     clock.now += WINDOW
     assert names(breakers) == "half_open"
-    await begin("probe")
-    await begin("second")
-    assert (admitted["probe"], admitted["second"]) == (True, False)
-    assert await end("old2", "ok") == "half_open"
-    assert await end("old3", "failed") == "half_open"
-    assert await end("old4", "abandoned") == "half_open"
+    probe = await admitted(breakers)
     assert not await breakers.admit(*P)
-    assert await end("probe", "ok") == "closed"
-    await begin("new")
-    assert await end("new", "failed") == "closed"
-    assert await end("old5", "failed") == "closed"
+    old[1].succeeded()
+    old[2].failed("counts", None)
+    old[3].abandoned()
+    assert names(breakers) == "half_open"
+    assert not await breakers.admit(*P)
+    probe.succeeded()
+    assert names(breakers) == "closed"
+    (await admitted(breakers)).failed("counts", None)
+    old[4].failed("counts", None)
+    assert names(breakers) == "closed"
 
 
 async def test_a_probe_without_a_verdict_gives_its_place_back_and_one_that_fails_does_not() -> None:
     clock = Clock()
     breakers = await opened(clock)
     clock.now += WINDOW
-    assert await breakers.admit(*P)
+    call = await admitted(breakers)
     assert not await breakers.admit(*P)
-    breakers.abandoned(*P)
-    assert await breakers.admit(*P)
-    breakers.failed(*P, "counts", None)
+    call.abandoned()
+    call = await admitted(breakers)
+    call.failed("counts", None)
     assert breakers.state(*P) == BreakerState("open", WINDOW)
     clock.now += WINDOW
-    assert await breakers.admit(*P)  # and is never heard of again
+    await admitted(breakers)  # and is never heard of again
     clock.now += WINDOW - 1
     assert not await breakers.admit(*P)
     clock.now += 1
-    assert await breakers.admit(*P)
+    call = await admitted(breakers)
 
 
 async def test_a_healthy_target_costs_no_call_to_the_others() -> None:
     board = Board()
     breakers = Breakers(targets=[P], board=board, clock=Clock())
-    async with breakers.kept():
+    async with sharing(breakers):
         for _ in range(100):
             coroutine = breakers.admit(*P)
             with pytest.raises(StopIteration) as ended:  # it ends without waiting once
                 coroutine.send(None)
-            assert ended.value.value is True
-            breakers.succeeded(*P)
-            breakers.failed(*P, "counts", None)
-            breakers.succeeded(*P)
+            call = ended.value.value
+            call.succeeded()
+            call.failed("counts", None)
+            call.succeeded()
     assert board.asked == 0
 
 
@@ -152,11 +131,11 @@ async def test_an_opening_and_a_closing_are_told_once_and_logged_once(caplog: py
     caplog.set_level(logging.INFO, "app.llm.breaker")
     clock, board = Clock(), Board()
     breakers = await opened(clock, board)
-    async with breakers.kept():
+    async with sharing(breakers):
         await until(lambda: board.told == [BreakerNews(*P, WINDOW)])
         clock.now += WINDOW
-        assert await breakers.admit(*P)
-        breakers.succeeded(*P)
+        call = await admitted(breakers)
+        call.succeeded()
         await until(lambda: len(board.told) == 2)
         assert board.told[1] == BreakerNews(*P, None)
         assert board.said is not None
@@ -177,24 +156,24 @@ async def test_an_opening_and_a_closing_are_told_once_and_logged_once(caplog: py
 async def test_the_place_of_another_process_is_respected_and_ours_given_back() -> None:
     clock, board = Clock(), Board()
     breakers = await opened(clock, board)
-    async with breakers.kept():
+    async with sharing(breakers):
         clock.now += WINDOW
         board.places[P] = "another's"
         assert not await breakers.admit(*P)
         assert board.places == {P: "another's"}
         del board.places[P]
-        assert await breakers.admit(*P)
-        breakers.abandoned(*P)
+        call = await admitted(breakers)
+        call.abandoned()
         await until(lambda: not board.places)
-        assert await breakers.admit(*P)
-        breakers.failed(*P, "counts", None)
+        call = await admitted(breakers)
+        call.failed("counts", None)
         assert P in board.places
 
 
 async def test_who_is_cancelled_on_the_way_to_a_place_leaves_none_taken() -> None:
     clock, board = Clock(), Board()
     breakers = await opened(clock, board)
-    async with breakers.kept():
+    async with sharing(breakers):
         clock.now += WINDOW
         board.slow = asyncio.Event()
         asking = asyncio.create_task(breakers.admit(*P))
@@ -203,14 +182,14 @@ async def test_who_is_cancelled_on_the_way_to_a_place_leaves_none_taken() -> Non
         asking.cancel()
         await asyncio.wait([asking])
         board.slow = None
-        assert await breakers.admit(*P)
+        await admitted(breakers)
 
 
 @pytest.mark.parametrize(("news", "answer"), [(None, True), (20.0, False)])
 async def test_another_process_decides_while_a_place_is_asked_for(news: float | None, answer: bool) -> None:
     clock, board = Clock(), Board()
     breakers = await opened(clock, board)
-    async with breakers.kept():
+    async with sharing(breakers):
         await until(lambda: board.told)
         clock.now += WINDOW
         board.slow = asyncio.Event()
@@ -219,7 +198,7 @@ async def test_another_process_decides_while_a_place_is_asked_for(news: float | 
         assert board.said is not None
         board.said(BreakerNews(*P, news))
         board.slow.set()
-        assert await asking is answer
+        assert (await asking is not None) is answer
         await until(lambda: not board.places)
 
 
@@ -227,15 +206,15 @@ async def test_without_the_board_each_goes_by_itself_and_tells_later() -> None:
     clock, board = Clock(), Board()
     board.there.clear()
     breakers = await opened(clock, board)
-    async with breakers.kept():
+    async with sharing(breakers):
         clock.now += 10
         board.there.set()
         await until(lambda: board.told == [BreakerNews(*P, 20.0)])
         board.there.clear()
         clock.now += 20
-        assert await breakers.admit(*P)
+        call = await admitted(breakers)
         assert not await breakers.admit(*P)
-        breakers.succeeded(*P)
+        call.succeeded()
         assert names(breakers) == "closed"
         assert board.said is not None
         board.said(BreakerNews(*P, 5.0))
@@ -248,7 +227,7 @@ async def test_who_listens_again_learns_what_was_missed() -> None:
     clock, board = Clock(), Board()
     board.known[P] = BreakerNews(*P, 12.0)
     breakers = Breakers(targets=[P], board=board, clock=clock)
-    async with breakers.kept():
+    async with sharing(breakers):
         assert breakers.state(*P) == BreakerState("open", 12.0)
         await until(lambda: board.again)
         assert board.again is not None
@@ -268,7 +247,7 @@ async def test_who_listens_again_learns_what_was_missed() -> None:
 async def test_news_that_come_while_the_board_is_read_are_younger() -> None:
     board = Board()
     breakers = Breakers(targets=[P], board=board, clock=Clock())
-    async with breakers.kept():
+    async with sharing(breakers):
         await until(lambda: board.again)
         assert board.again is not None
         assert board.said is not None
@@ -288,7 +267,7 @@ async def test_of_contrary_news_the_last_in_the_boards_order_holds() -> None:
     board = Board()
     breakers = await opened(Clock(), board)
     board.mute = True
-    async with breakers.kept():
+    async with sharing(breakers):
         await until(lambda: board.told)
         assert board.said is not None
         board.said(BreakerNews(*P, None))  # told before ours, which the others hear after it
@@ -299,16 +278,9 @@ async def test_of_contrary_news_the_last_in_the_boards_order_holds() -> None:
 
 
 async def test_a_fault_of_the_sharing_is_not_lost() -> None:
-    raised = asyncio.Event()
-
     class Broken(Board):
         async def receive(self, said: Callable[[BreakerNews], None], again: Callable[[], Awaitable[bool]]) -> None:
-            raised.set()
             raise ZeroDivisionError
 
-    async def life() -> None:
-        async with Breakers(targets=[P], board=Broken(), clock=Clock()).kept():
-            await raised.wait()
-
     with pytest.raises(ExceptionGroup):
-        await life()
+        await Breakers(targets=[P], board=Broken(), clock=Clock()).share()

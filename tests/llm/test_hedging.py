@@ -9,6 +9,7 @@ import pytest
 
 from app.domain.errors import ProviderError, ProvidersUnavailable
 from app.domain.models import Attempt, ModelChunk, ModelRequest, ReasoningDelta, Recorder, Restarted, TextDelta
+from app.llm.gatekeeper import Permit
 from app.llm.hedging import SHARE, Allowance
 from app.llm.router import Route
 from tests.llm.messages import REQUEST
@@ -176,9 +177,9 @@ async def test_an_open_breaker_is_not_asked_beside() -> None:
 
 async def test_one_that_could_not_be_asked_beside_is_asked_later() -> None:
     class Opening(Gate):
-        async def admit(self, provider: str, model: str) -> bool:
+        async def admit(self, provider: str, model: str) -> Permit | None:
             admitted = await super().admit(provider, model)
-            if not admitted:
+            if admitted is None:
                 self.shut.clear()
                 late.set()
             return admitted

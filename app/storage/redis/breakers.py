@@ -9,6 +9,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, nullcontext
 from importlib.resources import files
 from typing import Annotated, Any, TypeVar, cast
 from uuid import uuid4
@@ -157,21 +158,12 @@ class RedisBreakers:
 
     async def _deliver(self, connection: Any, said: Callable[[BreakerNews], None]) -> None:
         """Until the connection breaks, which raises."""
-        asked = False
-        while True:
-            answer = await connection.read_response(timeout=self._idle, disconnect_on_error=False)
-            if answer is None:
-                if asked:
-                    raise TimeoutError("no sign of life")
-                async with asyncio.timeout(self._link.timeout):
-                    await connection.send_command("PING")
-                asked = True
-                continue
-            asked = False
-            match answer:
-                case [b"message", _, bytes(value)]:
-                    if (news := self._heard(value)) is not None:
-                        said(news)
+        async with aclosing(self._link.answers(connection, idle=self._idle, turn=nullcontext())) as answers:
+            async for answer in answers:
+                match answer:
+                    case [b"message", _, bytes(value)]:
+                        if (news := self._heard(value)) is not None:
+                            said(news)
 
     def _heard(self, value: bytes) -> BreakerNews | None:
         """None: it is no news at all."""

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -76,6 +77,26 @@ class Link:
     async def health(self) -> str | None:
         """None: it answers. Else what is wrong."""
         return None if (error := await self._ask(self.client.ping)) is None else reason(error)
+
+    async def answers(
+        self, connection: Any, *, idle: float, turn: AbstractAsyncContextManager[object]
+    ) -> AsyncGenerator[Any, None]:
+        """What the server says over a connection that listens, until it breaks, which raises.
+
+        After `idle` seconds without a word it is asked for a sign of life, within the `turn` of those who write to that connection.
+        """
+        asked = False
+        while True:
+            answer = await connection.read_response(timeout=idle, disconnect_on_error=False)
+            if answer is not None:
+                asked = False
+                yield answer
+                continue
+            if asked:
+                raise TimeoutError("no sign of life")
+            async with asyncio.timeout(self.timeout), turn:
+                await connection.send_command("PING")
+            asked = True
 
     @asynccontextmanager
     async def kept(self, prepare: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:

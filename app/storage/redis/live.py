@@ -7,7 +7,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -177,24 +177,15 @@ class RedisLive:
 
     async def _deliver(self, connection: Any, said: Callable[[LivePiece], None]) -> None:
         """Until the connection breaks, which raises."""
-        asked = False
-        while True:
-            answer = await connection.read_response(timeout=self._idle, disconnect_on_error=False)
-            if answer is None:
-                if asked:
-                    raise TimeoutError("no sign of life")
-                async with asyncio.timeout(self._link.timeout), self._asking:
-                    await connection.send_command("PING")
-                asked = True
-                continue
-            asked = False
-            match answer:
-                case [b"message", bytes(channel), bytes(value)]:
-                    run_id = channel.decode("utf-8", "replace").removeprefix(self._prefix)
-                    if run_id in self._wanted and (piece := _piece(run_id, value)) is not None:
-                        _say(said, piece)
-                case [b"subscribe", *_]:
-                    _settle(self._confirmations.popleft())
+        async with aclosing(self._link.answers(connection, idle=self._idle, turn=self._asking)) as answers:
+            async for answer in answers:
+                match answer:
+                    case [b"message", bytes(channel), bytes(value)]:
+                        run_id = channel.decode("utf-8", "replace").removeprefix(self._prefix)
+                        if run_id in self._wanted and (piece := _piece(run_id, value)) is not None:
+                            _say(said, piece)
+                    case [b"subscribe", *_]:
+                        _settle(self._confirmations.popleft())
 
     async def _look(self, connection: Any, again: Callable[[], Awaitable[None]] | None) -> None:
         """Every wanted run is listened to; then `again`."""

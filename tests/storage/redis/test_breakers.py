@@ -5,71 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
 
 from app.domain.breakers import BreakerBoard, BreakerNews, BreakerState
-from app.llm.breaker import Breakers
 from app.storage.redis.breakers import RedisBreakers
 from app.storage.redis.live import open_live
 from tests.redis_server import RedisServer
+from tests.storage.redis.processes import WINDOW, P, listeners, process
 from tests.waiting import until
-
-P = ("openai", "org/model:free")
-WINDOW = 30.0
-
-
-class Process:
-    """One process: its own clock, which only the test moves, and its own link."""
-
-    def __init__(self, url: str, window: float) -> None:
-        self.url = url
-        self.now = 5000.0
-        self.window = window
-        self.breakers: Breakers
-        self.board: RedisBreakers
-
-    @property
-    def state(self) -> str:
-        return self.breakers.state(*P).name
-
-    @property
-    def left(self) -> float | None:
-        return self.breakers.state(*P).retry_in
-
-    async def asks(self) -> bool:
-        return await self.breakers.admit(*P)
-
-    async def opens(self, retry_after: float | None = None) -> None:
-        assert await self.asks()
-        self.breakers.failed(*P, "opens", retry_after)
-
-
-@asynccontextmanager
-async def process(
-    url: str, *, window: float = WINDOW, timeout: float = 5.0, idle: float = 5.0
-) -> AsyncIterator[Process]:
-    async with open_live(url, timeout=timeout, retry=0.1) as live:
-        one = Process(url, window)
-        one.board = RedisBreakers(link=live.link, idle=idle)
-        one.breakers = Breakers(open_seconds=window, targets=[P], board=one.board, clock=lambda: one.now)
-        async with one.breakers.kept():
-            yield one
-
-
-async def listeners(url: str, count: int) -> None:
-    """So many processes hear the news of that database."""
-    async with Redis.from_url(url) as admin:
-        channel = f"steadyhand:breakers:{url.rpartition('/')[2] if url.count('/') > 2 else 0}"
-
-        async def enough() -> bool:
-            ((_, heard),) = await admin.pubsub_numsub(channel)
-            return bool(heard == count)
-
-        await until(enough)
 
 
 async def test_one_opens_and_all_know_one_probes_and_all_know(redis: str) -> None:
@@ -87,14 +32,14 @@ async def test_one_opens_and_all_know_one_probes_and_all_know(redis: str) -> Non
             assert sum(asked) == 1
             assert not any([await one.asks() for one in (a, b, c)])
             prober = (a, b, c)[asked.index(True) // 5]
-            prober.breakers.failed(*P, "counts", None)
+            prober.call.failed("counts", None)
             await until(lambda: a.state == b.state == c.state == "open")
             async with Redis.from_url(redis) as admin:
                 await admin.delete("steadyhand:breaker:probe:openai/org/model:free")  # its time is the server's
         for one in (a, b, c):
             one.now += WINDOW
         assert await b.asks()
-        b.breakers.succeeded(*P)
+        b.call.succeeded()
         await until(lambda: a.state == b.state == c.state == "closed")
         assert all([await one.asks() for one in (a, b, c)])
         async with Redis.from_url(redis) as admin:
@@ -145,7 +90,7 @@ async def test_a_place_given_back_is_free_for_all_unless_it_is_anothers_by_now(r
         b.now += WINDOW
         assert await a.asks()
         assert not await b.asks()
-        a.breakers.abandoned(*P)
+        a.call.abandoned()
         await until(b.asks)
         await a.board.give_back(*P, "another place")
         assert not await a.asks()
@@ -164,7 +109,7 @@ async def test_who_comes_late_learns_how_long_it_is_still_open(redis: str) -> No
             async with process(redis) as later:
                 assert later.state == "half_open"
                 assert await later.asks()
-                later.breakers.succeeded(*P)
+                later.call.succeeded()
                 await until(lambda: a.state == "closed")
         async with process(redis) as latest:
             assert latest.state == "closed"
@@ -184,7 +129,7 @@ async def test_databases_of_one_server_do_not_hear_each_other(own_redis: RedisSe
         await until(lambda: c.state == "open")
         a.now += WINDOW
         assert await a.asks()
-        a.breakers.succeeded(*P)
+        a.call.succeeded()
         await until(lambda: not a.breakers._untold)
         assert b.state == c.state == "open"
 
@@ -204,8 +149,8 @@ async def test_a_server_that_dies_and_comes_back_empty(
         # Each for itself, with a probe of its own.
         assert [await a.asks(), await a.asks(), await b.asks(), await b.asks()] == [True, False, True, False]
         before = time.monotonic()
-        a.breakers.succeeded(*P)
-        b.breakers.failed(*P, "opens", None)
+        a.call.succeeded()
+        b.call.failed("opens", None)
         assert (a.state, b.state) == ("closed", "open")
         for _ in range(1000):
             assert await a.asks()
@@ -213,7 +158,7 @@ async def test_a_server_that_dies_and_comes_back_empty(
         assert time.monotonic() - before < 1
         b.now += WINDOW
         assert await b.asks()
-        b.breakers.succeeded(*P)
+        b.call.succeeded()
         await a.opens(retry_after=100.0)
         own_redis.start()
         await until(lambda: a.state == b.state)
@@ -226,7 +171,7 @@ async def test_a_server_that_dies_and_comes_back_empty(
         if a.state == "half_open":
             assert await b.asks()
             assert not await a.asks()
-            b.breakers.succeeded(*P)
+            b.call.succeeded()
         await until(lambda: a.state == b.state == "closed")
     assert [record.message for record in caplog.records].count("redis_available_again") == 2
 
@@ -275,7 +220,7 @@ async def test_a_server_that_answers_nothing_keeps_nobody(own_redis: RedisServer
         before = time.monotonic()
         assert await a.asks()
         assert time.monotonic() - before < 2
-        a.breakers.succeeded(*P)
+        a.call.succeeded()
         own_redis.go_on()
         async with process(own_redis.url) as late:
             await until(lambda: late.state == "closed" and not a.breakers._untold)
@@ -301,12 +246,12 @@ async def test_a_server_that_refuses_to_write(own_redis: RedisServer, caplog: py
         await until(lambda: not a.breakers._untold)
         a.now += WINDOW
         assert [await a.asks(), await a.asks()] == [True, False]
-        a.breakers.failed(*P, "counts", None)
+        a.call.failed("counts", None)
         await until(lambda: not a.breakers._untold)
         await admin.config_set("maxmemory", 0)
         a.now += WINDOW
         assert await a.asks()
-        a.breakers.failed(*P, "counts", None)
+        a.call.failed("counts", None)
         await until(lambda: b.state == "open")
     said = [record.message for record in caplog.records if record.name.startswith("app.storage")]
     assert said == ["redis_refuses_breakers"]
