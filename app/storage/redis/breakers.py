@@ -51,9 +51,7 @@ class RedisBreakers:
 
     def __init__(self, *, link: Link, prefix: str = "steadyhand", idle: float = 5.0) -> None:
         self._link = link
-        # Channels are the server's, keys those of one of its databases.
-        database = link.client.connection_pool.connection_kwargs.get("db") or 0
-        self._channel = f"{prefix}:breakers:{database}"
+        self._channel = f"{prefix}:breakers:{link.database}"
         self._prefix = f"{prefix}:breaker:"
         self._idle = idle
         self._me = uuid4().hex

@@ -28,7 +28,8 @@ _CALM = 10.0
 class Link:
     """One server, as all that use it see it. Its attempts to get back are its own: nobody waits for them.
 
-    `timeout`: seconds for any answer. `retry`: the longest pause between two attempts.
+    `timeout`: seconds for any answer. `retry`: the longest pause between two attempts. `database`: the number of the one that keys
+    are in; channels are the whole server's, so their names must have it.
     """
 
     def __init__(self, *, url: str, timeout: float = 1.0, retry: float = 5.0) -> None:
@@ -45,6 +46,7 @@ class Link:
         except (ValueError, TypeError) as error:
             raise ConfigError([ConfigProblem("redis.url", "cannot be used", str(error))]) from error
         self.timeout = timeout
+        self.database = int(self.client.connection_pool.connection_kwargs.get("db") or 0)
         self._retry = retry
         self._pause = _FIRST_PAUSE
         self._back_at = -_CALM

@@ -56,6 +56,7 @@ class RedisLive:
     def __init__(self, *, link: Link, prefix: str, ttl: int, kept_bytes: int, idle: float) -> None:
         self.link = self._link = link
         self._prefix = f"{prefix}:live:"
+        self._channels = f"{prefix}:live:{link.database}:"
         self._ttl = ttl
         self._kept_bytes = kept_bytes
         self._idle = idle
@@ -102,7 +103,7 @@ class RedisLive:
             name = self._prefix + piece.run_id
             # Kept first: who listens before he looks at what is kept misses nothing.
             pipeline.evalsha(self._sha, 1, name, seq, offset, end, piece.message_id, text, self._ttl, self._kept_bytes)
-            pipeline.publish(name, f"{seq} {end} {piece.message_id}\n".encode() + text)
+            pipeline.publish(self._channels + piece.run_id, f"{seq} {end} {piece.message_id}\n".encode() + text)
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
 
@@ -148,7 +149,7 @@ class RedisLive:
         try:
             async with asyncio.timeout(self._link.timeout), self._asking:
                 if connection is self._connection and run_id not in self._wanted:
-                    await connection.send_command("UNSUBSCRIBE", self._prefix + run_id)
+                    await connection.send_command("UNSUBSCRIBE", self._channels + run_id)
         except GONE:
             self._link.doubt()
 
@@ -181,7 +182,7 @@ class RedisLive:
             async for answer in answers:
                 match answer:
                     case [b"message", bytes(channel), bytes(value)]:
-                        run_id = channel.decode("utf-8", "replace").removeprefix(self._prefix)
+                        run_id = channel.decode("utf-8", "replace").removeprefix(self._channels)
                         if run_id in self._wanted and (piece := _piece(run_id, value)) is not None:
                             _say(said, piece)
                     case [b"subscribe", *_]:
@@ -210,7 +211,7 @@ class RedisLive:
             if not run_ids or connection is not self._connection:
                 return
             self._confirmations.extend(confirmed)
-            await connection.send_command("SUBSCRIBE", *(self._prefix + run_id for run_id in run_ids))
+            await connection.send_command("SUBSCRIBE", *(self._channels + run_id for run_id in run_ids))
         await confirmed[-1]
 
     def _unheard(self, error: BaseException) -> None:
