@@ -20,7 +20,7 @@ from ops.bench.processes import BenchError
 from ops.bench.report import document, table
 from ops.bench.stack import open_stack
 
-PARTS = ("turn", "history", "latency", "stream", "queue")
+PARTS = ("turn", "history", "latency", "stream", "queue", "router")
 
 
 def arguments() -> argparse.Namespace:
@@ -60,6 +60,7 @@ def planned(options: argparse.Namespace) -> Plan:
         streams=tuple(int(count) for count in options.streams.split(",")),
         stream_tokens=4_000 if quick else 20_000,
         token_rate=options.token_rate,
+        routed_calls=200 if quick else 2_000,
     )
 
 
@@ -86,7 +87,7 @@ async def bench(options: argparse.Namespace) -> int:
         running = await open_stack(
             stack,
             folder=folder,
-            names=services if parts - {"queue"} else (),
+            names=services if parts - {"queue", "router"} else (),
             queue="queue" in parts,
             telemetry=telemetry,
         )

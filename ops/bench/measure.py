@@ -14,6 +14,7 @@ import msgspec
 
 from ops.bench.load import Streams, StreamsResult, Turns, TurnsResult, percentile
 from ops.bench.processes import completed, rss_mib
+from ops.bench.routed import Routed, RoutedResult
 from ops.bench.stack import ROOT, Service, Stack
 
 HISTORY_TURNS = 25  # a turn with a tool leaves four messages: 100 of them
@@ -21,7 +22,7 @@ STATISTICS_DELAY = 12.0  # seconds after which idle PostgreSQL backends have rep
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what. `parts`: turn, history, latency, stream, queue. `token_rate`: tokens per second of each stream; `stream_tokens`: of all together."""
+    """How much of what. `parts`: turn, history, latency, stream, queue, router. `token_rate`: tokens per second of each stream; `stream_tokens`: of all together."""
 
     rounds: int
     parts: frozenset[str]
@@ -31,6 +32,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     streams: tuple[int, ...]
     stream_tokens: int
     token_rate: float
+    routed_calls: int
 
 
 class Samples:
@@ -83,6 +85,9 @@ class Bench:
             for service in self._stack.queued:
                 said(f"round {number + 1}/{self._plan.rounds}: queue")
                 await self._queue(service)
+            if "router" in parts:
+                said(f"round {number + 1}/{self._plan.rounds}: router")
+                await self._router()
         return self.samples
 
     def _parts(self) -> Sequence[tuple[str, Callable[[Service], Awaitable[None]]]]:
@@ -116,6 +121,18 @@ class Bench:
                     f"queue_{users}_start_p99": percentile(seen.queued, 0.99),
                 },
             )
+
+    async def _router(self) -> None:
+        """Model calls through the router with all that belongs to it, and past it, in one process of their own."""
+        job = Routed(
+            mock_port=self._stack.mock_port, calls=self._plan.routed_calls, workspace=str(ROOT / "ops/bench/workspace")
+        )
+        command = [sys.executable, "-m", "ops.bench.routed", msgspec.json.encode(job).decode()]
+        seen = msgspec.json.decode(await completed(command, cwd=ROOT), type=RoutedResult)
+        values = self.samples.values["router"]
+        values["router_on_ms"].append(seen.on)
+        values["router_off_ms"].append(seen.off)
+        values["router_cost_ms"].append(seen.on - seen.off)
 
     async def _history(self, service: Service) -> None:
         """One turn on each long session and one on as many new ones."""

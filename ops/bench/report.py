@@ -31,6 +31,12 @@ QUEUE_METRICS = {
     "queue_16_turns_per_s": "trivial turns/s by queue, 16 users",
 }
 """Of one process that accepts and one that executes, with PostgreSQL and the load on the same cores."""
+ROUTER_METRICS = {
+    "router_on_ms": "CPU ms per model call, all on",
+    "router_off_ms": "CPU ms per model call, SDK only",
+    "router_cost_ms": "CPU ms that the router costs",
+}
+"""Of one process that makes model calls and nothing else: through the router with spans, metrics, prices, breakers, and past it."""
 STREAM_METRICS = {
     "token_us_{}": "CPU µs per token, {} streams",
     "tokens_per_s_{}": "tokens/s, {} streams",
@@ -80,6 +86,16 @@ def queue_lines(samples: Samples) -> list[str]:
     return lines
 
 
+def router_lines(samples: Samples) -> list[str]:
+    """What a model call through the router costs."""
+    values = samples.values.get("router", {})
+    lines = [f"{text:<36}{cell(values[metric]):>28}" for metric, text in ROUTER_METRICS.items() if values.get(metric)]
+    if lines:
+        cost = median(values["router_cost_ms"])
+        lines.append(f"goal router cost <= 0.5 ms: {'met' if cost <= 0.5 else 'MISSED'} ({cost:.2f})")
+    return lines
+
+
 def table(samples: Samples, plan: Plan) -> str:
     """Median (lowest to highest) of each metric and service, and the ratio of the medians."""
     metrics = METRICS | {
@@ -103,7 +119,7 @@ def table(samples: Samples, plan: Plan) -> str:
         lines.append(
             f"goal {goal.text} <= {goal.limit:g}: {verdict}" + ("" if goal.value is None else f" ({goal.value:.3f})")
         )
-    lines += queue_lines(samples)
+    lines += queue_lines(samples) + router_lines(samples)
     lines += [f"FAILED {failure}" for failure in samples.failures]
     return "\n".join(lines)
 
