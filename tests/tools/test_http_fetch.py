@@ -1,13 +1,11 @@
+"""Where the fetching tool goes and where it does not."""
+
 from __future__ import annotations
 
 import asyncio
-import gzip
-import socket
 import ssl
-import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
-from typing import Any
 
 import httpcore2
 import pytest
@@ -16,94 +14,8 @@ from app.egress.addresses import is_public
 from app.egress.network import system_resolver
 from app.egress.urls import MAX_URL
 from app.tools.declare import declare
-from app.tools.http_fetch import MAX_BODY, MAX_TEXT, Fetcher, FetchError, Page, http_fetch
-
-PUBLIC = "93.184.215.14"
-OTHER = "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
-
-Handler = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
-
-
-def answer(body: bytes, kind: str = "text/plain", status: str = "200 OK", **headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def redirect(location: str, status: str = "302 Found") -> bytes:
-    return answer(b"", status=status, Location=location)
-
-
-def numeric(host: str) -> str:
-    """A number in any of the spellings that `getaddrinfo` understands."""
-    return "127.0.0.1" if host == "localhost" else socket.inet_ntoa(socket.inet_aton(host))
-
-
-class Web:
-    """A server on this machine that stands for every public address, and the DNS that leads to it."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, list[list[str]]] = {"example.com": [[PUBLIC]]}
-        self.pages: dict[str, bytes | Handler] = {}
-        self.connections: list[tuple[str, int]] = []
-        self.lookups: list[str] = []
-        self.requests: list[bytes] = []
-        self.refused: set[str] = set()
-        self.port = 0
-
-    async def resolve(self, host: str, port: int) -> Sequence[str]:
-        self.lookups.append(host)
-        if host not in self.names:
-            return [str(ip_address(host)) if ":" in host else numeric(host)]
-        answers = self.names[host]
-        return answers.pop(0) if len(answers) > 1 else answers[0]
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.requests.append(head)
-            page = self.pages.get(head.split()[1].decode(), answer(b"nothing here", status="404 Not Found"))
-            if isinstance(page, bytes):
-                writer.write(page)
-                await writer.drain()
-            else:
-                await page(head, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    def fetcher(self, time_limit: float = 20) -> Fetcher:
-        return Fetcher(resolver=self.resolve, allow=is_public, network=Cable(self), time_limit=time_limit)
-
-
-class Cable(httpcore2.AsyncNetworkBackend):
-    """Leads every connection to the web's one server."""
-
-    def __init__(self, web: Web) -> None:
-        self._web = web
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Any = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        self._web.connections.append((host, port))
-        if host in self._web.refused:
-            raise httpcore2.ConnectError("refused")
-        return await httpcore2.AnyIOBackend().connect_tcp("127.0.0.1", self._web.port, timeout)
-
-
-@pytest.fixture
-async def web() -> AsyncIterator[Web]:
-    web = Web()
-    server = await asyncio.start_server(web.serve, "127.0.0.1", 0)
-    web.port = server.sockets[0].getsockname()[1]
-    yield web
-    server.close()
+from app.tools.http_fetch import Fetcher, FetchError, Page, http_fetch
+from tests.tools.web import OTHER, PUBLIC, Cable, Web, answer, redirect
 
 
 async def test_a_page(web: Web) -> None:
@@ -359,130 +271,6 @@ async def test_no_way_back_from_https(web: Web) -> None:
     with pytest.raises(FetchError, match="from https to http"):
         await Fetcher(resolver=web.resolve, allow=is_public, network=network).fetch("https://example.com/")
     assert network.connections == [(PUBLIC, 443)]
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "text/html",
-        "text/plain",
-        "text/csv",
-        "application/json",
-        "application/ld+json",
-        "application/xml",
-        "application/rss+xml",
-    ],
-)
-async def test_types_that_can_be_read(web: Web, kind: str) -> None:
-    web.pages["/"] = answer(b"data", kind=kind.upper())
-    assert (await web.fetcher().fetch("http://example.com/")).content_type == kind
-
-
-@pytest.mark.parametrize(
-    "kind", ["", "image/png", "application/pdf", "application/octet-stream", "application/jsonp", "textual/x"]
-)
-async def test_types_that_cannot(web: Web, kind: str) -> None:
-    web.pages["/"] = answer(b"data", kind=kind)
-    with pytest.raises(FetchError, match=f"the server sent {kind or 'no content type'}"):
-        await web.fetcher().fetch("http://example.com/")
-
-
-async def test_charsets(web: Web) -> None:
-    for charset, body, text in (
-        ("iso-8859-1", b"\xe9", "é"),
-        ('"windows-1252"', b"\x80", "€"),
-        ("shift_jis", "日本".encode("shift_jis"), "日本"),
-        ("no-such", b"\xc3\xa9", "é"),
-        ("rot13", b"abc", "abc"),
-        ("punycode", b"abc-", "abc-"),
-        ("utf-8", b"a\x00\xff", "a\ufffd\ufffd"),
-    ):
-        web.pages["/"] = answer(body, kind=f"text/plain; charset={charset}")
-        assert (await web.fetcher().fetch("http://example.com/")).text == text
-
-
-async def test_html_becomes_text(web: Web) -> None:
-    html = (
-        "<!DOCTYPE html><html><head><title>Ti&amp;tle</title><style>p{}</style><SCRIPT>if (a<b) evil()</SCRIPT ></head>"
-        "<body><!-- <p>hidden --><h1>Head</h1><p>One <b>bo</b>ld\n <a href='x'>link</a>, 3 < 4 &lt;5&gt;</p><ul><li>a</li><li>b</li></ul>"
-        "<script>never closed <p>x</p>"
-    )
-    web.pages["/"] = answer(html.encode(), kind="text/html")
-    page = await web.fetcher().fetch("http://example.com/")
-    assert page.text == "Ti&tle\nHead\nOne bold\nlink, 3 < 4 <5>\na\nb"
-
-
-@pytest.mark.parametrize("piece", ["<", "<!--", "<a ", "<script>", "</", "&", "<a b='", "<!", "&#x", " <b> "])
-async def test_hostile_html_costs_linear_time(web: Web, piece: str) -> None:
-    web.pages["/"] = answer((piece * (MAX_BODY // len(piece))).encode(), kind="text/html")
-    assert not (await web.fetcher(time_limit=60).fetch("http://example.com/")).text.startswith("<script")
-
-
-async def test_gzip(web: Web) -> None:
-    web.pages["/"] = answer(gzip.compress(b"small"), Content_Encoding="gzip")
-    assert (await web.fetcher().fetch("http://example.com/")).text == "small"
-    for broken, reason in ((b"nonsense", "broken"), (gzip.compress(b"x" * 999)[:-9], "cut off")):
-        web.pages["/"] = answer(broken, Content_Encoding="gzip")
-        with pytest.raises(FetchError, match=reason):
-            await web.fetcher().fetch("http://example.com/")
-    web.pages["/"] = answer(zlib.compress(b"x"), Content_Encoding="deflate")
-    with pytest.raises(FetchError, match="deflate, which was not asked for"):
-        await web.fetcher().fetch("http://example.com/")
-
-
-async def test_a_bomb_stays_small(web: Web) -> None:
-    web.pages["/"] = answer(gzip.compress(b"x" * (50 * MAX_BODY)), Content_Encoding="gzip")
-    page = await web.fetcher().fetch("http://example.com/")
-    assert (len(page.text), page.truncated) == (MAX_TEXT, True)
-
-
-async def test_bodies_without_end_are_cut(web: Web) -> None:
-    sent = 0
-
-    async def endless(head: bytes, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
-        while True:
-            writer.write(b"y" * 65536)
-            sent += 65536
-            await writer.drain()
-
-    web.pages["/"] = endless
-    page = await web.fetcher().fetch("http://example.com/")
-    assert (page.text, page.truncated) == ("y" * MAX_TEXT, True)
-    assert sent < 100 * MAX_BODY
-
-
-async def test_texts_at_the_limit(web: Web) -> None:
-    web.pages["/"] = answer(b"y" * MAX_TEXT)
-    assert not (await web.fetcher().fetch("http://example.com/")).truncated
-    web.pages["/"] = answer(b"y" * (MAX_TEXT + 1))
-    assert (await web.fetcher().fetch("http://example.com/")).truncated
-
-
-@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n123"])
-async def test_servers_that_hang(web: Web, head: bytes) -> None:
-    async def hang(request: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(head)
-        await writer.drain()
-        await gone.wait()
-
-    gone = asyncio.Event()
-    web.pages["/"] = hang
-    try:
-        with pytest.raises(FetchError, match=r"no whole answer within 0\.05 s"):
-            await web.fetcher(time_limit=0.05).fetch("http://example.com/")
-    finally:
-        gone.set()
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n1"]
-)
-async def test_servers_that_break(web: Web, data: bytes) -> None:
-    web.pages["/"] = data
-    with pytest.raises(FetchError, match="the connection failed"):
-        await web.fetcher().fetch("http://example.com/")
 
 
 async def test_cancellation_is_raised(web: Web) -> None:
