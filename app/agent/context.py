@@ -7,9 +7,12 @@ the agent's budget the history changes rarely (`trimming`).
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Literal
 
-from app.agent import structured, tokens, trimming
+from app.agent import compaction, structured, tokens, trimming
+from app.agent.compaction import Compact
+from app.agent.trimming import Sent
 from app.domain.fold import RunState
 from app.domain.messages import Message
 from app.domain.models import ModelRequest
@@ -40,17 +43,39 @@ def build(state: RunState, tools: Literal["auto", "none"], *, affinity: str = ""
     )
 
 
+def to_compact(state: RunState) -> Compact | None:
+    """What has to be summed up before the next model call."""
+    if not isinstance(state.agent.budget.summary, str):
+        return None
+    current = _with_repairs(state)
+    return compaction.due(state, (*state.history, *current), _trimmed(state, current))
+
+
 def _fitted(state: RunState) -> tuple[tuple[Message, ...], int]:
     """The messages to send, and how many tokens (an estimate) the whole conversation has more."""
     agent, current = state.agent, _with_repairs(state)
-    budget = agent.budget
-    fixed = tokens.fixed(state.system, agent.tools, agent.output_schema)
-    sent = trimming.trim(state.history, current, fixed=fixed, budget=budget.tokens, tool_result=budget.tool_result)
+    sent = _trimmed(state, current)
     if sent is None:
         return (*state.history, *current), 0
-    if sent.tokens > budget.tokens:
-        log.warning("context_over_budget", extra={"agent": agent.name, "tokens": sent.tokens, "budget": budget.tokens})
-    return sent.messages, sent.left_out
+    most = agent.budget.tokens
+    if sent.tokens > most:
+        log.warning("context_over_budget", extra={"agent": agent.name, "tokens": sent.tokens, "budget": most})
+    if not sent.cut:
+        return sent.messages, sent.left_out
+    note = compaction.note(state, (*state.history, *current), sent.cut)
+    return trimming.noted(sent.messages, note), sent.left_out
+
+
+def _trimmed(state: RunState, current: Sequence[Message]) -> Sent | None:
+    agent = state.agent
+    return trimming.trim(
+        state.history,
+        current,
+        fixed=tokens.fixed(state.system, agent.tools, agent.output_schema),
+        budget=agent.budget.tokens,
+        tool_result=agent.budget.tool_result,
+        note=compaction.allowance(agent.budget),
+    )
 
 
 def _with_repairs(state: RunState) -> list[Message]:

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.agent import structured
+from app.agent import context, structured
+from app.agent.compaction import Compact
 from app.domain import approvals
 from app.domain.approvals import digest
 from app.domain.fold import RunState
@@ -52,11 +53,16 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool = False
 
 
-Decision = CallModel | CallTools | AskApproval | Finish
+Decision = CallModel | CallTools | AskApproval | Compact | Finish
 
 
 def decide(state: RunState) -> Decision:
     """The next step of a run that has begun and not ended."""
+    decision = _next(state)
+    return context.to_compact(state) or decision if isinstance(decision, CallModel) else decision
+
+
+def _next(state: RunState) -> Decision:
     last = state.messages[-1]
     if last.role == "assistant":
         if last.stop in ("refusal", "content_filter"):
@@ -75,7 +81,7 @@ def decide(state: RunState) -> Decision:
 
 def hurry(state: RunState) -> CallModel | Finish:
     """The next step of a run whose time is up, and whose calls all have outcomes: the answer that is there, or one plain call."""
-    decision = decide(state)
+    decision = _next(state)
     if isinstance(decision, CallModel):
         return CallModel(tools="none", rejects=decision.rejects)
     assert isinstance(decision, Finish), "a call was left open"

@@ -31,32 +31,50 @@ LEAST = 200
 SLACK = 100
 """Characters by which a result must exceed its limit before it is shortened: more than the marker has."""
 MARKER = 30
-"""Tokens of the note that earlier turns were left out."""
+"""Tokens of a note that earlier turns were left out."""
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes to the model. `tokens`: estimate of the request; `left_out`: of what it would have more, were it whole."""
+    """What goes to the model. `tokens`: estimate of the request; `left_out`: of what it would have more, were it whole.
+
+    `cut`: how many messages are left out of the beginning. The note that says so is still to be added (`noted`).
+    """
 
     messages: tuple[Message, ...]
     tokens: int
     left_out: int
+    cut: int = 0
 
 
 def trim(
-    history: Sequence[Message], current: Sequence[Message], *, fixed: int, budget: int, tool_result: int
+    history: Sequence[Message],
+    current: Sequence[Message],
+    *,
+    fixed: int,
+    budget: int,
+    tool_result: int,
+    note: int = MARKER,
 ) -> Sent | None:
     """What to send of the turns before (`history`) and of the `current` turn, which begins with its user's message and is
     always sent, shortened results aside. None: everything, as it is.
 
     `fixed`: tokens that the request has beside its messages; `budget`: tokens of the whole request; `tool_result`: characters
-    that are kept of a long result of an older turn. The request may exceed the budget: only where the current turn alone does.
+    that are kept of a long result of an older turn; `note`: tokens of what will be said in the place of what is left out. The request may exceed the budget: only where the current turn alone does.
     """
     if _small(history, current, budget - fixed, tool_result):
         return None
-    replay = _Replay(len(history), fixed, budget, tool_result)
+    replay = _Replay(len(history), fixed, budget, tool_result, note)
     for message in chain(history, current):
         replay.take(message)
     return replay.sent()
+
+
+def noted(messages: tuple[Message, ...], note: str) -> tuple[Message, ...]:
+    """The messages, with a note before the first one."""
+    first = messages[0]
+    if first.role == "user":
+        return (msgspec.structs.replace(first, content=f"{note}\n\n{first.content}"), *messages[1:])
+    return (Message(id=f"cut-{first.id}", role="user", content=note), *messages)
 
 
 def shortened(text: str, limit: int) -> str:
@@ -90,11 +108,12 @@ def _small(history: Sequence[Message], current: Sequence[Message], room: int, to
 class _Replay:
     """The conversation so far, message by message. `_kept` is the estimate of all messages from the cut on, as they are sent."""
 
-    def __init__(self, current: int, fixed: int, budget: int, tool_result: int) -> None:
+    def __init__(self, current: int, fixed: int, budget: int, tool_result: int, note: int) -> None:
         self._current = current
         self._fixed = fixed
         self._budget = budget
         self._tool_result = tool_result
+        self._marker = note
         self._messages: list[Message] = []
         self._sizes: list[int] = []
         self._short: dict[int, Message] = {}
@@ -134,15 +153,11 @@ class _Replay:
 
     def sent(self) -> Sent:
         """What goes to the model now."""
-        kept = [self._short.get(at, message) for at, message in enumerate(self._messages) if at >= self._cut]
-        if self._cut:
-            note = f"[The {self._cut} messages before this one were left out to save space.]"
-            if kept[0].role == "user":
-                kept[0] = msgspec.structs.replace(kept[0], content=f"{note}\n\n{kept[0].content}")
-            else:
-                kept.insert(0, Message(id=f"cut-{kept[0].id}", role="user", content=note))
+        kept = tuple(self._short.get(at, message) for at, message in enumerate(self._messages) if at >= self._cut)
         estimate = self._kept + self._note()
-        return Sent(messages=tuple(kept), tokens=self._fixed + estimate, left_out=max(0, self._whole - estimate))
+        return Sent(
+            messages=kept, tokens=self._fixed + estimate, left_out=max(0, self._whole - estimate), cut=self._cut
+        )
 
     def _begin(self, at: int) -> None:
         """A turn begins: the results of the one before are old."""
@@ -167,7 +182,7 @@ class _Replay:
 
     def _fit(self) -> None:
         """Shorten the current turn where it alone is too much; then leave out turns before it."""
-        note = MARKER if self._starts and self._starts[-1] else 0
+        note = self._marker if self._starts and self._starts[-1] else 0
         while self._level < LEVELS and self._fixed + note + self._kept - self._before > self._budget:
             self._level += 1
             for results in self._rounds:
@@ -175,7 +190,7 @@ class _Replay:
                     self._shorten(result, self._limit())
         if self._fixed + self._kept + self._note() <= self._budget:
             return
-        while self._next < len(self._starts) and self._fixed + self._kept + MARKER > KEEP * self._budget:
+        while self._next < len(self._starts) and self._fixed + self._kept + self._marker > KEEP * self._budget:
             start = self._starts[self._next]
             left_out = sum(self._sizes[self._cut : start])
             self._kept -= left_out
@@ -201,4 +216,4 @@ class _Replay:
         return max(LEAST, int(self._tool_result // 4 ** (self._level - 1)))
 
     def _note(self) -> int:
-        return MARKER if self._cut else 0
+        return self._marker if self._cut else 0

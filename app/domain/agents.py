@@ -22,10 +22,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is sent: so many tokens, by an estimate, and so many characters of a long tool result of an older turn."""
+    """What a model is sent: so many tokens, by an estimate, and so many characters of a long tool result of an older turn.
+
+    `summary`: the route whose model sums up the turns that are left out; absent: they are left out without.
+    """
 
     tokens: int = 100_000
     tool_result: int = 20_000
+    summary: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

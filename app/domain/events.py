@@ -12,7 +12,7 @@ import msgspec
 
 from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, ToolCall, Usage
-from app.domain.models import Basis, Outcome
+from app.domain.models import Basis, Outcome, Purpose
 from app.domain.runs import Cancellation, RunFailure, RunStatus, StopReason
 from app.domain.tools import ToolStatus
 
@@ -115,6 +115,18 @@ class StateChanged(msgspec.Struct, frozen=True, kw_only=True):
     state: dict[str, Any]
 
 
+class ContextCompacted(msgspec.Struct, frozen=True, kw_only=True):
+    """From now on the model reads `summary` in the place of the session's first `messages` messages; `upto` is the id of the one after them.
+
+    `summary` None: none could be written, and they are left out. `saved_tokens` is an estimate.
+    """
+
+    upto: str
+    messages: int
+    summary: str | None
+    saved_tokens: int = 0
+
+
 class RunWaiting(msgspec.Struct, frozen=True, kw_only=True):
     """The run waits for a person, or for a resume after its `stop_after`: nothing holds it. The stream stays open.
 
@@ -137,6 +149,7 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
 
     `cost_usd` is exact to 15 digits, more than any attempt needs. `basis` says how well it is known, None in older journals.
     `trimmed_tokens`: what the request left out of the conversation, an estimate; absent where it left out nothing.
+    `purpose`: what the answer was for, where it was none for the user.
     """
 
     attempt: int
@@ -152,6 +165,7 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     basis: Basis | None = None
     service_tier: str | None = None
     trimmed_tokens: int | msgspec.UnsetType = msgspec.UNSET
+    purpose: Purpose | msgspec.UnsetType = msgspec.UNSET
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +198,7 @@ Event = (
     | ApprovalRequested
     | ApprovalResolved
     | StateChanged
+    | ContextCompacted
     | UsageRecorded
     | RunWaiting
     | RunFinished
@@ -200,6 +215,7 @@ EVENTS: dict[str, type[Event]] = {
     "approval.requested": ApprovalRequested,
     "approval.resolved": ApprovalResolved,
     "state.changed": StateChanged,
+    "context.compacted": ContextCompacted,
     "usage.recorded": UsageRecorded,
     "run.waiting": RunWaiting,
     "run.finished": RunFinished,

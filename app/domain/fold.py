@@ -77,16 +77,21 @@ class Conversation:
 class RunState(Conversation):
     """One run as `decide` sees it: its agent, the session's messages before it, its own, and what it has used.
 
-    `started` are the open calls whose intent is written; `approvals` the ids of open requests by call; `decisions` what
+    `compacted` is what the model reads in the place of the session's first messages, `tried` the last message up to which no summary
+    could be written. `started` are the open calls whose intent is written; `approvals` the ids of open requests by call; `decisions` what
     became of the others. `steered` are the ids of the user messages that came on the way; `executed` is seconds of
     execution in earlier attempts (`restore` counts them).
     """
 
-    def __init__(self, *, agent: Agent, system: str, history: tuple[Message, ...]) -> None:
+    def __init__(
+        self, *, agent: Agent, system: str, history: tuple[Message, ...], compacted: ev.ContextCompacted | None = None
+    ) -> None:
         super().__init__()
         self.agent = agent
         self.system = system
         self.history = history
+        self.compacted = compacted
+        self.tried: str | None = None
         self.iterations = 0
         self.closed = False
         self.call_ids: set[str] = set()
@@ -107,6 +112,11 @@ class RunState(Conversation):
         super().apply(event, private)
         if isinstance(event, ev.UsageRecorded):
             self.record(event)
+        elif isinstance(event, ev.ContextCompacted):
+            if event.summary is None:
+                self.tried = event.upto
+            else:
+                self.compacted = event
         elif isinstance(event, ev.ToolStarted):
             self.started.add(event.call_id)
         elif isinstance(event, ev.ToolFinished):
@@ -160,7 +170,7 @@ class RunState(Conversation):
             self._unpriced = True
         else:
             self._spent = (self._spent or Decimal(0)) + Decimal(repr(event.cost_usd))
-        if event.outcome == "ok":
+        if event.outcome == "ok" and event.purpose is msgspec.UNSET:
             self.model = event.model
 
     @property
@@ -189,6 +199,16 @@ def conversation(runs: Iterable[Iterable[ev.StoredEvent]]) -> tuple[Message, ...
             run.apply(ev.decode(stored), stored.private)
         messages.extend(run.settled())
     return tuple(messages)
+
+
+def summed_up(runs: Iterable[Iterable[ev.StoredEvent]]) -> ev.ContextCompacted | None:
+    """The last summary that was written in those runs."""
+    last = None
+    for stored in (stored for events in runs for stored in events if stored.name == "context.compacted"):
+        event = ev.decode(stored)
+        if isinstance(event, ev.ContextCompacted) and event.summary is not None:
+            last = event
+    return last
 
 
 _decode_native = msgspec.json.Decoder(Native).decode

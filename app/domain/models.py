@@ -23,7 +23,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a model is given. `tool_choice` "none" keeps the tools in the request (the prefix stays byte-stable) but forbids calls.
 
     `affinity`: requests that share it get the same choice where a route chooses by weight, and the same cache; no model sees it.
-    `trimmed_tokens`: an estimate of what the conversation has more than `messages`; no model sees it.
+    `trimmed_tokens`: an estimate of what the conversation has more than `messages`; no model sees it. Nor `purpose`.
     """
 
     route: str
@@ -37,6 +37,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     output_schema: JsonObject | None = None
     affinity: str = ""
     trimmed_tokens: int = 0
+    purpose: Purpose | msgspec.UnsetType = msgspec.UNSET
 
 
 class TextDelta(msgspec.Struct, frozen=True):
@@ -70,6 +71,8 @@ class Restarted(msgspec.Struct, frozen=True):
 ModelChunk = TextDelta | ReasoningDelta | Restarted | Completed
 
 Outcome = Literal["ok", "cancelled"] | FailureKind
+Purpose = Literal["summary"]
+"""What a model is asked for beside the answers of a run: `summary`, of turns that are left out."""
 Basis = Literal["provider", "partial", "unknown"]
 """How well an attempt's cost is known. `provider`: from its provider's last count, or nothing was charged; `partial`: the answer broke
 off before that count, so it is the least that it can be; `unknown`: the provider did not say what it took."""

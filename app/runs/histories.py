@@ -10,7 +10,8 @@ from collections import OrderedDict
 
 import msgspec
 
-from app.domain.fold import RunState, conversation
+from app.domain.events import ContextCompacted
+from app.domain.fold import RunState, conversation, summed_up
 from app.domain.messages import Message
 from app.domain.sessions import SessionStore
 from app.domain.stores import Owned
@@ -24,11 +25,18 @@ PER_MESSAGE = 500
 Key = tuple[str, str, int]
 
 
+class History(msgspec.Struct, frozen=True):
+    """The settled messages of a session, and what the model reads in the place of the first ones."""
+
+    messages: tuple[Message, ...] = ()
+    compacted: ContextCompacted | None = None
+
+
 class Kept(msgspec.Struct, frozen=True):
-    """The settled messages up to the end of a turn."""
+    """The history at the end of a turn."""
 
     turn: int
-    messages: tuple[Message, ...]
+    history: History
     size: int
 
 
@@ -41,22 +49,22 @@ class Histories:
         self._kept: OrderedDict[Key, Kept] = OrderedDict()
         self._size = 0
 
-    async def before(self, run: Owned) -> tuple[Message, ...]:
-        """The settled messages of the turns before that run, since the session's last reset. Waits while the database is away."""
+    async def before(self, run: Owned) -> History:
+        """The turns before that run, since the session's last reset. Waits while the database is away."""
         if run.turn == 1:
-            return ()
+            return History()
         kept = self._take(_key(run))
         if kept is not None and kept.turn == run.turn - 1 and run.resumed_from is None:
-            return kept.messages
+            return kept.history
         base, runs = await patiently(
             lambda: self._store.history(run.tenant, run.session_id, run.session_epoch, run.turn)
         )
-        return (*base, *conversation(runs))
+        return History((*base, *conversation(runs)), summed_up(runs))
 
     def keep(self, run: Owned, state: RunState) -> None:
         """That run has ended, and its end is stored: the next turn of its session begins with this."""
         messages = (*state.history, *state.settled())
-        kept = Kept(run.turn, messages, sum(map(_size, messages)))
+        kept = Kept(run.turn, History(messages, state.compacted), sum(map(_size, messages)))
         self._take(_key(run))
         self._kept[_key(run)] = kept
         self._size += kept.size

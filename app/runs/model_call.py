@@ -5,13 +5,16 @@ Where the answer begins anew the message that grew is reset, and another one beg
 
 from __future__ import annotations
 
+import logging
 from contextlib import aclosing
 
 import msgspec
 
-from app.agent import context
+from app.agent import compaction, context
+from app.agent.compaction import Compact
 from app.agent.decide import CallModel
 from app.domain import events as ev
+from app.domain.errors import ProviderError
 from app.domain.messages import Message
 from app.domain.models import Completed, Provider, ReasoningDelta, Recorder, TextDelta
 from app.runs import record
@@ -20,9 +23,11 @@ from app.runs.ledger import Ledger
 from app.runs.live import Feed
 from app.runs.stop import HANDED_ON, Stop
 
+log = logging.getLogger(__name__)
+
 
 class ModelCalls:
-    """Performs `CallModel` for one run."""
+    """Performs `CallModel` and `Compact` for one run."""
 
     def __init__(
         self, *, run_id: str, session_id: str, ledger: Ledger, feed: Feed, provider: Provider, stop: Stop
@@ -73,6 +78,26 @@ class ModelCalls:
                 self._reset()
             for attempt in recorder.attempts[written:]:
                 ledger.add(record.usage(attempt, request))
+
+    async def compact(self, decision: Compact) -> None:
+        """The ledger has the summary, or that there is none, and every attempt. Nothing of it is shown. Raises `RunStopped`."""
+        ledger = self._ledger
+        request = compaction.request(ledger.state, decision, affinity=self._session_id)
+        await ledger.flush()
+        recorder = Recorder()
+        text = ""
+        try:
+            async with aclosing(self._provider.stream(request, recorder)) as chunks, self._stop:
+                async for chunk in chunks:
+                    if isinstance(chunk, Completed):
+                        text = chunk.content if chunk.stop in ("stop", "length") else ""
+        except ProviderError as error:
+            log.warning("context_not_summed_up", extra={"route": request.route, "reason": str(error)})
+        finally:
+            for attempt in recorder.attempts:
+                ledger.add(record.usage(attempt, request))
+        ledger.add(compaction.compacted(decision, text, ledger.state.agent.budget))
+        await ledger.flush()
 
     async def _begin(self) -> str:
         """Everything so far is stored, and a new message begins after it: its id."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from app.agent.compaction import Compact
 from app.agent.decide import AskApproval, CallModel, CallTools, Decision, Finish, decide, hurry
 from app.agent.endings import FAULT
 from app.domain import events as ev
@@ -207,7 +208,8 @@ class _Execution:
     async def restore(self, histories: Histories) -> None:
         """The state is what the session had said before, and what earlier owners of the run had done."""
         owned = self._job.owned
-        self.state.history = await histories.before(owned)
+        history = await histories.before(owned)
+        self.state.history, self.state.compacted = history.messages, history.compacted
         if owned.last_seq <= BORN:
             self.state.apply(self._job.created)
             self.restored = True
@@ -266,6 +268,9 @@ class _Execution:
             done = {"model"}
             if self._last_words.due:
                 await self._last_words.answered()
+        elif isinstance(decision, Compact):
+            await self._models.compact(decision)
+            done = set()
         else:
             assert isinstance(decision, CallTools)
             await self._tools.perform(decision)

@@ -40,6 +40,7 @@ class ContextOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     tokens: Annotated[int, msgspec.Meta(ge=1_000, le=10_000_000)] = Budget().tokens
     tool_result: Annotated[int, msgspec.Meta(ge=200, le=10_000_000)] = Budget().tool_result
+    summary: str | None = None
 
 
 class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,8 +85,9 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Age
     file = msgspec.convert(written, AgentFile)
     _check_instructions(check, file, around)
     _check_tools(check, file, around)
-    if around.routes is not None and file.model not in around.routes:
-        check.refuse(("model",), f"there is no route {file.model}; known: {', '.join(sorted(around.routes))}")
+    for path, route in ((("model",), file.model), (("context", "summary"), file.context.summary)):
+        if around.routes is not None and route is not None and route not in around.routes:
+            check.refuse(path, f"there is no route {route}; known: {', '.join(sorted(around.routes))}")
     if file.output_schema is not None:
         _check_schema(check, file.output_schema)
     _check_reply(check, file)
@@ -101,7 +103,8 @@ def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
     instructions = file.instructions or ""
     if version is not None:
         instructions = version.template
-    budget = Budget(tokens=file.context.tokens, tool_result=file.context.tool_result)
+    summary = msgspec.UNSET if file.context.summary is None else file.context.summary
+    budget = Budget(tokens=file.context.tokens, tool_result=file.context.tool_result, summary=summary)
     return versioned(
         Agent(
             name=name,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.agent import tokens
-from app.agent.trimming import KEEP, MARKER, SLACK, Sent, shortened, trim
+from app.agent.trimming import KEEP, MARKER, SLACK, Sent, noted, shortened, trim
 from app.domain.messages import Message, ToolCall
 from app.domain.models import ModelRequest
 from app.llm import anthropic_messages, openai_chat, openai_responses
@@ -63,7 +63,9 @@ def sent_of(history: Turn, current: Turn, budget: int, tool_result: int) -> Sent
     if sent is None:
         whole = (*history, *current)
         return Sent(messages=whole, tokens=FIXED + sum(map(tokens.message, whole)), left_out=0)
-    return sent
+    if not sent.cut:
+        return sent
+    return msgspec.structs.replace(sent, messages=noted(sent.messages, f"[The {sent.cut} {LEFT_OUT} to save space.]"))
 
 
 WRITERS: dict[ApiName, Callable[[ModelRequest, str], tuple[bytes, dict[str, str]]]] = {

@@ -91,7 +91,7 @@ class Harness:
         tasks = [execution.task for execution in self.worker._running.values()]
         for task in (self.serving, *tasks):
             task.cancel()
-        await asyncio.wait([self.serving, *tasks])
+        await asyncio.gather(self.serving, *tasks, return_exceptions=True)
 
     async def events(self, run_id: str) -> list[StoredEvent]:
         return await self.store.events(run_id, 0, 10_000)
@@ -155,7 +155,7 @@ async def process(
             await runs.worker.drain(1.0)
             await runs.service.aclose()
             serving.cancel()
-            await asyncio.wait([serving])
+            await asyncio.gather(serving, return_exceptions=True)
 
 
 @pytest.fixture

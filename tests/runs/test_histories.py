@@ -8,7 +8,7 @@ from app.domain.fold import RunState
 from app.domain.messages import Message
 from app.domain.principals import ANONYMOUS
 from app.domain.stores import Owned
-from app.runs.histories import Histories
+from app.runs.histories import Histories, History
 from app.runs.service import StartRun
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
@@ -48,5 +48,7 @@ async def test_the_sessions_used_last_are_kept() -> None:
         state = RunState(agent=react(), system="", history=())
         state.messages.append(Message(id=name, role="user", content="x" * 500))
         histories.keep(owned(name, 1), state)
-    assert [bool(await histories.before(owned(name, 2))) for name in ("a", "b", "c")] == [False, True, True]
-    assert await histories.before(owned("c", 2)) == (), "it is handed out once: the turn it was for keeps the next"
+    assert [bool((await histories.before(owned(name, 2))).messages) for name in ("a", "b", "c")] == [False, True, True]
+    assert await histories.before(owned("c", 2)) == History(), (
+        "it is handed out once: the turn it was for keeps the next"
+    )

@@ -176,6 +176,7 @@ def test_an_agent_needs_instructions_only(tmp_path: Path) -> None:
         (CHAT + "fallback_reply: '{\"a\": 1}'\noutput_schema: {properties: {a: {type: string}}}\n", "agents/x.yaml:4: fallback_reply: does not fit output_schema: $.a: 1 is not of type 'string'"),
         (CHAT + "fallback_reply: sorry\noutput_schema: {type: objec}\n", "agents/x.yaml:5: output_schema.type: 'objec' is not valid under any of the given schemas"),
         (CHAT + "context: {tokens: 999}\n", "agents/x.yaml:4: context.tokens: expected int >= 1000"),
+        (CHAT + "context: {summary: fast}\n", "agents/x.yaml:4: context.summary: there is no route fast; known: default"),
         (CHAT + "context: {tool_result: 5}\n", "agents/x.yaml:4: context.tool_result: expected int >= 200"),
         (CHAT + "cache: {ttl: 5}\n", "agents/x.yaml:4: cache: not available in this version"),
         (CHAT + "temprature: 1\n", "agents/x.yaml:4: temprature: unknown; did you mean temperature?"),
