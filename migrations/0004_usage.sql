@@ -85,6 +85,17 @@ BEGIN
 END
 $$;
 
+-- The scopes whose budget of this month has nothing left. No cap: it has.
+CREATE FUNCTION exhausted(of_tenant text, of_owner text, tenant_cap numeric, user_cap numeric)
+RETURNS TABLE (scope text) LANGUAGE sql STABLE AS $$
+    SELECT b.scope FROM budgets b
+    WHERE b.tenant = of_tenant AND b.month = date_trunc('month', statement_timestamp() AT TIME ZONE 'UTC')::date
+        AND (
+            b.scope = 'tenant' AND b.key = '' AND b.spent + b.reserved >= tenant_cap
+            OR b.scope = 'user' AND b.key = of_owner AND b.spent + b.reserved >= user_cap
+        )
+$$;
+
 -- Write an attempt of a run down, and reserve what it may cost on all counters that bound it, or do neither.
 -- `outcome`: open; fenced, where the run is not owned under that epoch; or the scope whose budget refused it. Always in this order:
 -- tenant, then user. A violation of usage_pkey: it was opened before.

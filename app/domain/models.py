@@ -6,7 +6,6 @@ attempt (tracing). A `Provider` answers for a whole route and is all that the ru
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from decimal import Decimal
 from typing import Literal, Protocol
@@ -122,34 +121,20 @@ class Opener(Protocol):
 class Recorder:
     """Collects the attempts of one model call. Owned by the runner, filled by the router and the targets.
 
-    `opener` None: nobody keeps a ledger.
+    `opener` is told before each attempt is made; None: nobody keeps a ledger.
     """
 
     def __init__(self, opener: Opener | None = None) -> None:
         self.attempts: list[Attempt] = []
-        self._opener = opener
+        self.opener = opener
 
-    async def begin(self, provider: str, model: str, request: ModelRequest, now: float) -> tuple[Attempt, ModelRequest]:
-        """Begin the next attempt, before its first byte leaves: with the request as it may be sent. As `Opener.open` says.
-
-        One that is cancelled on the way is recorded: it may be in the ledger.
-        """
-        attempt = self.open(provider, model, now)
-        if self._opener is None:
-            return attempt, request
-        spent = sum((a.cost_usd for a in self.attempts if a.cost_usd is not None), Decimal(0))
-        try:
-            return attempt, await self._opener.open(attempt, request, spent)
-        except asyncio.CancelledError:
-            attempt.outcome, attempt.basis, attempt.cost_usd = "cancelled", "provider", Decimal(0)
-            attempt.ended = now
-            raise
-        except Exception:
-            self.attempts.remove(attempt)
-            raise
+    @property
+    def cost(self) -> Decimal:
+        """Dollars of the attempts so far, as far as they are known."""
+        return sum((a.cost_usd for a in self.attempts if a.cost_usd is not None), Decimal(0))
 
     def open(self, provider: str, model: str, now: float) -> Attempt:
-        """Begin the next attempt, without a ledger."""
+        """Begin the next attempt, before its first byte leaves."""
         attempt = Attempt(number=len(self.attempts) + 1, provider=provider, model=model, started=now)
         self.attempts.append(attempt)
         return attempt

@@ -149,8 +149,8 @@ class UsageGroup(msgspec.Struct, frozen=True, kw_only=True):
     for what has none.
 
     `requests`: runs (each in every group in which it made an attempt) and attempts outside of runs; `attempts`: calls of models,
-    failed and abandoned ones too. A sum is of what is known, and null where nothing is: `unpriced` attempts have a cost that nobody
-    knows, `estimated` ones one that no provider counted, `abandoned` ones among them.
+    failed and abandoned ones too. A sum is of what is known, and null where nothing is: `unpriced` attempts have a cost that
+    nobody knows. `estimated` ones are those that no provider counted, `abandoned` those among them whose process died.
     """
 
     key: str | None
@@ -160,6 +160,7 @@ class UsageGroup(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None
     unpriced: int
     estimated: int
+    abandoned: int
     average: UsageAverage
 
 
