@@ -12,7 +12,7 @@ import msgspec
 
 from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, ToolCall, Usage
-from app.domain.models import Basis, Outcome
+from app.domain.models import Outcome
 from app.domain.runs import Cancellation, RunFailure, RunStatus, StopReason
 from app.domain.tools import ToolStatus
 
@@ -150,7 +150,7 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: float
     time_to_first_token_ms: float | None
     finish: str | None = None
-    basis: Basis | Literal["partial", "unknown"] | None = None
+    basis: Literal["provider", "estimated", "abandoned", "partial", "unknown"] | None = None
     service_tier: str | None = None
     trimmed_tokens: int | msgspec.UnsetType = msgspec.UNSET
 
