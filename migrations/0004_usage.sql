@@ -98,7 +98,7 @@ $$;
 
 -- Write an attempt of a run down, and reserve what it may cost on all counters that bound it, or do neither.
 -- `outcome`: open; fenced, where the run is not owned under that epoch; or the scope whose budget refused it. Always in this order:
--- tenant, then user. A violation of usage_pkey: it was opened before.
+-- tenant, then user. A violation of usage_pkey: it was opened before. One that was is not refused for its own reservation.
 CREATE FUNCTION open_attempt(
     new_id uuid, of_run text, of_epoch bigint, of_route text, of_provider text, of_model text, nth integer,
     tokens integer, dollars numeric, amount numeric, tenant_cap numeric, user_cap numeric, tell_at numeric[],
@@ -119,7 +119,8 @@ BEGIN
     IF amount > 0 THEN
         near := reserve_usd(run.tenant, 'tenant', '', this_month, amount, tenant_cap, tell_at);
         IF near IS NULL THEN
-            outcome := 'tenant';
+            outcome := CASE WHEN EXISTS (SELECT FROM usage u WHERE u.id = new_id) THEN 'open' ELSE 'tenant' END;
+            near := true;
             RETURN;
         END IF;
         IF run.owner IS NOT NULL THEN
@@ -127,7 +128,8 @@ BEGIN
             IF also_near IS NULL THEN
                 UPDATE budgets b SET reserved = b.reserved - amount
                 WHERE b.tenant = run.tenant AND b.scope = 'tenant' AND b.key = '' AND b.month = this_month;
-                outcome := 'user';
+                outcome := CASE WHEN EXISTS (SELECT FROM usage u WHERE u.id = new_id) THEN 'open' ELSE 'user' END;
+                near := true;
                 RETURN;
             END IF;
             near := near OR also_near;
