@@ -24,6 +24,7 @@ from app.api import (
     sessions,
     ws,
 )
+from app.api import usage as usages
 from app.api.decoding import StrictRequest
 from app.api.docs import openapi_config
 from app.api.document import published
@@ -41,6 +42,7 @@ from app.domain.principals import ANONYMOUS, Principal
 from app.runs.approvals import ApprovalService
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
+from app.runs.usage import UsageService
 from app.telemetry.http import AsgiApp, HttpTelemetry
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import Tracing
@@ -68,12 +70,13 @@ SERVICE = [
     *callbacks.HANDLERS,
     *approvals.HANDLERS,
     *sessions.HANDLERS,
+    *usages.HANDLERS,
     *ws.HANDLERS,
     *docs.HANDLERS,
     *HEALTH,
 ]
 NAMES = (
-    "service", "sessions", "approvals", "callbacks", "idempotent", "turns", "once", "readings", "targets", "metrics",
+    "service", "sessions", "approvals", "usage", "callbacks", "idempotent", "turns", "once", "readings", "targets", "metrics",
     "streams", "sockets", "principal",
 )  # fmt: skip
 """What handlers may ask for."""
@@ -84,6 +87,7 @@ def create_app(
     service: RunService,
     sessions: SessionService,
     approvals: ApprovalService,
+    usage: UsageService,
     callbacks: CallbackService,
     idempotent: Idempotent,
     readings: Readings,
@@ -105,6 +109,7 @@ def create_app(
         "service": service,
         "sessions": sessions,
         "approvals": approvals,
+        "usage": usage,
         "callbacks": callbacks,
         "idempotent": idempotent,
         "turns": turns_of_requests(service=service, principal=principal, streams=streams, callbacks=callbacks),

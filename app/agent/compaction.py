@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from app.agent import tokens, trimming
+from app.agent import limits, tokens, trimming
 from app.agent.trimming import Sent, shortened
 from app.domain import events as ev
 from app.domain.agents import Budget
@@ -93,13 +93,14 @@ def request(state: RunState, decision: Compact, *, affinity: str = "") -> ModelR
     most = allowance(budget) - trimming.MARKER
     ask = f"Sum up the conversation{' and the summary so far, as one' if before else ''}, in at most {most * 3 // 4} words."
     content = f"{before}<conversation>\n{text}\n</conversation>\n\n{ask}"
-    return ModelRequest(
+    asked = ModelRequest(
         route=budget.summary,
         system=SYSTEM,
         messages=(Message(id=f"compact-{decision.upto}", role="user", content=content),),
         affinity=affinity,
         purpose="summary",
     )
+    return limits.within(asked, state)
 
 
 def compacted(decision: Compact, text: str, budget: Budget) -> ev.ContextCompacted:

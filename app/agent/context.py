@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
-from app.agent import compaction, structured, tokens, trimming
+from app.agent import compaction, limits, structured, tokens, trimming
 from app.agent.compaction import Compact
 from app.agent.trimming import Sent
 from app.domain.fold import RunState
@@ -24,11 +24,11 @@ def build(state: RunState, tools: Literal["auto", "none"], *, affinity: str = ""
     """The request for the next model call. After a rejected draft stands what was wrong with it.
 
     A current turn that exceeds the budget by itself is sent nevertheless, with a warning in the log: a larger model of the
-    route may take it.
+    route may take it. The output is bounded by what is left of the run's own budgets.
     """
     agent = state.agent
     messages, left_out = _fitted(state)
-    return ModelRequest(
+    request = ModelRequest(
         route=agent.model,
         system=state.system,
         messages=messages,
@@ -41,6 +41,7 @@ def build(state: RunState, tools: Literal["auto", "none"], *, affinity: str = ""
         affinity=affinity,
         trimmed_tokens=left_out,
     )
+    return limits.within(request, state)
 
 
 def to_compact(state: RunState) -> Compact | None:

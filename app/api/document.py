@@ -42,6 +42,7 @@ from app.api.schemas import (
     StepList,
     Task,
     TaskList,
+    UsageReport,
     Waiting,
 )
 from app.domain.callbacks import Callback
@@ -50,7 +51,7 @@ SHAPES = (
     ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, CancelRequest, ResumeRequest,
     SteerRequest, DecisionRequest, StateRequest, ForkRequest, AgentView, RunAgentResponse, ChatResponse, AnswerResponse,
     Waiting, Task, TaskList, History, RunPage, Steered, StepList, EventPage, ApprovalPage, SessionPage, SessionState,
-    MessagePage, ModelList, Callback, Health, Alive, Readiness, Problem,
+    MessagePage, ModelList, UsageReport, Callback, Health, Alive, Readiness, Problem,
 )  # fmt: skip
 """Everything that goes in and out."""
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import msgspec
 
-from app.domain.errors import ProviderError
+from app.domain.errors import BudgetExhausted, ProviderError
 from app.domain.models import Attempt, ModelChunk, Target
 from app.llm.gatekeeper import Permit
 from app.llm.taxonomy import POLICIES
@@ -38,7 +38,7 @@ class Allowance:
 
 class Lane:
     """One attempt at a target that was admitted: `chunks` is its answer, `attempt` its record once it began, `failure` how it
-    failed. `judged`: its permit has its verdict.
+    failed, `refusal` that there was no money for it. `judged`: its permit has its verdict.
     """
 
     def __init__(self, target: Target, permit: Permit) -> None:
@@ -47,6 +47,7 @@ class Lane:
         self.chunks: AsyncGenerator[ModelChunk, None]
         self.attempt: Attempt | None = None
         self.failure: ProviderError | None = None
+        self.refusal: BudgetExhausted | None = None
         self.judged = False
 
 
@@ -95,7 +96,9 @@ async def _first_chunk(lane: Lane) -> ModelChunk | None:
         return await anext(lane.chunks)
     except ProviderError as failure:
         lane.failure = failure
-        return None
+    except BudgetExhausted as refusal:
+        lane.refusal = refusal
+    return None
 
 
 def _ends(lane: Lane) -> bool:

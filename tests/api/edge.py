@@ -24,6 +24,7 @@ from app.callbacks.service import CallbackService
 from app.domain.agents import Agent
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS, Principal
+from app.domain.usage import Caps
 from app.egress.addresses import is_public
 from app.llm.breaker import Breakers
 from app.main import create_app
@@ -33,12 +34,12 @@ from app.runs.assembly import Runs, assemble
 from app.storage.postgres.callbacks import PostgresCallbackStore
 from app.storage.postgres.hints import PostgresHints
 from app.storage.postgres.pool import open_pool
-from app.storage.postgres.runs import PostgresRunStore
+from app.storage.postgres.runs import NO_CAPS, PostgresRunStore
 from app.telemetry.http import AsgiApp
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import open_tracing
 from tests.runs.conftest import OwnLeases, react, stores_of
-from tests.scripted import NoHints, Notes, ScriptedToolbox
+from tests.scripted import NoHints, Notes, Quoted, ScriptedToolbox
 
 LEASE = 30.0
 FORBIDDEN = "inside.example"
@@ -100,6 +101,7 @@ async def open_edge(
     toolbox: ScriptedToolbox | None = None,
     hinted: bool = False,
     principal: Principal = ANONYMOUS,
+    caps: Caps = NO_CAPS,
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
 
@@ -110,8 +112,8 @@ async def open_edge(
     toolbox = toolbox or ScriptedToolbox()
     tracing = open_tracing({}, "test")
     async with open_pool(dsn) as database:
-        store = through(PostgresRunStore(database=database, owner=f"test {id(notes)}", lease=LEASE))
-        stores = stores_of(database, store, through)
+        store = through(PostgresRunStore(database=database, owner=f"test {id(notes)}", lease=LEASE, caps=caps))
+        stores = stores_of(database, store, through, caps=caps)
         hints = PostgresHints(dsn=dsn) if hinted else NoHints()
         known = {agent.name: agent for agent in agents or (react(),)}
         registry = Agents(current=known, default=next(iter(known)), store=store)
@@ -121,6 +123,7 @@ async def open_edge(
             agents=registry,
             render=render,
             provider=provider,
+            quotes=Quoted(getattr(provider, "price", None)),
             toolbox=toolbox,
             observer=notes,
             hints=hints,
@@ -141,6 +144,7 @@ async def open_edge(
             service=runs.service,
             sessions=runs.sessions,
             approvals=runs.approvals,
+            usage=runs.usage,
             callbacks=callbacks,
             idempotent=Idempotent(store=stores.keys),
             readings=Readings(version="test", vital={}, others={}),
