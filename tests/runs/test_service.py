@@ -17,6 +17,7 @@ from app.runs.service import StartRun
 from app.runs.stream import Cursor, parse_cursor
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
+from tests.waiting import until
 
 
 async def ask(p: Any, text: Any = "hello", principal: Principal = ANONYMOUS, **more: Any) -> Any:
@@ -222,15 +223,15 @@ async def test_a_drain_finishes_what_somebody_waits_for_and_hands_on_the_rest(st
         second = await p.service.start(ANONYMOUS, StartRun(input="b"))
         third = await p.service.start(ANONYMOUS, StartRun(input="c"))
         answers = [asyncio.create_task(p.service.result(started)) for started in (first, second)]
-        while len(provider.requests) < 3:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-        drain = asyncio.create_task(p.worker.drain(0.5))
+        await until(lambda: len(provider.requests) == 3)
+        drain = asyncio.create_task(p.worker.drain(60))
         await asyncio.sleep(0)
         with pytest.raises(RequestError) as refused:
             await p.service.start(ANONYMOUS, StartRun(input="d"))
         assert refused.value.code == "not_ready"
         gate.set()
         assert (await answers[0]).output == "in time"
+        p.worker.hurry()
         with pytest.raises(RequestError) as kept:
             await answers[1]
         assert (kept.value.code, "goes on" in kept.value.detail) == ("not_ready", True)
