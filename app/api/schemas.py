@@ -119,12 +119,13 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelTarget(msgspec.Struct, frozen=True, kw_only=True):
     """One model of one provider. `breaker`: closed (it may be asked), open (it failed, and is left alone for `retry_in_seconds`),
-    half_open (one call at a time tries it)."""
+    half_open (one call at a time tries it). `refused_parameters`: what it was found to refuse, so that it is not sent any more."""
 
     provider: str
     model: str
     breaker: BreakerStateName
     retry_in_seconds: float | None
+    refused_parameters: list[str] = []
 
 
 class ModelRoute(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from app.api.schemas import CheckStatus, ModelRoute, ModelTarget
@@ -14,11 +14,18 @@ Chain = tuple[tuple[str, str], ...]
 
 
 class Targets:
-    """The targets of every route, judged by their breakers, never by a call."""
+    """The targets of every route, judged by their breakers, never by a call. `refused` names the parameters that one refuses."""
 
-    def __init__(self, *, routes: Mapping[str, Chain], breakers: BreakerView) -> None:
+    def __init__(
+        self,
+        *,
+        routes: Mapping[str, Chain],
+        breakers: BreakerView,
+        refused: Callable[[str, str], list[str]] = lambda provider, model: [],
+    ) -> None:
         self._routes = dict(routes)
         self._breakers = breakers
+        self._refused = refused
 
     @property
     def providers(self) -> list[str]:
@@ -51,7 +58,13 @@ class Targets:
     def _view(self, provider: str, model: str) -> ModelTarget:
         state = self._breakers.state(provider, model)
         seconds = None if state.retry_in is None else round(state.retry_in, 3)
-        return ModelTarget(provider=provider, model=model, breaker=state.name, retry_in_seconds=seconds)
+        return ModelTarget(
+            provider=provider,
+            model=model,
+            breaker=state.name,
+            retry_in_seconds=seconds,
+            refused_parameters=self._refused(provider, model),
+        )
 
 
 def _told(view: ModelTarget) -> str:

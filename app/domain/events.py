@@ -137,6 +137,7 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
 
     `cost_usd` is exact to 15 digits, more than any attempt needs. `basis` says how well it is known, None in older journals.
     `trimmed_tokens`: what the request left out of the conversation, an estimate; absent where it left out nothing.
+    `dropped_parameters`: what the model was not told because it refuses it, by the names of its API; absent where that is nothing.
     """
 
     attempt: int
@@ -152,6 +153,7 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     basis: Basis | None = None
     service_tier: str | None = None
     trimmed_tokens: int | msgspec.UnsetType = msgspec.UNSET
+    dropped_parameters: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True):

@@ -79,6 +79,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     """One call to one target, filled in while it goes on so that what is known survives a cancel. Times are `time.monotonic()` seconds.
 
     `service_tier` and `speed` are what the provider says it charges by; `cost_usd` None: not known, which is not zero.
+    `dropped_parameters`: what the model was not told because it refuses it, as its API spells it.
     """
 
     number: int
@@ -96,6 +97,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     response_model: str = ""
     response_id: str = ""
     finish: ModelStop | None = None
+    dropped_parameters: tuple[str, ...] = ()
 
 
 class Recorder:

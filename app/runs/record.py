@@ -115,6 +115,7 @@ def usage(attempt: Attempt, request: ModelRequest) -> ev.UsageRecorded:
         basis=attempt.basis,
         service_tier=attempt.service_tier or None,
         trimmed_tokens=request.trimmed_tokens or msgspec.UNSET,
+        dropped_parameters=attempt.dropped_parameters or msgspec.UNSET,
     )
 
 

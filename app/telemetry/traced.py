@@ -238,6 +238,8 @@ def _answered(attempt: Attempt, completed: Completed | None, first: float | None
         attributes.update(usage_attributes(usage))
     if attempt.cost_usd is not None:
         attributes[names.COST_USD] = float(attempt.cost_usd)
+    if attempt.dropped_parameters:
+        attributes[names.DROPPED_PARAMETERS] = attempt.dropped_parameters
     return attributes
 
 

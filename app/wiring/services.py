@@ -205,6 +205,7 @@ async def open_services(
                 for name, route in settings.routes.items()
             },
             breakers=breakers,
+            refused=lambda provider, model: providers[provider].refused(model) if provider in providers else [],
         )
         loop_watch = LoopWatch()
         watching = asyncio.create_task(loop_watch.run())

@@ -51,6 +51,9 @@ async def test_routes_with_their_targets(edge: Any) -> None:
             answer = (await e.client.get("/v1/models")).json()
             assert set(answer) == {"data"}
             assert [set(route) for route in answer["data"]] == [{"route", "targets"}] * 3
+            assert all(
+                target.pop("refused_parameters") == [] for route in answer["data"] for target in route["targets"]
+            )
             return {
                 route["route"]: [
                     (f"{target.pop('provider')}/{target.pop('model')}", *target.values()) for target in route["targets"]
