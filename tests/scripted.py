@@ -14,6 +14,7 @@ from app.domain.events import RunFinished, RunWaiting
 from app.domain.messages import JsonObject, ModelStop, Native, ToolCall, Usage
 from app.domain.models import Completed, ModelChunk, ModelRequest, ReasoningDelta, Recorder, TextDelta
 from app.domain.observers import EndedRun, RunInfo, RunTimes
+from app.domain.tiers import TierDecision
 from app.domain.tools import ToolContext, ToolResult, ToolSpec
 
 Say = Sequence[ModelChunk | Exception | asyncio.Event]
@@ -142,6 +143,7 @@ class Notes:
         self.waits: list[RunWaiting] = []
         self.handed_on = 0
         self.recoveries = 0
+        self.tiers: list[TierDecision] = []
 
     def traceparent(self) -> str | None:
         return "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -169,6 +171,9 @@ class Notes:
 
     def unstarted(self, run: EndedRun, event: RunFinished) -> None:
         self.never_began.append((run.agent, event))
+
+    def tiered(self, decision: TierDecision) -> None:
+        self.tiers.append(decision)
 
     def denied(self, tool: str) -> None:
         self.denials.append(tool)

@@ -16,11 +16,13 @@ from app.domain.runs import Run as Run
 from app.domain.runs import RunStatus, StopReason
 from app.domain.sessions import Session as Session
 from app.domain.sessions import SessionState as SessionState
+from app.domain.tiers import Tier
 from app.runs.steps import Step
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """How an answer came about. Times in milliseconds; `usage` and `cost_usd` null: not known."""
+    """How an answer came about. Times in milliseconds; `usage` and `cost_usd` null: not known. `tier`: of the route's models that
+    were asked last, where it has tiers."""
 
     agent_version: str
     model: str | None
@@ -32,6 +34,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     stop_reason: StopReason
     usage: Usage | None
     cost_usd: float | None
+    tier: Tier | msgspec.UnsetType = msgspec.UNSET
     steps: list[Step] | msgspec.UnsetType = msgspec.UNSET
 
 

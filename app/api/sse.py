@@ -49,6 +49,7 @@ def metadata(agent_version: str, end: RunFinished | RunWaiting, steps: list[Step
         stop_reason=end.stop_reason,
         usage=end.usage,
         cost_usd=end.cost_usd,
+        tier=end.tier,
         steps=msgspec.UNSET if steps is None else steps,
     )
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,6 +14,7 @@ from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, ToolCall, Usage
 from app.domain.models import Basis, Outcome
 from app.domain.runs import Cancellation, RunFailure, RunStatus, StopReason
+from app.domain.tiers import Tier, TierDecision
 from app.domain.tools import ToolStatus
 
 
@@ -130,6 +131,7 @@ class RunWaiting(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: float = 0.0
     queue_ms: float = 0.0
     outcome_unknown: bool = False
+    tier: Tier | msgspec.UnsetType = msgspec.UNSET
 
 
 class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +139,7 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
 
     `cost_usd` is exact to 15 digits, more than any attempt needs. `basis` says how well it is known, None in older journals.
     `trimmed_tokens`: what the request left out of the conversation, an estimate; absent where it left out nothing.
+    `tier`: why it was this route, where the agent's own has tiers. `purpose`: what for, where it was not the run's own answer.
     `dropped_parameters`: what the model was not told because it refuses it, by the names of its API; absent where that is nothing.
     """
 
@@ -154,10 +157,15 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     service_tier: str | None = None
     trimmed_tokens: int | msgspec.UnsetType = msgspec.UNSET
     dropped_parameters: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    tier: TierDecision | msgspec.UnsetType = msgspec.UNSET
+    purpose: Literal["classifier"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
-    """The one terminal event. `model` is the last that answered; `duration_ms` counts execution, `queue_ms` the wait before it."""
+    """The one terminal event. `model` is the last that answered; `duration_ms` counts execution, `queue_ms` the wait before it.
+
+    `tier` is the last that was asked, where the agent's route has tiers.
+    """
 
     status: RunStatus
     stop_reason: StopReason
@@ -173,6 +181,7 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool = False
     outcome_unknown: bool = False
     cancellation: Cancellation | None = None
+    tier: Tier | msgspec.UnsetType = msgspec.UNSET
 
 
 Event = (

@@ -11,6 +11,7 @@ from app.domain import events as ev
 from app.domain.agents import Agent
 from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, Native, ToolCall, Usage
+from app.domain.tiers import TierDecision
 from app.domain.tools import result_text
 
 UNFINISHED = "The run ended before this call finished; whether it took effect is not known."
@@ -79,7 +80,8 @@ class RunState(Conversation):
 
     `started` are the open calls whose intent is written; `approvals` the ids of open requests by call; `decisions` what
     became of the others. `steered` are the ids of the user messages that came on the way; `executed` is seconds of
-    execution in earlier attempts (`restore` counts them).
+    execution in earlier attempts (`restore` counts them). `first_tier` is what was decided with the question, `tier` what
+    holds now; None: nothing is decided yet, or the agent's route has no tiers.
     """
 
     def __init__(self, *, agent: Agent, system: str, history: tuple[Message, ...]) -> None:
@@ -99,6 +101,8 @@ class RunState(Conversation):
         self.executed = 0.0
         self.usage: Usage | None = None
         self.model: str | None = None
+        self.first_tier: TierDecision | None = None
+        self.tier: TierDecision | None = None
         self._spent: Decimal | None = None
         self._unpriced = False
 
@@ -152,15 +156,22 @@ class RunState(Conversation):
         else:
             self.iterations += 1
 
+    def decided(self, tier: TierDecision) -> None:
+        """From now on the run's model calls go to that tier."""
+        self.first_tier = self.first_tier or tier
+        self.tier = tier
+
     def record(self, event: ev.UsageRecorded) -> None:
         """Add one attempt to what the run has used and what it cost."""
+        if event.tier is not msgspec.UNSET:
+            self.decided(event.tier)
         if event.usage is not None:
             self.usage = event.usage if self.usage is None else self.usage + event.usage
         if event.cost_usd is None:
             self._unpriced = True
         else:
             self._spent = (self._spent or Decimal(0)) + Decimal(repr(event.cost_usd))
-        if event.outcome == "ok":
+        if event.outcome == "ok" and event.purpose is msgspec.UNSET:
             self.model = event.model
 
     @property

@@ -14,6 +14,7 @@ import msgspec
 
 from app.domain.errors import FailureKind
 from app.domain.messages import JsonObject, Message, ModelStop, Native, ToolCall, Usage
+from app.domain.tiers import TierDecision
 from app.domain.tools import ToolSpec
 
 Reasoning = Literal["low", "medium", "high"]
@@ -24,6 +25,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `affinity`: requests that share it get the same choice where a route chooses by weight, and the same cache; no model sees it.
     `trimmed_tokens`: an estimate of what the conversation has more than `messages`; no model sees it.
+    `tier`: why it is this route, where the agent's own has tiers; no model sees it.
     """
 
     route: str
@@ -37,6 +39,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     output_schema: JsonObject | None = None
     affinity: str = ""
     trimmed_tokens: int = 0
+    tier: TierDecision | None = None
 
 
 class TextDelta(msgspec.Struct, frozen=True):

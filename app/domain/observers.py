@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from app.domain.events import RunFinished, RunWaiting
+from app.domain.tiers import TierDecision
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +74,10 @@ class RunObserver(Protocol):
 
     def unstarted(self, run: EndedRun, event: RunFinished) -> None:
         """A run ended without being executed here: it never began, or the process that executed it is dead."""
+        ...
+
+    def tiered(self, decision: TierDecision) -> None:
+        """The model calls of the run that the current task executes go to another tier from now on, or to their first one."""
         ...
 
     def denied(self, tool: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from app.domain.approvals import ApprovalStore
@@ -11,6 +13,7 @@ from app.domain.models import Provider
 from app.domain.observers import RunObserver
 from app.domain.sessions import SessionStore
 from app.domain.stores import RunStore
+from app.domain.tiers import TierRoute
 from app.domain.tools import Toolbox
 from app.runs.acceptance import Acceptance
 from app.runs.agents import Agents
@@ -25,6 +28,7 @@ from app.runs.service import RunService
 from app.runs.sessions import SessionService
 from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE
+from app.runs.tiers import Tiering
 from app.runs.worker import Leases, Render, Worker
 
 
@@ -57,6 +61,7 @@ def assemble(
     agents: Agents,
     render: Render,
     provider: Provider,
+    tiers: Mapping[str, TierRoute] | None = None,
     toolbox: Toolbox,
     observer: RunObserver,
     hints: Hints,
@@ -68,7 +73,7 @@ def assemble(
     approval_ttl: float,
     keep_alive: float = KEEP_ALIVE,
 ) -> Runs:
-    """All of it, over those stores. `leases` tells the worker what became of its leases; whoever makes them sees to that.
+    """All of it, over those stores. `tiers` are the routes that have some. `leases` tells the worker what became of its leases; whoever makes them sees to that.
 
     `concurrency`: runs at once, 0 executes none. `lease`, `approval_ttl` and `keep_alive` (of a stream) are seconds.
     """
@@ -81,6 +86,7 @@ def assemble(
             store=runs,
             sessions=sessions,
             provider=provider,
+            tiering=Tiering(routes=tiers or {}, provider=provider, observer=observer),
             toolbox=toolbox,
             observer=observer,
             feeds=feeds,

@@ -19,19 +19,29 @@ from app.runs.ids import message_id
 from app.runs.ledger import Ledger
 from app.runs.live import Feed
 from app.runs.stop import HANDED_ON, Stop
+from app.runs.tiers import Tiering
 
 
 class ModelCalls:
     """Performs `CallModel` for one run."""
 
     def __init__(
-        self, *, run_id: str, session_id: str, ledger: Ledger, feed: Feed, provider: Provider, stop: Stop
+        self,
+        *,
+        run_id: str,
+        session_id: str,
+        ledger: Ledger,
+        feed: Feed,
+        provider: Provider,
+        tiering: Tiering,
+        stop: Stop,
     ) -> None:
         self._run_id = run_id
         self._session_id = session_id
         self._ledger = ledger
         self._feed = feed
         self._provider = provider
+        self._tiering = tiering
         self._stop = stop
         self._open: str | None = None
 
@@ -41,6 +51,7 @@ class ModelCalls:
         if decision.rejects is not None:
             ledger.add(ev.MessageReset(message_id=decision.rejects))
         request = context.build(ledger.state, decision.tools, affinity=self._session_id)
+        request = await self._tiering.settle(request, ledger, self._stop)
         new_id = await self._begin()
         recorder = Recorder()
         written = 0

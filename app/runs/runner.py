@@ -35,6 +35,7 @@ from app.runs.model_call import ModelCalls
 from app.runs.patience import patiently
 from app.runs.session_state import RunSessionState
 from app.runs.stop import HANDED_ON, Stop
+from app.runs.tiers import Tiering
 from app.runs.tool_calls import ToolCalls
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Runner:
         store: RunStore,
         sessions: SessionStore,
         provider: Provider,
+        tiering: Tiering,
         toolbox: Toolbox,
         observer: RunObserver,
         feeds: Feeds,
@@ -70,6 +72,7 @@ class Runner:
         self._store = store
         self._sessions = sessions
         self._provider = provider
+        self._tiering = tiering
         self._toolbox = toolbox
         self._observer = observer
         self._feeds = feeds
@@ -92,6 +95,7 @@ class Runner:
                 sessions=self._sessions,
                 feed=feed,
                 provider=self._provider,
+                tiering=self._tiering,
                 toolbox=self._toolbox,
                 observer=self._observer,
                 approval_ttl=self._approval_ttl,
@@ -160,6 +164,7 @@ class _Execution:
         sessions: SessionStore,
         feed: Feed,
         provider: Provider,
+        tiering: Tiering,
         toolbox: Toolbox,
         observer: RunObserver,
         approval_ttl: float,
@@ -192,6 +197,7 @@ class _Execution:
             ledger=self._ledger,
             feed=feed,
             provider=provider,
+            tiering=tiering,
             stop=stop,
         )
         self._last_words = LastWords(ledger=self._ledger, models=self._models, stop=stop)

@@ -56,7 +56,7 @@ def steps(events: Iterable[ev.StoredEvent]) -> list[Step]:
                 )
             )
         elif isinstance(event, ev.UsageRecorded):
-            said = answer if event.outcome == "ok" else None
+            said = answer if event.outcome == "ok" and event.purpose is msgspec.UNSET else None
             found.append(
                 Step(
                     index=len(found),

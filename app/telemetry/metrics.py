@@ -99,6 +99,11 @@ class Metrics:
         self.llm_fallbacks = counter(
             "agent_llm_fallbacks_total", "Moves to another target of a route.", ("route", "from", "to", "reason")
         )
+        self.tier_decisions = counter(
+            "agent_llm_tier_decisions_total",
+            "Runs that were given a tier of a route, or another one: by score, classifier, default, or raised.",
+            ("route", "tier", "by"),
+        )
         self.llm_breaker_state = Family(
             Gauge(
                 "agent_llm_breaker_state",

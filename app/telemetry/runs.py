@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from contextvars import Token
 from types import TracebackType
 
+import msgspec
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, StatusCode, get_current_span, set_span_in_context
@@ -15,10 +16,11 @@ from opentelemetry.util.types import AttributeValue
 
 from app.domain.events import RunFinished, RunWaiting
 from app.domain.observers import EndedRun, RunInfo, RunTimes
+from app.domain.tiers import TierDecision
 from app.telemetry import context, names
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import Tracing
-from app.telemetry.traced import usage_attributes
+from app.telemetry.traced import tier_attributes, usage_attributes
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,11 @@ class RunTelemetry:
         """Counted like any other run; it has no times."""
         _count_end(self._metrics, run.agent, event)
         _log_end(run.agent, event, {"run_id": run.run_id, "session_id": run.session_id})
+
+    def tiered(self, decision: TierDecision) -> None:
+        """Counted, and on the run's span."""
+        self._metrics.tier_decisions[decision.route, decision.tier, decision.by].inc()
+        get_current_span().set_attributes(tier_attributes(decision))
 
     def denied(self, tool: str) -> None:
         self._metrics.tool_calls[tool, "denied"].inc()
@@ -186,6 +193,8 @@ def _ended(event: RunFinished, response_model: str | None) -> dict[str, Attribut
     }
     if response_model:
         attributes[names.RESPONSE_MODEL] = response_model
+    if event.tier is not msgspec.UNSET:
+        attributes[names.TIER] = event.tier
     if event.usage is not None:
         attributes.update(usage_attributes(event.usage))
     if event.cost_usd is not None:
