@@ -131,11 +131,25 @@ class ModelTarget(msgspec.Struct, frozen=True, kw_only=True):
     refused_parameters: list[str] = []
 
 
+class ModelTiers(msgspec.Struct, frozen=True, kw_only=True):
+    """The routes of a route's tiers. A score below `cheap_below` means cheap, one from `premium_from` on premium; anything between
+    is for the `classifier`, a route, to say, or it is `default`."""
+
+    cheap: str
+    mid: str
+    premium: str
+    default: Tier
+    cheap_below: float
+    premium_from: float
+    classifier: str | None
+
+
 class ModelRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """A route, and its targets in the order they are asked."""
+    """A route: its targets in the order they are asked, or (`tiers`) the routes that it chooses from."""
 
     route: str
     targets: list[ModelTarget]
+    tiers: ModelTiers | msgspec.UnsetType = msgspec.UNSET
 
 
 class ModelList(msgspec.Struct, frozen=True):

@@ -13,6 +13,11 @@ TIERS: tuple[Tier, ...] = ("cheap", "mid", "premium")
 TierSource = Literal["score", "classifier", "default", "raised"]
 
 
+CHEAP_BELOW = 0.0
+PREMIUM_FROM = 0.4
+"""Scores: see `app.agent.complexity`."""
+
+
 class TierRoute(msgspec.Struct, frozen=True, kw_only=True):
     """A route with tiers. `routes` names the route of each, none of which has tiers itself.
 
@@ -22,8 +27,8 @@ class TierRoute(msgspec.Struct, frozen=True, kw_only=True):
 
     routes: Mapping[Tier, str]
     default: Tier = "mid"
-    cheap_below: float = 0.0
-    premium_from: float = 0.6
+    cheap_below: float = CHEAP_BELOW
+    premium_from: float = PREMIUM_FROM
     classifier: str | None = None
     classifier_timeout: float = 3.0
 

@@ -187,6 +187,7 @@ async def open_services(
             agents=Agents(current=workspace.agents, default=settings.default_agent, store=store),
             render=render,
             provider=TracedProvider(provider=router, metrics=metrics),
+            tiers=settings.tiers,
             toolbox=TracedToolbox(toolbox=python_tools, tracing=tracing, metrics=metrics),
             observer=RunTelemetry(tracing=tracing, metrics=metrics),
             hints=hints,
@@ -205,6 +206,7 @@ async def open_services(
                 for name, route in settings.routes.items()
             },
             breakers=breakers,
+            tiers=settings.tiers,
             refused=lambda provider, model: providers[provider].refused(model) if provider in providers else [],
         )
         loop_watch = LoopWatch()

@@ -43,7 +43,7 @@ def load_workspace(folder: Path, environ: Mapping[str, str]) -> Workspace:
         wrong += error.problems
     tools, problems_of_tools = load_tools(folder / "tools", builtin_tools())
     wrong += problems_of_tools
-    routes = frozenset(settings.routes) if settings is not None else None
+    routes = settings.route_names if settings is not None else None
     prompts, broken = _prompts(folder / "prompts", routes, wrong)
     around = Surroundings(
         routes=routes,
