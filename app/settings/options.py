@@ -120,9 +120,9 @@ class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True):
 class TierOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The routes of a route's tiers, by name."""
 
-    cheap: Text
-    mid: Text
-    premium: Text
+    cheap: str = ""
+    mid: str = ""
+    premium: str = ""
 
 
 class ThresholdOptions(msgspec.Struct, frozen=True, kw_only=True):

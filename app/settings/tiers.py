@@ -47,7 +47,9 @@ def _tier_route(name: str, options: RouteOptions, known: list[str], wrong: Calla
     if options.classifier is not None:
         asked.append(((*path, "classifier"), options.classifier))
     for place, wanted in asked:
-        if wanted not in known:
+        if not wanted:
+            wrong(place, "missing: the name of a route")
+        elif wanted not in known:
             near = get_close_matches(wanted, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
             wrong(place, f"there is no route {wanted} with a chain{hint}")

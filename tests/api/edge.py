@@ -24,6 +24,7 @@ from app.callbacks.service import CallbackService
 from app.domain.agents import Agent
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS, Principal
+from app.domain.tiers import TierRoute
 from app.egress.addresses import is_public
 from app.llm.breaker import Breakers
 from app.main import create_app
@@ -100,6 +101,7 @@ async def open_edge(
     toolbox: ScriptedToolbox | None = None,
     hinted: bool = False,
     principal: Principal = ANONYMOUS,
+    tiers: Mapping[str, TierRoute] | None = None,
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
 
@@ -121,6 +123,7 @@ async def open_edge(
             agents=registry,
             render=render,
             provider=provider,
+            tiers=tiers,
             toolbox=toolbox,
             observer=notes,
             hints=hints,
@@ -144,7 +147,7 @@ async def open_edge(
             callbacks=callbacks,
             idempotent=Idempotent(store=stores.keys),
             readings=Readings(version="test", vital={}, others={}),
-            targets=Targets(routes=routes, breakers=breakers),
+            targets=Targets(routes=routes, breakers=breakers, tiers=tiers),
             metrics=Metrics(registry=CollectorRegistry(), version="test"),
             tracing=tracing,
             gate=gate,

@@ -13,6 +13,7 @@ import pytest
 from app.domain.agents import Agent, versioned
 from app.domain.events import StoredEvent
 from app.domain.principals import ANONYMOUS
+from app.domain.tiers import TierRoute
 from app.runs.agents import Agents
 from app.runs.approvals import ApprovalService
 from app.runs.assembly import Stores, assemble
@@ -110,6 +111,7 @@ async def process(
     lease: float = 30.0,
     approval_ttl: float = 3600.0,
     owner: str = "test",
+    tiers: Mapping[str, TierRoute] | None = None,
 ) -> AsyncIterator[Harness]:
     """One process on that database, with that model and, by default, scripted tools. Leaving it is a drain without patience."""
     notes, toolbox, leases = Notes(), toolbox or ScriptedToolbox(), OwnLeases()
@@ -123,6 +125,7 @@ async def process(
             agents=registry,
             render=render,
             provider=provider,
+            tiers=tiers,
             toolbox=toolbox,
             observer=notes,
             hints=NoHints(),

@@ -35,6 +35,7 @@ CONTRACT = {
     "agent_llm_unpriced_calls_total": (),
     "agent_context_trimmed_tokens_total": ("agent",),
     "agent_llm_fallbacks_total": ("route", "from", "to", "reason"),
+    "agent_llm_tier_decisions_total": ("route", "tier", "by"),
     "agent_llm_breaker_state": ("provider", "model"),
     "agent_tool_calls_total": ("tool", "outcome"),
     "agent_tool_duration_seconds": ("tool",),
