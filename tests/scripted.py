@@ -143,6 +143,7 @@ class Notes:
         self.waits: list[RunWaiting] = []
         self.handed_on = 0
         self.recoveries = 0
+        self.shadows: list[tuple[str, str]] = []
         self.tiers: list[TierDecision] = []
 
     def traceparent(self) -> str | None:
@@ -174,6 +175,9 @@ class Notes:
 
     def tiered(self, decision: TierDecision) -> None:
         self.tiers.append(decision)
+
+    def shadowed(self, experiment: str, outcome: str) -> None:
+        self.shadows.append((experiment, outcome))
 
     def denied(self, tool: str) -> None:
         self.denials.append(tool)

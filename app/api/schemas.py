@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from app.domain.agents import Variable
 from app.domain.approvals import Approval as Approval
 from app.domain.approvals import PendingApproval
 from app.domain.breakers import BreakerStateName
@@ -22,7 +23,7 @@ from app.runs.steps import Step
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """How an answer came about. Times in milliseconds; `usage` and `cost_usd` null: not known. `tier`: of the route's models that
-    were asked last, where it has tiers."""
+    were asked last, where it has tiers. `experiments`: the variants that it was exposed to, where it is in an experiment."""
 
     agent_version: str
     model: str | None
@@ -35,6 +36,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     usage: Usage | None
     cost_usd: float | None
     tier: Tier | msgspec.UnsetType = msgspec.UNSET
+    experiments: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     steps: list[Step] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -156,6 +158,32 @@ class ModelList(msgspec.Struct, frozen=True):
     """Every route, by name."""
 
     data: list[ModelRoute]
+
+
+class PromptVersionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a prompt. `variables` are what it takes from a request's `context`; one without a default must be there.
+    `model` (a route) and `temperature` null: the agent's own."""
+
+    version: str
+    changelog: str
+    variables: dict[str, Variable]
+    model: str | None
+    temperature: float | None
+
+
+class PromptView(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt. `latest` is the version that an agent gets that names none; `agents` are those that use it now, with the version."""
+
+    name: str
+    latest: str
+    versions: list[PromptVersionView]
+    agents: dict[str, str]
+
+
+class PromptList(msgspec.Struct, frozen=True):
+    """Every prompt, by name."""
+
+    data: list[PromptView]
 
 
 class MessageView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

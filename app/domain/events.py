@@ -19,7 +19,11 @@ from app.domain.tools import ToolStatus
 
 
 class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
-    """The run was accepted. `input` and `context` are the caller's JSON; `preface` is what the model reads of the context."""
+    """The run was accepted. `input` and `context` are the caller's JSON; `preface` is what the model reads of the context.
+
+    `experiments`: the variants that it was exposed to, by experiment; absent where it is in none. `shadow_of`: the run that it
+    repeats with another variant.
+    """
 
     run_id: str
     session_id: str
@@ -31,6 +35,13 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     preface: str | None = None
     user_id: str | None = None
     resumed_from: str | None = None
+    experiments: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    shadow_of: str | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def exposure(self) -> dict[str, str]:
+        """The variants by experiment."""
+        return {} if self.experiments is msgspec.UNSET else self.experiments
 
 
 class RunStarted(msgspec.Struct, frozen=True, kw_only=True):

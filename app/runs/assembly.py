@@ -16,7 +16,7 @@ from app.domain.stores import RunStore
 from app.domain.tiers import TierRoute
 from app.domain.tools import Toolbox
 from app.runs.acceptance import Acceptance
-from app.runs.agents import Agents
+from app.runs.agents import Agents, Render
 from app.runs.approvals import ApprovalService
 from app.runs.broadcast import Broadcast, Here
 from app.runs.follow import Follower
@@ -26,10 +26,11 @@ from app.runs.recovery import Recovery
 from app.runs.runner import Runner
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
+from app.runs.shadows import Shadows
 from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE
 from app.runs.tiers import Tiering
-from app.runs.worker import Leases, Render, Worker
+from app.runs.worker import Leases, Worker
 
 
 class Stores(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +81,7 @@ def assemble(
     runs, sessions = stores.runs, stores.sessions
     feeds = Feeds(hints=hints, channel=channel)
     follower = Follower(store=runs, feeds=feeds)
+    shadows = Shadows(store=runs, sessions=sessions, agents=agents, render=render, broadcast=hints, observer=observer)
     worker = Worker(
         store=runs,
         runner=Runner(
@@ -90,6 +92,7 @@ def assemble(
             toolbox=toolbox,
             observer=observer,
             feeds=feeds,
+            shadows=shadows,
             approval_ttl=approval_ttl,
         ),
         recovery=Recovery(store=runs, feeds=feeds, agents=agents, observer=observer),
@@ -125,6 +128,7 @@ def assemble(
             stops=stops,
             broadcast=broadcast,
             render=render,
+            shadows=shadows,
             keep_alive=keep_alive,
         ),
         sessions=SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast),

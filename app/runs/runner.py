@@ -34,6 +34,7 @@ from app.runs.live import Feed, Feeds
 from app.runs.model_call import ModelCalls
 from app.runs.patience import patiently
 from app.runs.session_state import RunSessionState
+from app.runs.shadows import Shadows, rehearsed
 from app.runs.stop import HANDED_ON, Stop
 from app.runs.tiers import Tiering
 from app.runs.tool_calls import ToolCalls
@@ -67,6 +68,7 @@ class Runner:
         toolbox: Toolbox,
         observer: RunObserver,
         feeds: Feeds,
+        shadows: Shadows,
         approval_ttl: float,
     ) -> None:
         self._store = store
@@ -76,6 +78,7 @@ class Runner:
         self._toolbox = toolbox
         self._observer = observer
         self._feeds = feeds
+        self._shadows = shadows
         self._approval_ttl = approval_ttl
         self._histories = Histories(store=sessions)
 
@@ -85,18 +88,21 @@ class Runner:
         Whether a run may be claimed now that could not before: this one, or the next of its session.
         """
         began = time.monotonic()
-        owned = job.owned
+        owned, agent, toolbox = job.owned, job.agent, self._toolbox
+        shadow = job.created.shadow_of is not msgspec.UNSET
+        if shadow:
+            agent, toolbox = rehearsed(agent, toolbox)
         feed = self._feeds.open(owned.run_id)
         with self._observer.running(_info(job)) as watch:
             execution = _Execution(
-                job=job,
+                job=msgspec.structs.replace(job, agent=agent),
                 stop=stop,
                 store=self._store,
                 sessions=self._sessions,
                 feed=feed,
                 provider=self._provider,
                 tiering=self._tiering,
-                toolbox=self._toolbox,
+                toolbox=toolbox,
                 observer=self._observer,
                 approval_ttl=self._approval_ttl,
                 began=began,
@@ -104,6 +110,7 @@ class Runner:
             try:
                 try:
                     await execution.restore(self._histories)
+                    self._shadows.consider(owned, job.created, execution.state.history)
                     end = await execution.run()
                 except Fenced:
                     raise
@@ -118,7 +125,7 @@ class Runner:
                 return False
             self._tell(watch, end, stop, RunTimes(total=time.monotonic() - began, effects=stop.effects))
         if isinstance(end, ev.RunFinished):
-            if execution.restored:
+            if execution.restored and not shadow:
                 self._histories.keep(owned, execution.state)
             self._feeds.end(owned.run_id, end)
             return execution.more
@@ -149,6 +156,8 @@ def _info(job: Job) -> RunInfo:
         attempt=owned.attempt,
         traceparent=owned.traceparent,
         queued=owned.queued,
+        experiments=job.created.exposure,
+        shadow_of=None if job.created.shadow_of is msgspec.UNSET else job.created.shadow_of,
     )
 
 

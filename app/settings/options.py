@@ -11,6 +11,7 @@ import msgspec
 
 from app.domain.prices import Price
 from app.domain.tiers import CHEAP_BELOW, PREMIUM_FROM, Tier, TierRoute
+from app.settings.experiments import ExperimentOptions
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -188,6 +189,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     providers: dict[str, ProviderOptions] = {}
     models: dict[str, RouteOptions] = {}
     prices: tuple[PriceOptions, ...] = ()
+    experiments: dict[str, ExperimentOptions] = {}
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -263,7 +265,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the composition root needs.
 
     `providers` are all that may be used (those of a chain have their key); `routes` are those with a chain, `tiers` those with
-    tiers, and one of them is `default`; `prices` are the operator's own, by provider/model.
+    tiers, and one of them is `default`; `prices` are the operator's own, by provider/model. `experiments` are as written: the
+    workspace resolves them.
     `warnings` and `advice` are sentences for the log and the banner. `dotenv` holds the variables of `.env` that the process
     does not have yet: the program puts them into its environment, so that OTEL_* and the workspace's tools see them too.
     `data_dir`, where relative, is meant from the current folder.
@@ -283,6 +286,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     providers: dict[str, Provider]
     routes: dict[str, Route]
     tiers: dict[str, TierRoute] = {}
+    experiments: dict[str, ExperimentOptions] = {}
     prices: dict[str, Price] = {}
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
@@ -321,7 +325,6 @@ NOT_YET: frozenset[str] = frozenset(
         "auth",
         "safety.max_input",
         "safety.pii",
-        "experiments",
         "mcp",
         "embeddings",
         "retention",

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from app.domain.errors import ConfigProblem
 from app.domain.prices import Price, Rates, Step
 from app.settings.check import KeyPath
+from app.settings.experiments import check_experiments
 from app.settings.options import (
     CallbackOptions,
     Callbacks,
@@ -60,6 +61,7 @@ class Resolution:
             if not _NAME.fullmatch(name):
                 self._wrong(("models", name), "a name is 1 to 64 of A-Z a-z 0-9 _ . -")
         self._check_targets(routes, options.providers, providers)
+        check_experiments(options.experiments, self._wrong)
         unset = [name for name in routes if name not in options.models or not options.models[name].chain]
         return Settings(
             profile=profile,
@@ -75,6 +77,7 @@ class Resolution:
             breaker=options.breaker,
             providers=providers,
             routes=routes,
+            experiments=options.experiments,
             tiers=tier_routes(models, routes, self._wrong),
             prices=self._prices(options.prices, providers),
             advice=tuple(

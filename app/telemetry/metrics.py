@@ -112,6 +112,11 @@ class Metrics:
                 registry=registry,
             )
         )
+        self.shadow_runs = counter(
+            "agent_shadow_runs_total",
+            "Runs that were to have a shadow (started, dropped, error), and ends of shadows (their run status).",
+            ("experiment", "outcome"),
+        )
         self.tool_calls = counter("agent_tool_calls_total", "Tool calls that ended.", ("tool", "outcome"))
         self.tool_duration = histogram("agent_tool_duration_seconds", "Time of a tool call.", ("tool",))
         self.queue_depth = Gauge("agent_queue_depth", "Runs that wait for an owner.", registry=registry)

@@ -56,6 +56,9 @@ class RunTelemetry:
         self._metrics.tier_decisions[decision.route, decision.tier, decision.by].inc()
         get_current_span().set_attributes(tier_attributes(decision))
 
+    def shadowed(self, experiment: str, outcome: str) -> None:
+        self._metrics.shadow_runs[experiment, outcome].inc()
+
     def denied(self, tool: str) -> None:
         self._metrics.tool_calls[tool, "denied"].inc()
 
@@ -91,7 +94,8 @@ class _Watch:
         )
         self._tokens = (context.run.set(info), otel.attach(set_span_in_context(self._span, parent)))
         self._metrics.active_runs.inc()
-        self._metrics.queue_wait.observe(info.queued)
+        if info.shadow_of is None:
+            self._metrics.queue_wait.observe(info.queued)
         log.info(
             "agent_start",
             extra={
@@ -117,9 +121,13 @@ class _Watch:
 
     def finished(self, event: RunFinished, response_model: str | None, times: RunTimes) -> None:
         agent, metrics = self._info.agent, self._metrics
-        _count_end(metrics, agent, event)
-        metrics.run_duration[(agent,)].observe(max(times.total, event.duration_ms / 1000))  # earlier owners' time too
-        metrics.iterations[(agent,)].observe(event.iterations)
+        if self._info.shadow_of is not None:  # nobody asked for it
+            for experiment in self._info.experiments:
+                metrics.shadow_runs[experiment, event.status].inc()
+        else:
+            _count_end(metrics, agent, event)
+            metrics.run_duration[(agent,)].observe(max(times.total, event.duration_ms / 1000))  # earlier owners' too
+            metrics.iterations[(agent,)].observe(event.iterations)
         metrics.overhead.observe(max(0.0, times.total - times.effects))
         if self._span.is_recording():
             self._span.set_attributes(_ended(event, response_model))
@@ -173,7 +181,7 @@ def _origin(info: RunInfo) -> tuple[Context, list[Link]]:
 
 
 def _described(info: RunInfo) -> dict[str, AttributeValue]:
-    return {
+    attributes: dict[str, AttributeValue] = {
         names.OPERATION: names.SPAN_AGENT,
         names.AGENT_NAME: info.agent,
         names.AGENT_VERSION: info.agent_version,
@@ -183,6 +191,10 @@ def _described(info: RunInfo) -> dict[str, AttributeValue]:
         names.ATTEMPT: info.attempt,
         names.ROUTE: info.route,
     }
+    attributes |= {f"{names.EXPERIMENT}.{name}": variant for name, variant in info.experiments.items()}
+    if info.shadow_of is not None:
+        attributes[names.SHADOW_OF] = info.shadow_of
+    return attributes
 
 
 def _ended(event: RunFinished, response_model: str | None) -> dict[str, AttributeValue]:

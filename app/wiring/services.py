@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from app.api.guards import Gate
 from app.api.health import LoopWatch
 from app.api.idempotency import Idempotent
+from app.api.prompts import Prompts
 from app.api.targets import Targets
 from app.callbacks.deliveries import Deliveries
 from app.domain.principals import DEFAULT_TENANT
@@ -45,7 +46,9 @@ from app.tools.toolbox import PythonToolbox
 from app.wiring.breakers import breakers_of
 from app.wiring.callbacks import callbacks_of
 from app.wiring.models import providers_of, routes_of
+from app.wiring.prompts import prompt_views
 from app.wiring.readiness import readings_of
+from app.wiring.reload import Reloading
 from app.workspace.load import Workspace
 
 if TYPE_CHECKING:
@@ -72,6 +75,7 @@ class Services:
         database: Database,
         gate: Gate,
         providers: Mapping[str, ModelProvider],
+        reloading: Reloading | None,
     ) -> None:
         self.app = app
         self.runs = runs
@@ -82,6 +86,7 @@ class Services:
         self._deliveries = deliveries
         self._database = database
         self._gate = gate
+        self._reloading = reloading
 
     async def schema(self) -> Schema:
         """How far the database's migrations are."""
@@ -112,6 +117,8 @@ class Services:
         async with asyncio.TaskGroup() as group:
             for loop in (runs.worker.serve, runs.follower.run, runs.housekeeping.serve, self._deliveries.serve):
                 group.create_task(loop())
+            if self._reloading is not None:
+                group.create_task(self._reloading.serve())
 
     async def drain(self, seconds: float) -> None:
         """Refuse what is new, send every stream elsewhere, let runs finish or hand them on; what has not after the time is cut off."""
@@ -184,7 +191,9 @@ async def open_services(
                 approvals=PostgresApprovalStore(database=database),
                 keys=keys,
             ),
-            agents=Agents(current=workspace.agents, default=settings.default_agent, store=store),
+            agents=Agents(
+                current=workspace.agents, default=settings.default_agent, store=store, experiments=workspace.experiments
+            ),
             render=render,
             provider=TracedProvider(provider=router, metrics=metrics),
             tiers=settings.tiers,
@@ -209,6 +218,10 @@ async def open_services(
             tiers=settings.tiers,
             refused=lambda provider, model: providers[provider].refused(model) if provider in providers else [],
         )
+        prompt_list = Prompts(prompt_views(workspace))
+        reloading = None
+        if settings.profile == "development":
+            reloading = Reloading(workspace=workspace, agents=runs.agents, prompts=prompt_list)
         loop_watch = LoopWatch()
         watching = asyncio.create_task(loop_watch.run())
         stack.push_async_callback(_stopped, watching)
@@ -225,6 +238,7 @@ async def open_services(
                 idempotent=Idempotent(store=keys),
                 readings=readings,
                 targets=targets,
+                prompt_list=prompt_list,
                 metrics=metrics,
                 tracing=tracing,
                 gate=gate,
@@ -242,6 +256,7 @@ async def open_services(
             database=database,
             gate=gate,
             providers=providers,
+            reloading=reloading,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +19,12 @@ from prometheus_client import CollectorRegistry
 from app.api.guards import Gate
 from app.api.health import Readings
 from app.api.idempotency import Idempotent
+from app.api.prompts import Prompts
+from app.api.schemas import PromptView
 from app.api.targets import Chain, Targets
 from app.callbacks.service import CallbackService
 from app.domain.agents import Agent
+from app.domain.experiments import Experiment
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS, Principal
 from app.domain.tiers import TierRoute
@@ -102,6 +105,8 @@ async def open_edge(
     hinted: bool = False,
     principal: Principal = ANONYMOUS,
     tiers: Mapping[str, TierRoute] | None = None,
+    experiments: Sequence[Experiment] = (),
+    prompts: Sequence[PromptView] = (),
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
 
@@ -116,7 +121,7 @@ async def open_edge(
         stores = stores_of(database, store, through)
         hints = PostgresHints(dsn=dsn) if hinted else NoHints()
         known = {agent.name: agent for agent in agents or (react(),)}
-        registry = Agents(current=known, default=next(iter(known)), store=store)
+        registry = Agents(current=known, default=next(iter(known)), store=store, experiments=experiments)
         await registry.save(principal.tenant)
         runs = assemble(
             stores=stores,
@@ -148,6 +153,7 @@ async def open_edge(
             idempotent=Idempotent(store=stores.keys),
             readings=Readings(version="test", vital={}, others={}),
             targets=Targets(routes=routes, breakers=breakers, tiers=tiers),
+            prompt_list=Prompts(prompts),
             metrics=Metrics(registry=CollectorRegistry(), version="test"),
             tracing=tracing,
             gate=gate,

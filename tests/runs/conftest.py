@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 
 from app.domain.agents import Agent, versioned
 from app.domain.events import StoredEvent
+from app.domain.experiments import Experiment
 from app.domain.principals import ANONYMOUS
 from app.domain.tiers import TierRoute
 from app.runs.agents import Agents
@@ -112,13 +113,14 @@ async def process(
     approval_ttl: float = 3600.0,
     owner: str = "test",
     tiers: Mapping[str, TierRoute] | None = None,
+    experiments: Sequence[Experiment] = (),
 ) -> AsyncIterator[Harness]:
     """One process on that database, with that model and, by default, scripted tools. Leaving it is a drain without patience."""
     notes, toolbox, leases = Notes(), toolbox or ScriptedToolbox(), OwnLeases()
     async with open_pool(dsn) as database:
         store = PostgresRunStore(database=database, owner=owner, lease=lease)
         known = {agent.name: agent for agent in agents or (react(),)}
-        registry = Agents(current=known, default=next(iter(known)), store=store)
+        registry = Agents(current=known, default=next(iter(known)), store=store, experiments=experiments)
         await registry.save(ANONYMOUS.tenant)
         runs = assemble(
             stores=stores_of(database, store),
