@@ -54,7 +54,7 @@ def check_experiments(written: Mapping[str, ExperimentOptions], wrong: Callable[
         elif (other := agents.setdefault(experiment.agent, name)) != name:
             wrong((*path, "agent"), f"agent {experiment.agent} is in experiment {other} already; one at a time")
         if not experiment.variants and experiment.shadow is None:
-            wrong(path, "has neither variants nor a shadow")
+            wrong((*path, "variants"), "missing: an experiment has variants, or a shadow, or both")
         _check_variants(experiment, path, wrong)
 
 

@@ -68,6 +68,13 @@ class Reloading:
         return True
 
 
+def reloading_of(workspace: Workspace, agents: Agents, prompts: Prompts) -> Reloading | None:
+    """None but in development (no APP_ENV, or APP_ENV=development): what is deployed changes by a deployment."""
+    if workspace.settings.profile != "development":
+        return None
+    return Reloading(workspace=workspace, agents=agents, prompts=prompts)
+
+
 def _stamp(folder: Path) -> Stamp:
     """What tells one state of the files from another."""
     found = set()

@@ -48,7 +48,7 @@ from app.wiring.callbacks import callbacks_of
 from app.wiring.models import providers_of, routes_of
 from app.wiring.prompts import prompt_views
 from app.wiring.readiness import readings_of
-from app.wiring.reload import Reloading
+from app.wiring.reload import Reloading, reloading_of
 from app.workspace.load import Workspace
 
 if TYPE_CHECKING:
@@ -219,9 +219,6 @@ async def open_services(
             refused=lambda provider, model: providers[provider].refused(model) if provider in providers else [],
         )
         prompt_list = Prompts(prompt_views(workspace))
-        reloading = None
-        if settings.profile == "development":
-            reloading = Reloading(workspace=workspace, agents=runs.agents, prompts=prompt_list)
         loop_watch = LoopWatch()
         watching = asyncio.create_task(loop_watch.run())
         stack.push_async_callback(_stopped, watching)
@@ -256,7 +253,7 @@ async def open_services(
             database=database,
             gate=gate,
             providers=providers,
-            reloading=reloading,
+            reloading=reloading_of(workspace, runs.agents, prompt_list),
         )
 
 
