@@ -5,7 +5,9 @@ Where the answer begins anew the message that grew is reset, and another one beg
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Literal
 
 import msgspec
 
@@ -13,13 +15,13 @@ from app.agent import context
 from app.agent.decide import CallModel
 from app.domain import events as ev
 from app.domain.messages import Message
-from app.domain.models import Completed, Provider, ReasoningDelta, Recorder, TextDelta
+from app.domain.models import Attempt, Completed, ModelRequest, Provider, ReasoningDelta, Recorder, TextDelta
 from app.runs import record
 from app.runs.ids import message_id
 from app.runs.ledger import Ledger
 from app.runs.live import Feed
 from app.runs.stop import HANDED_ON, Stop
-from app.runs.tiers import Tiering
+from app.runs.tiers import Effects, Tiering
 
 
 class ModelCalls:
@@ -43,6 +45,7 @@ class ModelCalls:
         self._provider = provider
         self._tiering = tiering
         self._stop = stop
+        self._effects = Effects(stop, Recorder, self._used)
         self._open: str | None = None
 
     async def perform(self, decision: CallModel) -> None:
@@ -51,7 +54,7 @@ class ModelCalls:
         if decision.rejects is not None:
             ledger.add(ev.MessageReset(message_id=decision.rejects))
         request = context.build(ledger.state, decision.tools, affinity=self._session_id)
-        request = await self._tiering.settle(request, ledger, self._stop)
+        request = await self._tiering.settle(request, ledger.state, self._effects)
         new_id = await self._begin()
         recorder = Recorder()
         written = 0
@@ -73,8 +76,7 @@ class ModelCalls:
                             assert completed is not None, "a provider ended without Completed"
                             break
                     self._reset()
-                    for attempt in recorder.attempts[written:]:
-                        ledger.add(record.usage(attempt, request))
+                    self._used(recorder.attempts[written:], request)
                     written = len(recorder.attempts)
                     new_id = await self._begin()
         finally:
@@ -82,8 +84,16 @@ class ModelCalls:
                 self._answered(new_id, completed, may_call=decision.tools == "auto")
             elif self._stop.cause in HANDED_ON:
                 self._reset()
-            for attempt in recorder.attempts[written:]:
-                ledger.add(record.usage(attempt, request))
+            self._used(recorder.attempts[written:], request)
+
+    def _used(
+        self,
+        attempts: Sequence[Attempt],
+        request: ModelRequest,
+        purpose: Literal["classifier"] | msgspec.UnsetType = msgspec.UNSET,
+    ) -> None:
+        for attempt in attempts:
+            self._ledger.add(record.usage(attempt, request, purpose))
 
     async def _begin(self) -> str:
         """Everything so far is stored, and a new message begins after it: its id."""

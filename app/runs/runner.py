@@ -88,14 +88,15 @@ class Runner:
         Whether a run may be claimed now that could not before: this one, or the next of its session.
         """
         began = time.monotonic()
-        owned, agent, toolbox = job.owned, job.agent, self._toolbox
+        owned, toolbox = job.owned, self._toolbox
         shadow = job.created.shadow_of is not msgspec.UNSET
         if shadow:
-            agent, toolbox = rehearsed(agent, toolbox)
+            agent, toolbox = rehearsed(job.agent, toolbox)
+            job = msgspec.structs.replace(job, agent=agent)
         feed = self._feeds.open(owned.run_id)
         with self._observer.running(_info(job)) as watch:
             execution = _Execution(
-                job=msgspec.structs.replace(job, agent=agent),
+                job=job,
                 stop=stop,
                 store=self._store,
                 sessions=self._sessions,

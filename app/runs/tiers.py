@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from typing import Literal
 
 import msgspec
 
@@ -14,11 +15,9 @@ from app.agent import complexity, tokens
 from app.domain.errors import ProviderError
 from app.domain.fold import RunState
 from app.domain.messages import Message
-from app.domain.models import Completed, ModelRequest, Provider, Recorder
+from app.domain.models import Attempt, Completed, ModelRequest, Provider, Recorder
 from app.domain.observers import RunObserver
 from app.domain.tiers import TIERS, Tier, TierDecision, TierRoute
-from app.runs import record
-from app.runs.ledger import Ledger
 from app.runs.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -35,6 +34,14 @@ ANSWER_TOKENS = 16
 _ANSWER = re.compile(r"\W*(cheap|mid|premium)\W*", re.I)
 
 
+class Effects(msgspec.Struct, frozen=True):
+    """How a run's model calls are made: what stops them, what records their attempts, and who writes those down."""
+
+    stop: Stop
+    recorder: Callable[[], Recorder]
+    used: Callable[[Sequence[Attempt], ModelRequest, Literal["classifier"]], None]
+
+
 class Tiering:
     """Chooses for the runs of a process. A route without tiers costs a look into a dict."""
 
@@ -43,46 +50,41 @@ class Tiering:
         self._provider = provider
         self._observer = observer
 
-    async def settle(self, request: ModelRequest, ledger: Ledger, stop: Stop) -> ModelRequest:
-        """The request for the route of the run's tier. What asking a classifier used is in the ledger. Raises `RunStopped`."""
+    async def settle(self, request: ModelRequest, state: RunState, effects: Effects) -> ModelRequest:
+        """The request for the route of the run's tier. What asking a classifier used is written down. Raises `RunStopped`."""
         route = self._routes.get(request.route)
         if route is None:
             return request
-        state = ledger.state
-        decision = state.tier
-        if decision is None:
-            decision = await self._first(request, route, ledger, stop)
+        before = state.tier
+        if before is None:
+            decision = await self._first(request, route, state, effects)
         else:
-            decision = complexity.raised(state, _size(request)) or decision
-        if decision != state.tier:
+            decision = complexity.raised(state, _size(request)) or before
+        if decision != before:
             state.decided(decision)
             self._observer.tiered(decision)
         return msgspec.structs.replace(request, route=route.routes[decision.tier], tier=decision)
 
-    async def _first(self, request: ModelRequest, route: TierRoute, ledger: Ledger, stop: Stop) -> TierDecision:
-        name, state = request.route, ledger.state
+    async def _first(self, request: ModelRequest, route: TierRoute, state: RunState, effects: Effects) -> TierDecision:
+        name = request.route
         verdict = complexity.score(complexity.asked_of(state), route)
         if verdict.tier is not None:
             return TierDecision(route=name, tier=verdict.tier, by="score", score=verdict.score, reasons=verdict.reasons)
-        if route.classifier is not None:
-            question = _question(route.classifier, state, request)
-            recorder = Recorder()
-            said: Tier | None = None
-            try:
-                async with stop:
-                    said = await self._classified(question, recorder, route.classifier_timeout)
-            finally:
-                decision = None
-                if said is not None:
-                    decision = TierDecision(
-                        route=name, tier=said, by="classifier", score=verdict.score, reasons=verdict.reasons
-                    )
-                for attempt in recorder.attempts:
-                    question = msgspec.structs.replace(question, tier=decision)
-                    ledger.add(record.usage(attempt, question, purpose="classifier"))
-            if decision is not None:
-                return decision
-        return TierDecision(route=name, tier=route.default, by="default", score=verdict.score, reasons=verdict.reasons)
+        decision = TierDecision(
+            route=name, tier=route.default, by="default", score=verdict.score, reasons=verdict.reasons
+        )
+        if route.classifier is None:
+            return decision
+        question, recorder, said = _question(route.classifier, state, request), effects.recorder(), None
+        try:
+            async with effects.stop:
+                said = await self._classified(question, recorder, route.classifier_timeout)
+        finally:
+            if said is not None:
+                decision = msgspec.structs.replace(decision, tier=said, by="classifier")
+                question = msgspec.structs.replace(question, tier=decision)
+            effects.used(recorder.attempts, question, "classifier")
+        return decision
 
     async def _classified(self, question: ModelRequest, recorder: Recorder, seconds: float) -> Tier | None:
         """What the classifier says; None where it says nothing, says something else, or fails."""

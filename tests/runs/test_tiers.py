@@ -86,6 +86,7 @@ async def test_a_classifier_says_what_the_score_does_not(start_process: Any, sai
         assert end.usage.input_tokens == 20, "what it used is the run's"
         question = provider.requests[0]
         assert (question.max_output_tokens, question.tools, len(question.messages)) == (16, (), 1)
+        assert [(decision.tier, decision.by) for decision in p.notes.tiers] == [(tier, "classifier")]
         steps = await p.service.steps(ANONYMOUS, started.run_id)
         assert [step.output for step in steps] == [None, {"content": "done", "tool_calls": ()}]
 

@@ -391,6 +391,6 @@ SELECT NOT EXISTS (SELECT FROM runs WHERE status = 'queued' AND not_before IS NU
 SELECT id, status, last_seq, inbox FROM runs WHERE id = ANY ($1::text[]);
 
 -- name: queue
--- Depth of the queue and the age of its oldest run in seconds.
+-- Depth of the queue and the age of its oldest run in seconds. Nobody waits for shadows.
 SELECT count(*) AS depth, coalesce(extract(epoch FROM clock_timestamp() - min(queued_at)), 0)::float8 AS oldest_age
-FROM runs WHERE status = 'queued' AND not_before IS NULL;
+FROM runs WHERE status = 'queued' AND not_before IS NULL AND shadow_of IS NULL;
