@@ -19,6 +19,7 @@ from app.api import (
     docs,
     health,
     models,
+    prompts,
     quick,
     runs,
     sessions,
@@ -33,6 +34,7 @@ from app.api.health import Readings
 from app.api.idempotency import Idempotent
 from app.api.once import once_for_requests
 from app.api.problems import HANDLERS
+from app.api.prompts import Prompts
 from app.api.streams import OpenStreams
 from app.api.targets import Targets
 from app.api.turns import turns_of_requests
@@ -63,6 +65,7 @@ HEALTH = [*health.HANDLERS, metrics_page]
 SERVICE = [
     *agents.HANDLERS,
     *models.HANDLERS,
+    *prompts.HANDLERS,
     *quick.HANDLERS,
     *asynchronous.HANDLERS,
     *runs.HANDLERS,
@@ -76,7 +79,8 @@ SERVICE = [
     *HEALTH,
 ]
 NAMES = (
-    "service", "sessions", "approvals", "usage", "callbacks", "idempotent", "turns", "once", "readings", "targets", "metrics",
+    "service", "sessions", "approvals", "usage", "callbacks", "idempotent", "turns", "once", "readings", "targets", "prompts",
+    "metrics",
     "streams", "sockets", "principal",
 )  # fmt: skip
 """What handlers may ask for."""
@@ -92,6 +96,7 @@ def create_app(
     idempotent: Idempotent,
     readings: Readings,
     targets: Targets,
+    prompt_list: Prompts,
     metrics: Metrics,
     tracing: Tracing,
     gate: Gate,
@@ -116,6 +121,7 @@ def create_app(
         "once": once_for_requests(idempotent=idempotent, principal=principal),
         "readings": readings,
         "targets": targets,
+        "prompts": prompt_list,
         "metrics": metrics,
         "streams": streams,
         "sockets": Sockets(service=service, streams=streams, gate=gate, max_frame=max_body, max_age=max_stream_age),

@@ -15,6 +15,7 @@ from app.domain.messages import JsonObject, ModelStop, Native, ToolCall, Usage
 from app.domain.models import Completed, ModelChunk, ModelRequest, ReasoningDelta, Recorder, TextDelta
 from app.domain.observers import EndedRun, RunInfo, RunTimes
 from app.domain.prices import Price
+from app.domain.tiers import TierDecision
 from app.domain.tools import ToolContext, ToolResult, ToolSpec
 from app.llm.opening import begin
 
@@ -164,6 +165,8 @@ class Notes:
         self.waits: list[RunWaiting] = []
         self.handed_on = 0
         self.recoveries = 0
+        self.shadows: list[tuple[str, str]] = []
+        self.tiers: list[TierDecision] = []
 
     def traceparent(self) -> str | None:
         return "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -191,6 +194,12 @@ class Notes:
 
     def unstarted(self, run: EndedRun, event: RunFinished) -> None:
         self.never_began.append((run.agent, event))
+
+    def tiered(self, decision: TierDecision) -> None:
+        self.tiers.append(decision)
+
+    def shadowed(self, experiment: str, outcome: str) -> None:
+        self.shadows.append((experiment, outcome))
 
     def denied(self, tool: str) -> None:
         self.denials.append(tool)

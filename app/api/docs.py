@@ -61,6 +61,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
             Tag(name="chat", description="Ask, and get the answer whole or as a stream"),
             Tag(name="agents", description="The agents of this service"),
             Tag(name="models", description="The models behind the agents"),
+            Tag(name="prompts", description="The prompts of the agents, by version"),
             Tag(name="runs", description="What was asked, what happened, what came of it"),
             Tag(name="approvals", description="Calls that wait for a person's word"),
             Tag(name="sessions", description="Conversations"),

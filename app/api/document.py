@@ -33,6 +33,7 @@ from app.api.schemas import (
     MessagePage,
     ModelList,
     Problem,
+    PromptList,
     Readiness,
     RunAgentResponse,
     RunPage,
@@ -51,7 +52,7 @@ SHAPES = (
     ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, CancelRequest, ResumeRequest,
     SteerRequest, DecisionRequest, StateRequest, ForkRequest, AgentView, RunAgentResponse, ChatResponse, AnswerResponse,
     Waiting, Task, TaskList, History, RunPage, Steered, StepList, EventPage, ApprovalPage, SessionPage, SessionState,
-    MessagePage, ModelList, UsageReport, Callback, Health, Alive, Readiness, Problem,
+    MessagePage, ModelList, PromptList, UsageReport, Callback, Health, Alive, Readiness, Problem,
 )  # fmt: skip
 """Everything that goes in and out."""
 

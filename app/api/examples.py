@@ -25,6 +25,9 @@ from app.api.schemas import (
     ModelList,
     ModelRoute,
     ModelTarget,
+    PromptList,
+    PromptVersionView,
+    PromptView,
     Readiness,
     Run,
     RunAgentResponse,
@@ -38,6 +41,7 @@ from app.api.schemas import (
     UsageReport,
     Waiting,
 )
+from app.domain.agents import Variable
 from app.domain.approvals import PendingApproval
 from app.domain.callbacks import Callback, CallbackAttempt
 from app.domain.messages import Usage
@@ -80,6 +84,25 @@ _MODELS = ModelList(
                 ModelTarget(provider="openai", model="gpt-x", breaker="open", retry_in_seconds=12.4),
                 ModelTarget(provider="anthropic", model="claude-x", breaker="closed", retry_in_seconds=None),
             ],
+        )
+    ]
+)
+_PROMPTS = PromptList(
+    data=[
+        PromptView(
+            name="assistant",
+            latest="v2",
+            versions=[
+                PromptVersionView(version="v1", changelog="", variables={}, model=None, temperature=None),
+                PromptVersionView(
+                    version="v2",
+                    changelog="Names the customer's shop.",
+                    variables={"shop": Variable(description="Its name, as customers know it", default="our shop")},
+                    model="default",
+                    temperature=0.2,
+                ),
+            ],
+            agents={"assistant": "v2"},
         )
     ]
 )
@@ -195,6 +218,7 @@ ANSWERS: dict[str, Any] = {
     "list_agents": [_AGENT],
     "get_agent": _AGENT,
     "list_models": _MODELS,
+    "list_prompts": _PROMPTS,
     "run_agent": RunAgentResponse(
         result="12 * 7 = 84.", run_id="run_1", session_id="ses_1", duration_ms=812.4, metadata=_METADATA
     ),

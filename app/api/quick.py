@@ -147,7 +147,7 @@ def _result(started: Started, end: RunFinished, steps: list[Step] | None) -> Run
         run_id=started.run_id,
         session_id=started.session_id,
         duration_ms=end.duration_ms,
-        metadata=sse.metadata(started.agent_version, end, steps),
+        metadata=sse.metadata(started.agent_version, end, steps, started.experiments),
     )
 
 
@@ -156,7 +156,7 @@ def _response(started: Started, end: RunFinished, steps: list[Step] | None) -> C
         response=end.output,
         session_id=started.session_id,
         run_id=started.run_id,
-        metadata=sse.metadata(started.agent_version, end, steps),
+        metadata=sse.metadata(started.agent_version, end, steps, started.experiments),
     )
 
 

@@ -48,6 +48,9 @@ async def list_runs(
     run_status: Annotated[RunStatus | None, QueryParameter(name="status", description="Only in this state.")] = None,
     session_id: Annotated[str | None, QueryParameter(description="Only of this session.")] = None,
     user_id: Annotated[str | None, QueryParameter(description="Only of this user.")] = None,
+    shadow_of: Annotated[
+        str | None, QueryParameter(description="The shadow runs of this run, which no other list has.")
+    ] = None,
     since: Annotated[
         str | None, QueryParameter(name="from", description="Created at or after.", schema_extra=TIME)
     ] = None,
@@ -61,12 +64,13 @@ async def list_runs(
         status=run_status,
         session_id=session_id,
         user_id=user_id,
+        shadow_of=shadow_of,
         since=time_of("from", since),
         until=time_of("to", until),
         before=position(page_cursor),
         limit=limit,
     )
-    no_nul(agent, session_id, user_id)
+    no_nul(agent, session_id, user_id, shadow_of)
     found = await service.runs(principal, wanted)
     more = cursor_after(found[-1].created_at, found[-1].id) if len(found) == limit else None
     return RunPage(data=found, next_cursor=more)
@@ -134,7 +138,10 @@ async def get_events(
         if view == "quick":
             run = await service.run(principal, run_id)
             frames = sse.QuickView(
-                run_id=run_id, agent_version=run.agent_version, request_id=request_id(request)
+                run_id=run_id,
+                agent_version=run.agent_version,
+                request_id=request_id(request),
+                experiments=run.experiments,
             ).frames
         return sse.encode(await service.events(principal, run_id, cursor), frames)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from app.domain.agents import Variable
 from app.domain.approvals import Approval as Approval
 from app.domain.approvals import PendingApproval
 from app.domain.breakers import BreakerStateName
@@ -16,12 +17,14 @@ from app.domain.runs import Run as Run
 from app.domain.runs import RunStatus, StopReason
 from app.domain.sessions import Session as Session
 from app.domain.sessions import SessionState as SessionState
+from app.domain.tiers import Tier
 from app.domain.usage import UsageReport as UsageReport
 from app.runs.steps import Step
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """How an answer came about. Times in milliseconds; `usage` and `cost_usd` null: not known."""
+    """How an answer came about. Times in milliseconds; `usage` and `cost_usd` null: not known. `tier`: of the route's models that
+    were asked last, where it has tiers. `experiments`: the variants that it was exposed to, where it is in an experiment."""
 
     agent_version: str
     model: str | None
@@ -33,6 +36,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     stop_reason: StopReason
     usage: Usage | None
     cost_usd: float | None
+    tier: Tier | msgspec.UnsetType = msgspec.UNSET
+    experiments: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     steps: list[Step] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -120,25 +125,66 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelTarget(msgspec.Struct, frozen=True, kw_only=True):
     """One model of one provider. `breaker`: closed (it may be asked), open (it failed, and is left alone for `retry_in_seconds`),
-    half_open (one call at a time tries it)."""
+    half_open (one call at a time tries it). `refused_parameters`: what it was found to refuse, so that it is not sent any more."""
 
     provider: str
     model: str
     breaker: BreakerStateName
     retry_in_seconds: float | None
+    refused_parameters: list[str] = []
+
+
+class ModelTiers(msgspec.Struct, frozen=True, kw_only=True):
+    """The routes of a route's tiers. A score below `cheap_below` means cheap, one from `premium_from` on premium; anything between
+    is for the `classifier`, a route, to say, or it is `default`."""
+
+    cheap: str
+    mid: str
+    premium: str
+    default: Tier
+    cheap_below: float
+    premium_from: float
+    classifier: str | None
 
 
 class ModelRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """A route, and its targets in the order they are asked."""
+    """A route: its targets in the order they are asked, or (`tiers`) the routes that it chooses from."""
 
     route: str
     targets: list[ModelTarget]
+    tiers: ModelTiers | msgspec.UnsetType = msgspec.UNSET
 
 
 class ModelList(msgspec.Struct, frozen=True):
     """Every route, by name."""
 
     data: list[ModelRoute]
+
+
+class PromptVersionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a prompt. `variables` are what it takes from a request's `context`; one without a default must be there.
+    `model` (a route) and `temperature` null: the agent's own."""
+
+    version: str
+    changelog: str
+    variables: dict[str, Variable]
+    model: str | None
+    temperature: float | None
+
+
+class PromptView(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt. `latest` is the version that an agent gets that names none; `agents` are those that use it now, with the version."""
+
+    name: str
+    latest: str
+    versions: list[PromptVersionView]
+    agents: dict[str, str]
+
+
+class PromptList(msgspec.Struct, frozen=True):
+    """Every prompt, by name."""
+
+    data: list[PromptView]
 
 
 class MessageView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

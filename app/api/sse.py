@@ -36,7 +36,9 @@ def frame(event_id: str | None, name: str, data: bytes) -> bytes:
     return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), data)
 
 
-def metadata(agent_version: str, end: RunFinished | RunWaiting, steps: list[Step] | None) -> Metadata:
+def metadata(
+    agent_version: str, end: RunFinished | RunWaiting, steps: list[Step] | None, experiments: dict[str, str]
+) -> Metadata:
     """How an answer came about, or how far it has come."""
     return Metadata(
         agent_version=agent_version,
@@ -49,6 +51,8 @@ def metadata(agent_version: str, end: RunFinished | RunWaiting, steps: list[Step
         stop_reason=end.stop_reason,
         usage=end.usage,
         cost_usd=end.cost_usd,
+        tier=end.tier,
+        experiments=experiments or msgspec.UNSET,
         steps=msgspec.UNSET if steps is None else steps,
     )
 
@@ -56,10 +60,19 @@ def metadata(agent_version: str, end: RunFinished | RunWaiting, steps: list[Step
 class QuickView:
     """The quick names: start, chunk, tool, reset, done, error. Events that have none are left out."""
 
-    def __init__(self, *, run_id: str, agent_version: str, request_id: str, steps: Steps | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        agent_version: str,
+        request_id: str,
+        experiments: dict[str, str] | None = None,
+        steps: Steps | None = None,
+    ) -> None:
         self._run_id = run_id
         self._agent_version = agent_version
         self._request_id = request_id
+        self._experiments = experiments or {}
         self._steps = steps
 
     async def frames(self, item: Item) -> bytes:
@@ -85,7 +98,7 @@ class QuickView:
         end = _finished(item.payload)
         if run_status_error(end.status):
             return frame(item.id, "error", _encode({"problem": run_problem(self._request_id, self._run_id, end)}))
-        about = metadata(self._agent_version, end, await self._all_steps())
+        about = metadata(self._agent_version, end, await self._all_steps(), self._experiments)
         return frame(item.id, "done", _encode({"result": end.output, "status": end.status, "metadata": about}))
 
     async def _wait(self, item: Item) -> bytes:
@@ -95,7 +108,7 @@ class QuickView:
             "status": "waiting",
             "run_id": self._run_id,
             "approvals": wait.approvals,
-            "metadata": metadata(self._agent_version, wait, await self._all_steps()),
+            "metadata": metadata(self._agent_version, wait, await self._all_steps(), self._experiments),
         }
         return frame(item.id, "done", _encode(told))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
-from app.api.schemas import CheckStatus, ModelRoute, ModelTarget
+from app.api.schemas import CheckStatus, ModelRoute, ModelTarget, ModelTiers
 from app.domain.breakers import BreakerView
+from app.domain.tiers import TierRoute
 
 TargetStatus = Literal["ready", "degraded", "unavailable"]
 Chain = tuple[tuple[str, str], ...]
@@ -14,11 +15,20 @@ Chain = tuple[tuple[str, str], ...]
 
 
 class Targets:
-    """The targets of every route, judged by their breakers, never by a call."""
+    """The targets of every route, judged by their breakers, never by a call. `refused` names the parameters that one refuses."""
 
-    def __init__(self, *, routes: Mapping[str, Chain], breakers: BreakerView) -> None:
+    def __init__(
+        self,
+        *,
+        routes: Mapping[str, Chain],
+        breakers: BreakerView,
+        refused: Callable[[str, str], list[str]] = lambda provider, model: [],
+        tiers: Mapping[str, TierRoute] | None = None,
+    ) -> None:
         self._routes = dict(routes)
         self._breakers = breakers
+        self._refused = refused
+        self._tiers = dict(tiers or {})
 
     @property
     def providers(self) -> list[str]:
@@ -26,7 +36,13 @@ class Targets:
         return sorted({provider for provider, _ in self._all()})
 
     def status(self, route: str) -> TargetStatus:
-        """ready: the first target is usable; degraded: a later one is, or one is being tried again; unavailable: none."""
+        """ready: the first target is usable; degraded: a later one is, or one is being tried again; unavailable: none.
+
+        A route with tiers is ready where they all are, and unavailable where they all are.
+        """
+        if route in self._tiers:
+            found = {self.status(name) for name in self._tiers[route].routes.values()}
+            return found.pop() if len(found) == 1 else "degraded"
         states = [self._breakers.state(*target).name for target in self._routes.get(route, ())]
         if states and states[0] == "closed":
             return "ready"
@@ -34,10 +50,12 @@ class Targets:
 
     def models(self) -> list[ModelRoute]:
         """Every route with its targets, by name."""
-        return [
+        found = [
             ModelRoute(route=name, targets=[self._view(*target) for target in chain])
-            for name, chain in sorted(self._routes.items())
+            for name, chain in self._routes.items()
         ]
+        found += [ModelRoute(route=name, targets=[], tiers=_tiers(route)) for name, route in self._tiers.items()]
+        return sorted(found, key=lambda route: route.route)
 
     def check(self, provider: str) -> tuple[CheckStatus, str | None]:
         """ok while every model of the provider may be asked; else degraded, and which may not."""
@@ -51,7 +69,25 @@ class Targets:
     def _view(self, provider: str, model: str) -> ModelTarget:
         state = self._breakers.state(provider, model)
         seconds = None if state.retry_in is None else round(state.retry_in, 3)
-        return ModelTarget(provider=provider, model=model, breaker=state.name, retry_in_seconds=seconds)
+        return ModelTarget(
+            provider=provider,
+            model=model,
+            breaker=state.name,
+            retry_in_seconds=seconds,
+            refused_parameters=self._refused(provider, model),
+        )
+
+
+def _tiers(route: TierRoute) -> ModelTiers:
+    return ModelTiers(
+        cheap=route.routes["cheap"],
+        mid=route.routes["mid"],
+        premium=route.routes["premium"],
+        default=route.default,
+        cheap_below=route.cheap_below,
+        premium_from=route.premium_from,
+        classifier=route.classifier,
+    )
 
 
 def _told(view: ModelTarget) -> str:

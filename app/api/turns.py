@@ -113,6 +113,7 @@ class Turns:
                 run_id=started.run_id,
                 agent_version=started.agent_version,
                 request_id=request_id(self._request),
+                experiments=started.experiments,
                 steps=(lambda: self._service.steps(self._principal, started.run_id)) if include_steps else None,
             )
             return sse.encode(self._service.follow(started), view.frames, through_waits=False)
@@ -151,5 +152,5 @@ def _waiting(started: Started, end: RunWaiting, steps: list[Step] | None) -> Wai
         session_id=started.session_id,
         status="waiting",
         approvals=end.approvals,
-        metadata=sse.metadata(started.agent_version, end, steps),
+        metadata=sse.metadata(started.agent_version, end, steps, started.experiments),
     )

@@ -29,6 +29,9 @@ def serve_banner(
     for name, route in sorted(settings.routes.items()):
         chain = " -> ".join(f"{target.provider}/{target.model}" for target in route.chain)
         lines.append(f"  model      {name}: {chain}")
+    for name, tiered in sorted(settings.tiers.items()):
+        choice = ", ".join(f"{tier} {route}" for tier, route in tiered.routes.items())
+        lines.append(f"  model      {name}: {choice}; where nothing tells, {tiered.default}")
     lines += _missing([*settings.warnings, *settings.advice])
     if is_loopback(address):
         lines.append("  access     no key is needed: only this machine can connect, and all of it is tenant `default`")

@@ -62,6 +62,9 @@ def _models(settings: Settings) -> list[Finding]:
     for name, route in sorted(settings.routes.items()):
         chain = " -> ".join(f"{target.provider}/{target.model}" for target in route.chain)
         findings.append(Finding(f"model {name}", "ok", f"{chain} (configured; no call was made)"))
+    for name, tiered in sorted(settings.tiers.items()):
+        choice = ", ".join(f"{tier} {route}" for tier, route in tiered.routes.items())
+        findings.append(Finding(f"model {name}", "ok", f"{choice}; where nothing tells, {tiered.default}"))
     return findings
 
 

@@ -154,7 +154,8 @@ class ProviderError(SteadyhandError):
     """A model provider did not answer as asked.
 
     `status` is the HTTP status where there was one; `retry_after` is seconds; `should_retry` is what the provider advised,
-    None where it did not. The message never holds a credential or the request's content.
+    None where it did not; `code` and `parameter` are its own words for what is wrong and where, empty where it has none.
+    The message never holds a credential or the request's content.
     """
 
     def __init__(
@@ -167,6 +168,8 @@ class ProviderError(SteadyhandError):
         status: int | None = None,
         retry_after: float | None = None,
         should_retry: bool | None = None,
+        code: str = "",
+        parameter: str = "",
     ) -> None:
         super().__init__(clean(message)[:500])
         self.kind: FailureKind = kind
@@ -175,6 +178,8 @@ class ProviderError(SteadyhandError):
         self.status = status
         self.retry_after = retry_after
         self.should_retry = should_retry
+        self.code = code
+        self.parameter = parameter
 
     @property
     def refuses_request(self) -> bool:

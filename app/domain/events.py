@@ -14,11 +14,16 @@ from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, ToolCall, Usage
 from app.domain.models import Outcome, Purpose
 from app.domain.runs import Cancellation, RunFailure, RunStatus, StopReason
+from app.domain.tiers import Tier, TierDecision
 from app.domain.tools import ToolStatus
 
 
 class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
-    """The run was accepted. `input` and `context` are the caller's JSON; `preface` is what the model reads of the context."""
+    """The run was accepted. `input` and `context` are the caller's JSON; `preface` is what the model reads of the context.
+
+    `experiments`: the variants that it was exposed to, by experiment; absent where it is in none. `shadow_of`: the run that it
+    repeats with another variant.
+    """
 
     run_id: str
     session_id: str
@@ -30,6 +35,13 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     preface: str | None = None
     user_id: str | None = None
     resumed_from: str | None = None
+    experiments: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    shadow_of: str | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def exposure(self) -> dict[str, str]:
+        """The variants by experiment."""
+        return {} if self.experiments is msgspec.UNSET else self.experiments
 
 
 class RunStarted(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +154,7 @@ class RunWaiting(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: float = 0.0
     queue_ms: float = 0.0
     outcome_unknown: bool = False
+    tier: Tier | msgspec.UnsetType = msgspec.UNSET
 
 
 class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +163,8 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     `cost_usd` is exact to 15 digits, more than any attempt needs. `basis` says what it rests on; older journals have none, or
     `partial` and `unknown` for what is `estimated` now.
     `trimmed_tokens`: what the request left out of the conversation, an estimate; absent where it left out nothing.
-    `purpose`: what the answer was for, where it was none for the user.
+    `tier`: why it was this route, where the agent's own has tiers. `purpose`: what for, where it was not the run's own answer.
+    `dropped_parameters`: what the model was not told because it refuses it, by the names of its API; absent where that is nothing.
     """
 
     attempt: int
@@ -167,6 +181,8 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     service_tier: str | None = None
     trimmed_tokens: int | msgspec.UnsetType = msgspec.UNSET
     purpose: Purpose | msgspec.UnsetType = msgspec.UNSET
+    dropped_parameters: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    tier: TierDecision | msgspec.UnsetType = msgspec.UNSET
 
 
 class BudgetCrossed(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +198,10 @@ class BudgetCrossed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
-    """The one terminal event. `model` is the last that answered; `duration_ms` counts execution, `queue_ms` the wait before it."""
+    """The one terminal event. `model` is the last that answered; `duration_ms` counts execution, `queue_ms` the wait before it.
+
+    `tier` is the last that was asked, where the agent's route has tiers.
+    """
 
     status: RunStatus
     stop_reason: StopReason
@@ -198,6 +217,7 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool = False
     outcome_unknown: bool = False
     cancellation: Cancellation | None = None
+    tier: Tier | msgspec.UnsetType = msgspec.UNSET
 
 
 Event = (

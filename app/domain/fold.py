@@ -12,6 +12,7 @@ from app.domain import events as ev
 from app.domain.agents import Agent
 from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, Native, ToolCall, Usage
+from app.domain.tiers import TierDecision
 from app.domain.tools import result_text
 
 MIN_OUTPUT = 16
@@ -84,7 +85,8 @@ class RunState(Conversation):
     could be written. `started` are the open calls whose intent is written; `approvals` the ids of open requests by call; `decisions` what
     became of the others. `steered` are the ids of the user messages that came on the way; `executed` is seconds of
     execution in earlier attempts (`restore` counts them). `tokens` are all that its calls used, in and out, as far as it is known.
-    `closed`: the model was asked for the last time; why.
+    `closed`: the model was asked for the last time; why. `first_tier` is what was decided with the question, `tier` what
+    holds now; None: nothing is decided yet, or the agent's route has no tiers.
     """
 
     def __init__(
@@ -109,6 +111,8 @@ class RunState(Conversation):
         self.usage: Usage | None = None
         self.model: str | None = None
         self.tokens = 0
+        self.first_tier: TierDecision | None = None
+        self.tier: TierDecision | None = None
         self._spent: Decimal | None = None
         self._unpriced = False
         self._last_tokens = 0
@@ -171,8 +175,15 @@ class RunState(Conversation):
             self.iterations += 1
             self.closed = self.short
 
+    def decided(self, tier: TierDecision) -> None:
+        """From now on the run's model calls go to that tier."""
+        self.first_tier = self.first_tier or tier
+        self.tier = tier
+
     def record(self, event: ev.UsageRecorded) -> None:
         """Add one attempt to what the run has used and what it cost."""
+        if event.tier is not msgspec.UNSET:
+            self.decided(event.tier)
         if event.usage is not None:
             self.usage = event.usage if self.usage is None else self.usage + event.usage
         if event.cost_usd is None:

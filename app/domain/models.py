@@ -15,6 +15,7 @@ import msgspec
 
 from app.domain.errors import FailureKind
 from app.domain.messages import JsonObject, Message, ModelStop, Native, ToolCall, Usage
+from app.domain.tiers import TierDecision
 from app.domain.tools import ToolSpec
 
 Reasoning = Literal["low", "medium", "high"]
@@ -26,6 +27,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     `affinity`: requests that share it get the same choice where a route chooses by weight, and the same cache; no model sees it.
     `trimmed_tokens`: an estimate of what the conversation has more than `messages`; no model sees it. Nor `purpose`.
     `usd_left`: dollars that the whole call may cost, None: nobody bounds it; no model sees it.
+    `tier`: why it is this route, where the agent's own has tiers; no model sees it.
     """
 
     route: str
@@ -41,6 +43,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     trimmed_tokens: int = 0
     purpose: Purpose | msgspec.UnsetType = msgspec.UNSET
     usd_left: Decimal | None = None
+    tier: TierDecision | None = None
 
 
 class TextDelta(msgspec.Struct, frozen=True):
@@ -74,8 +77,8 @@ class Restarted(msgspec.Struct, frozen=True):
 ModelChunk = TextDelta | ReasoningDelta | Restarted | Completed
 
 Outcome = Literal["ok", "cancelled"] | FailureKind
-Purpose = Literal["summary"]
-"""What a model is asked for beside the answers of a run: `summary`, of turns that are left out."""
+Purpose = Literal["classifier", "summary"]
+"""What a model is asked for beside the answers of a run: which tier a question belongs to, or a summary of turns that are left out."""
 Basis = Literal["provider", "estimated", "abandoned"]
 """What an attempt's usage and cost rest on. `provider`: its provider's last count, or nothing was charged; `estimated`: there was no such
 count, so it is what was counted by then and an estimate of the rest; `abandoned`: its owner died, so it is an estimate of its input."""
@@ -87,6 +90,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     `service_tier` and `speed` are what the provider says it charges by; `cost_usd` None: not known, which is not zero.
     `id` is its row in the ledger, None while it has none. `input_tokens` is an estimate of the request, None where nobody made
     one; `near`: what it costs may bring a budget to a level that somebody must be told of.
+    `dropped_parameters`: what the model was not told because it refuses it, as its API spells it.
     """
 
     number: int
@@ -107,6 +111,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     response_model: str = ""
     response_id: str = ""
     finish: ModelStop | None = None
+    dropped_parameters: tuple[str, ...] = ()
 
 
 class Opener(Protocol):

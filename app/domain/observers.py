@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from app.domain.events import RunFinished, RunWaiting
+from app.domain.tiers import TierDecision
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as its execution begins. `traceparent` is the W3C header of the request that made it; `queued` in seconds."""
+    """A run as its execution begins. `traceparent` is the W3C header of the request that made it; `queued` in seconds.
+
+    `experiments` are the variants that it is exposed to; `shadow_of` is the run that it repeats for the record only.
+    """
 
     run_id: str
     session_id: str
@@ -23,6 +27,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     traceparent: str | None
     queued: float
+    experiments: dict[str, str] = {}
+    shadow_of: str | None = None
 
 
 class EndedRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +79,14 @@ class RunObserver(Protocol):
 
     def unstarted(self, run: EndedRun, event: RunFinished) -> None:
         """A run ended without being executed here: it never began, or the process that executed it is dead."""
+        ...
+
+    def tiered(self, decision: TierDecision) -> None:
+        """The model calls of the run that the current task executes go to another tier from now on, or to their first one."""
+        ...
+
+    def shadowed(self, experiment: str, outcome: Literal["started", "dropped", "error"]) -> None:
+        """A run was to have a shadow: it has, there was no room for it, or it could not be made."""
         ...
 
     def denied(self, tool: str) -> None:

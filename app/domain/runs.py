@@ -59,6 +59,8 @@ class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run as clients see it. Times are UTC; `output` is JSON (a string, or the structured answer).
 
+    `experiments`: the variants that it was exposed to, by experiment; `shadow_of`: the run that it repeats with another variant,
+    for the record only.
     `outcome_unknown`: a tool that writes was under way when its process died or it was stopped, and nobody saw its end.
     """
 
@@ -82,3 +84,5 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    experiments: dict[str, str] = {}
+    shadow_of: str | None = None

@@ -68,6 +68,13 @@ class SessionStore(Protocol):
         """A new session that begins with those messages. None: there is one of that id already."""
         ...
 
+    async def shadow(self, tenant: str, run_id: str, session_id: str, base: Sequence[Message]) -> bool:
+        """A hidden session of that run's user that begins with those messages and the state of the run's session.
+
+        It is gone with the run. False: there is no such run any more.
+        """
+        ...
+
     async def turn_of(self, principal: Principal, session_id: str, run_id: str) -> int | None:
         """Which turn of the session's current epoch that run was."""
         ...

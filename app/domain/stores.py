@@ -29,6 +29,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
 
     `delay`: seconds before it takes its place in its session's line; `priority`: higher goes first. `resumed_from` names a
     failed run of the same session whose finished steps are copied into the new journal. `metered`: it needs a budget.
+    `experiments` are the variants by experiment; `shadow_of` names the run that it repeats.
     """
 
     id: str
@@ -47,6 +48,8 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     callback_url: str | None = None
     resumed_from: str | None = None
     metered: bool = False
+    experiments: dict[str, str] = {}
+    shadow_of: str | None = None
     key: IdempotencyKey | None = None
 
 
@@ -141,12 +144,16 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which runs to list, newest first; `before` is (created_at, id) of the last one already seen."""
+    """Which runs to list, newest first; `before` is (created_at, id) of the last one already seen.
+
+    `shadow_of`: the shadows of that run; None: those that are no shadows.
+    """
 
     agent: str | None = None
     status: RunStatus | None = None
     session_id: str | None = None
     user_id: str | None = None
+    shadow_of: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     before: tuple[datetime, str] | None = None
@@ -185,6 +192,10 @@ class RunStore(Protocol):
 
         One with as many `failures` gets no `run.started` any more.
         """
+        ...
+
+    async def shadows_welcome(self, most: int) -> bool:
+        """Whether nobody waits for an owner, and fewer than `most` shadows are not over yet. An estimate: nothing is locked."""
         ...
 
     async def due(self) -> int:

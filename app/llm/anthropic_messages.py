@@ -39,20 +39,17 @@ STOPS: dict[str, ModelStop] = {
 # --- requests -----------------------------------------------------------------------------------------------------------
 
 
-def write(request: ModelRequest, model: str) -> tuple[bytes, dict[str, str]]:
-    """The request's body and its own headers. The same request gives the same bytes."""
-    body: dict[str, Any] = {
-        "model": model,
-        "max_tokens": request.max_output_tokens or MAX_TOKENS,
-        "stream": True,
-    }
+def write(request: ModelRequest, model: str, refused: frozenset[str] = frozenset(), /) -> tuple[bytes, dict[str, str]]:
+    """The request's body and its own headers, without what the model refuses. The same request gives the same bytes."""
+    body: dict[str, Any] = {"model": model, "max_tokens": request.max_output_tokens or MAX_TOKENS, "stream": True}
     headers = {}
-    if request.temperature is not None:
+    if request.temperature is not None and "temperature" not in refused:
         body["temperature"] = request.temperature
         headers["anthropic-version"] = TEMPERATURE_VERSION
     output: dict[str, Any] = {}
-    if request.reasoning is not None:
+    if request.reasoning is not None and "thinking" not in refused:
         body["thinking"] = {"type": "adaptive"}
+    if request.reasoning is not None and "effort" not in refused:
         output["effort"] = request.reasoning
     system = request.system
     if request.output_schema is not None:
@@ -346,4 +343,6 @@ def _may_go_back(item: dict[str, Any]) -> bool:
     return item.get("type") != "thinking" or bool(item.get("signature"))
 
 
-API = Api("/v1/messages", write, Reading)
+API = Api(
+    "/v1/messages", write, Reading, {"temperature": "temperature", "thinking": "reasoning", "effort": "reasoning"}
+)

@@ -33,6 +33,8 @@ def error_body(body: object) -> ErrorBody:
     if not isinstance(inner, Mapping):
         return ErrorBody(message=str(inner or ""))
     details = inner.get("details")
+    if isinstance(inner.get("detail"), list):
+        return _first_detail(inner["detail"])
     code = inner.get("code") or (details.get("error_code") if isinstance(details, Mapping) else None)
     return ErrorBody(
         type=_word(inner.get("type")),
@@ -40,6 +42,16 @@ def error_body(body: object) -> ErrorBody:
         param=_word(inner.get("param")),
         message=_word(inner.get("message")),
     )
+
+
+def _first_detail(details: list[Any]) -> ErrorBody:
+    """The first complaint of a server that checks requests with pydantic, where it names a place."""
+    first = details[0] if details else None
+    if not isinstance(first, Mapping):
+        return ErrorBody()
+    place = first.get("loc")
+    names = [str(key) for key in place if key != "body"] if isinstance(place, list) else []
+    return ErrorBody(type=_word(first.get("type")), param=".".join(names), message=_word(first.get("msg")))
 
 
 def _word(value: Any) -> str:
@@ -73,7 +85,13 @@ def http_failure(status: int, headers: Mapping[str, str], body: object) -> Provi
     request_id = headers.get("request-id") or headers.get("x-request-id")
     text = f"HTTP {status} {_told(error, kind)}".strip() + (f" (request {request_id})" if request_id else "")
     return ProviderError(
-        kind, text, status=status, retry_after=retry_after(headers), should_retry=should_retry(headers)
+        kind,
+        text,
+        status=status,
+        retry_after=retry_after(headers),
+        should_retry=should_retry(headers),
+        code=error.code,
+        parameter=error.param,
     )
 
 

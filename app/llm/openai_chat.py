@@ -16,7 +16,7 @@ from app.llm.history import User, own_items, turns, wire_id
 from app.llm.prefix import cache_key
 from app.llm.schemas import enforceable
 from app.llm.sse import Frame
-from app.llm.target import Api
+from app.llm.target import ALL_TAKEN, Api, Written
 
 STOPS: dict[str, ModelStop] = {
     "stop": "stop",
@@ -26,6 +26,19 @@ STOPS: dict[str, ModelStop] = {
     "content_filter": "content_filter",
 }
 """Any other: `stop`."""
+
+
+LIMITS = ("max_completion_tokens", "max_tokens")
+"""The name of the limit at OpenAI itself, and the older one. A limit is never left out: a model that refuses one name gets the other."""
+
+OPTIONAL = {
+    "temperature": "temperature",
+    "reasoning_effort": "reasoning",
+    "max_completion_tokens": "max_output_tokens",
+    "max_tokens": "max_output_tokens",
+    "stream_options": "",
+}
+"""What a request can do without, or say in another way. Without `stream_options` some servers do not count what was used."""
 
 
 # --- requests -----------------------------------------------------------------------------------------------------------
@@ -39,21 +52,24 @@ def api(*, own_host: bool) -> Api:
     which requests share a cache, because others may refuse what they do not know.
     """
 
-    def write(request: ModelRequest, model: str) -> tuple[bytes, dict[str, str]]:
-        return _write(request, model, own_host), {}
+    def write(request: ModelRequest, model: str, refused: frozenset[str] = ALL_TAKEN, /) -> Written:
+        return _write(request, model, own_host, refused), {}
 
-    return Api("/chat/completions", write, Reading)
+    return Api("/chat/completions", write, Reading, OPTIONAL)
 
 
-def _write(request: ModelRequest, model: str, own_host: bool) -> bytes:
-    body: dict[str, Any] = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+def _write(request: ModelRequest, model: str, own_host: bool, refused: frozenset[str]) -> bytes:
+    body: dict[str, Any] = {"model": model, "stream": True}
+    if "stream_options" not in refused:
+        body["stream_options"] = {"include_usage": True}
     if own_host and request.affinity:
         body["prompt_cache_key"] = cache_key(request.affinity)
-    if request.temperature is not None:
+    if request.temperature is not None and "temperature" not in refused:
         body["temperature"] = request.temperature
     if request.max_output_tokens is not None:
-        body["max_completion_tokens" if own_host else "max_tokens"] = request.max_output_tokens
-    if request.reasoning is not None:
+        first, second = LIMITS if own_host else reversed(LIMITS)
+        body[second if first in refused and second not in refused else first] = request.max_output_tokens
+    if request.reasoning is not None and "reasoning_effort" not in refused:
         body["reasoning_effort"] = request.reasoning
     if request.output_schema is not None:
         body["response_format"] = {

@@ -16,10 +16,13 @@ from app.llm.history import User, own_items, turns, wire_id
 from app.llm.prefix import cache_key
 from app.llm.schemas import enforceable
 from app.llm.sse import Frame
-from app.llm.target import Api
+from app.llm.target import ALL_TAKEN, Api, Written
 
 WITHOUT_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o")
 """Model families that refuse `include: reasoning.encrypted_content`."""
+
+OPTIONAL = {"temperature": "temperature", "reasoning": "reasoning", "include": ""}
+"""What a request can do without. Without `include` a model's reasoning is not kept from call to call."""
 
 INCOMPLETE: dict[str, ModelStop] = {
     "max_output_tokens": "length",
@@ -35,24 +38,24 @@ INCOMPLETE: dict[str, ModelStop] = {
 def api(*, own_host: bool) -> Api:
     """Responses at OpenAI itself, or at a compatible server, which is not told what requests share a cache: it may refuse what it does not know."""
 
-    def write(request: ModelRequest, model: str) -> tuple[bytes, dict[str, str]]:
-        return _write(request, model, own_host), {}
+    def write(request: ModelRequest, model: str, refused: frozenset[str] = ALL_TAKEN, /) -> Written:
+        return _write(request, model, own_host, refused), {}
 
-    return Api("/responses", write, Reading)
+    return Api("/responses", write, Reading, OPTIONAL)
 
 
-def _write(request: ModelRequest, model: str, own_host: bool) -> bytes:
+def _write(request: ModelRequest, model: str, own_host: bool, refused: frozenset[str]) -> bytes:
     """The request's body. The same request gives the same bytes. Nothing is stored at the vendor: reasoning comes back encrypted."""
     body: dict[str, Any] = {"model": model, "stream": True, "store": False}
     if own_host and request.affinity:
         body["prompt_cache_key"] = cache_key(request.affinity)
-    if not model.startswith(WITHOUT_REASONING):
+    if not model.startswith(WITHOUT_REASONING) and "include" not in refused:
         body["include"] = ["reasoning.encrypted_content"]
-    if request.temperature is not None:
+    if request.temperature is not None and "temperature" not in refused:
         body["temperature"] = request.temperature
     if request.max_output_tokens is not None:
         body["max_output_tokens"] = request.max_output_tokens
-    if request.reasoning is not None:
+    if request.reasoning is not None and "reasoning" not in refused:
         body["reasoning"] = {"effort": request.reasoning}
     if request.output_schema is not None:
         body["text"] = {

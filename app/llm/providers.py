@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from app.llm import anthropic, anthropic_messages, openai_chat, openai_client, openai_responses
 from app.llm.client import SdkClient
 from app.llm.prices import PriceBook, TargetPrices, Vendor
+from app.llm.refusals import Refusals
 from app.llm.target import Api, ModelTarget
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class ModelProvider:
         self._vendor = vendor
         self._prices = prices
         self._priced: list[TargetPrices] = []
+        self._refusals: dict[str, Refusals] = {}
 
     def target(self, model: str) -> ModelTarget:
         """One model of it."""
@@ -48,8 +50,21 @@ class ModelProvider:
         if prices is not None:
             self._priced.append(prices)
         return ModelTarget(
-            provider=self.name, system=self.kind, model=model, client=self._client, api=self._api, prices=prices
+            provider=self.name,
+            system=self.kind,
+            model=model,
+            client=self._client,
+            api=self._api,
+            refusals=self._refusals.setdefault(
+                model, Refusals(provider=self.name, model=model, optional=self._api.optional)
+            ),
+            prices=prices,
         )
+
+    def refused(self, model: str) -> list[str]:
+        """The parameters that the model was found to refuse."""
+        found = self._refusals.get(model)
+        return [] if found is None else found.parameters
 
     async def warm(self) -> None:
         """The SDK is imported (in a thread) and the client built, and its models' prices are there, so that the first call does not wait."""

@@ -12,6 +12,7 @@ from app.domain.errors import ProviderError
 from app.domain.models import Attempt, Completed, ModelChunk, ModelRequest
 from app.llm.answers import Answer
 from app.llm.prices import TargetPrices
+from app.llm.refusals import Refusals
 from app.llm.sse import Decoder, Frame
 
 if TYPE_CHECKING:
@@ -52,19 +53,41 @@ class Reading(Protocol):
         ...
 
 
+Written = tuple[bytes, dict[str, str]]
+"""A request's body, and its own headers."""
+ALL_TAKEN: frozenset[str] = frozenset()
+
+
+class Write(Protocol):
+    """Writes requests."""
+
+    def __call__(self, request: ModelRequest, model: str, refused: frozenset[str] = ALL_TAKEN, /) -> Written:
+        """The request for that model, without the parameters that it refuses. The same arguments give the same bytes."""
+        ...
+
+
 class Api(msgspec.Struct, frozen=True):
-    """One vendor API: where requests go, how one is written (body and its own headers), and how an answer is read."""
+    """One vendor API: where requests go, how one is written, and how an answer is read. `optional` is as in `Refusals`."""
 
     path: str
-    write: Callable[[ModelRequest, str], tuple[bytes, dict[str, str]]]
+    write: Write
     read: Callable[[Answer], Reading]
+    optional: Mapping[str, str] = {}
 
 
 class ModelTarget:
     """One model of one provider."""
 
     def __init__(
-        self, *, provider: str, system: str, model: str, client: Client, api: Api, prices: TargetPrices | None
+        self,
+        *,
+        provider: str,
+        system: str,
+        model: str,
+        client: Client,
+        api: Api,
+        refusals: Refusals,
+        prices: TargetPrices | None,
     ) -> None:
         """`prices` None: attempts say nothing of their cost."""
         self.provider = provider
@@ -72,6 +95,7 @@ class ModelTarget:
         self.model = model
         self._client = client
         self._api = api
+        self._refusals = refusals
         self._prices = prices
 
     async def stream(self, request: ModelRequest, attempt: Attempt) -> AsyncGenerator[ModelChunk, None]:
@@ -79,7 +103,7 @@ class ModelTarget:
 
         Ends with `Completed` or raises ProviderError. An answer that is not whole is closed with its connection when the
         iterator is; a whole one is given back to the client, so nothing is awaited after `Completed`. However it ends,
-        `attempt` says afterwards what it cost.
+        `attempt` says afterwards what it cost. A parameter that the model refuses is left out, and the attempt says so.
         """
         failure: ProviderError | None = None
         answer: Answer | None = None
@@ -87,8 +111,7 @@ class ModelTarget:
         try:
             if self._prices is not None:
                 await self._prices.ready()
-            content, headers = self._api.write(request, self.model)
-            response = await self._client.post(self._api.path, content, {"Accept": "text/event-stream", **headers})
+            response = await self._post(request, attempt)
             answer = Answer(attempt)
             body, whole = _bytes(response), False
             try:
@@ -108,6 +131,18 @@ class ModelTarget:
         finally:
             if self._prices is not None:
                 self._prices.settle(attempt, answer, failure, begun=begun)
+
+    async def _post(self, request: ModelRequest, attempt: Attempt) -> httpx2.Response:
+        """Ask, again at once without a parameter that the answer refuses: nothing was charged for that. Raises ProviderError."""
+        while True:
+            refused = self._refusals.of(request)
+            attempt.dropped_parameters = tuple(sorted(refused))
+            content, headers = self._api.write(request, self.model, refused)
+            try:
+                return await self._client.post(self._api.path, content, {"Accept": "text/event-stream", **headers})
+            except ProviderError as failure:
+                if not self._refusals.learn(failure, request):
+                    raise
 
 
 async def _read(

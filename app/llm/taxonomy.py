@@ -150,3 +150,19 @@ BY_WORDS: tuple[tuple[re.Pattern[str], FailureKind], ...] = (
     (re.compile(r"^tools\.\d+\.(custom\.)?input_schema", re.I), "tool_schema"),
 )
 """What some vendors (Anthropic, vLLM) say of a `bad_request` in words only. Where they change them it is a `bad_request` again."""
+
+REFUSAL_CODES: dict[str, Literal["parameter", "value"]] = {
+    "unsupported_parameter": "parameter",
+    "unknown_parameter": "parameter",
+    "unsupported_value": "value",
+}
+"""Codes of a `bad_request` that is about one parameter which the model does not take, or not with that value."""
+
+REFUSAL_STATUSES = (400, 422)
+
+REFUSAL_WORDS = re.compile(
+    r"extra inputs are not permitted|not supported|does(n't| not) support|unsupported|unrecognized|deprecated|not allowed"
+    r"|unknown (name|parameter|argument|field)|unexpected (keyword|parameter|argument|field)|may only be set",
+    re.I,
+)
+"""The same in words, of vendors without such codes (Anthropic, vLLM, Groq, Gemini): a value out of range is none of these."""

@@ -57,7 +57,10 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that was accepted; `feed` is its live end. `replayed`: by an earlier request with the same key."""
+    """A run that was accepted; `feed` is its live end. `replayed`: by an earlier request with the same key.
+
+    `experiments` are the variants that it is exposed to, by experiment.
+    """
 
     run_id: str
     session_id: str
@@ -67,6 +70,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float | None
     status: RunStatus
     replayed: bool = False
+    experiments: dict[str, str] = {}
 
 
 class Acceptance:
@@ -118,6 +122,8 @@ class Acceptance:
             callback_url=wanted.callback_url,
             resumed_from=created.resumed_from,
             metered=await self._quotes.metered(agent.model),
+            experiments=created.exposure,
+            shadow_of=None if created.shadow_of is msgspec.UNSET else created.shadow_of,
             key=wanted.key,
         )
         birth = Birth(run=run, created=created, agent=agent, system=system)
@@ -210,6 +216,7 @@ class Acceptance:
             feed=feed,
             timeout=timeout,
             status=run.status,
+            experiments=run.experiments,
         )
 
     def _expire_later(self, run_id: str, timeout: float) -> None:
@@ -260,6 +267,7 @@ def _started(run: NewRun, feed: Feed, status: RunStatus) -> Started:
         feed=feed,
         timeout=run.timeout,
         status=status,
+        experiments=run.experiments,
     )
 
 

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
 
 from app.domain.agents import Agent
 from app.domain.errors import RequestError
+from app.domain.experiments import CONTROL, Experiment
 from app.domain.stores import RunStore
+
+Render = Callable[[Agent, Mapping[str, Any]], tuple[str, dict[str, Any]]]
+"""The system text of an agent for a caller's context, and what of the context it left over."""
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """The agent that answers somebody, and the variants by experiment that made it so."""
+
+    agent: Agent
+    experiments: dict[str, str] = {}
 
 
 class Agents:
-    """Agents by name (the current version) and by version (also former ones, from storage)."""
+    """Agents by name (the current version) and by version (also former ones, from storage). `experiments` are by agent."""
 
-    def __init__(self, *, current: Mapping[str, Agent], default: str, store: RunStore) -> None:
+    def __init__(
+        self, *, current: Mapping[str, Agent], default: str, store: RunStore, experiments: Iterable[Experiment] = ()
+    ) -> None:
         self.current = dict(current)
         self.default = default
+        self.experiments = {experiment.agent: experiment for experiment in experiments}
         self._store = store
-        self._versions = {(agent.name, agent.version): agent for agent in self.current.values()}
+        self._versions = {(agent.name, agent.version): agent for agent in self._definitions()}
 
     def get(self, name: str | None) -> Agent:
         """The agent of that name; the default one for None. Raises `RequestError` not_found, naming those there are."""
@@ -25,6 +42,17 @@ class Agents:
             known = ", ".join(sorted(self.current))
             raise RequestError("not_found", f"There is no agent {name!r}. The agents are: {known}.")
         return agent
+
+    def choose(self, name: str | None, *, user_id: str | None, session_id: str) -> Chosen:
+        """As `get`, but for that user in that session: in the variant that is theirs."""
+        agent = self.get(name)
+        experiment = self.experiments.get(agent.name)
+        if experiment is None or not experiment.variants:
+            return Chosen(agent)
+        variant = experiment.variant(user_id, session_id)
+        if variant is None:
+            return Chosen(agent, {experiment.name: CONTROL})
+        return Chosen(variant.agent, {experiment.name: variant.name})
 
     async def version(self, tenant: str, name: str, version: str) -> Agent | None:
         """The definition that a run of that version uses."""
@@ -36,6 +64,20 @@ class Agents:
         return agent
 
     async def save(self, tenant: str) -> None:
-        """Store every current definition under its version."""
-        for agent in self.current.values():
+        """Store every current definition under its version, those of variants too."""
+        for agent in self._definitions():
             await self._store.save_agent(tenant, agent)
+
+    async def replace(self, tenant: str, current: Mapping[str, Agent], experiments: Iterable[Experiment]) -> None:
+        """From now on runs begin with these; those that have begun keep their version."""
+        new = Agents(current=current, default=self.default, store=self._store, experiments=experiments)
+        await new.save(tenant)
+        self.current, self.experiments = new.current, new.experiments
+        self._versions |= new._versions
+
+    def _definitions(self) -> Iterator[Agent]:
+        yield from self.current.values()
+        for experiment in self.experiments.values():
+            yield from (variant.agent for variant in experiment.variants)
+            if experiment.shadow is not None:
+                yield experiment.shadow.agent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from app.domain.approvals import ApprovalStore
@@ -11,10 +13,11 @@ from app.domain.models import Provider
 from app.domain.observers import RunObserver
 from app.domain.sessions import SessionStore
 from app.domain.stores import RunStore
+from app.domain.tiers import TierRoute
 from app.domain.tools import Toolbox
 from app.domain.usage import Quotes, UsageLedger
 from app.runs.acceptance import Acceptance
-from app.runs.agents import Agents
+from app.runs.agents import Agents, Render
 from app.runs.approvals import ApprovalService
 from app.runs.broadcast import Broadcast, Here
 from app.runs.follow import Follower
@@ -24,10 +27,12 @@ from app.runs.recovery import Recovery
 from app.runs.runner import Runner
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
+from app.runs.shadows import Shadows
 from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE
+from app.runs.tiers import Tiering
 from app.runs.usage import UsageService
-from app.runs.worker import Leases, Render, Worker
+from app.runs.worker import Leases, Worker
 
 
 class Stores(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +67,7 @@ def assemble(
     render: Render,
     provider: Provider,
     quotes: Quotes,
+    tiers: Mapping[str, TierRoute] | None = None,
     toolbox: Toolbox,
     observer: RunObserver,
     hints: Hints,
@@ -73,22 +79,25 @@ def assemble(
     approval_ttl: float,
     keep_alive: float = KEEP_ALIVE,
 ) -> Runs:
-    """All of it, over those stores. `leases` tells the worker what became of its leases; whoever makes them sees to that.
+    """All of it, over those stores. `tiers` are the routes that have some. `leases` tells the worker what became of its leases; whoever makes them sees to that.
 
     `concurrency`: runs at once, 0 executes none. `lease`, `approval_ttl` and `keep_alive` (of a stream) are seconds.
     """
     runs, sessions = stores.runs, stores.sessions
     feeds = Feeds(hints=hints, channel=channel)
     follower = Follower(store=runs, feeds=feeds)
+    shadows = Shadows(store=runs, sessions=sessions, agents=agents, render=render, broadcast=hints, observer=observer)
     worker = Worker(
         store=runs,
         runner=Runner(
             store=runs,
             sessions=sessions,
             provider=provider,
+            tiering=Tiering(routes=tiers or {}, provider=provider, observer=observer),
             toolbox=toolbox,
             observer=observer,
             feeds=feeds,
+            shadows=shadows,
             approval_ttl=approval_ttl,
             usage=stores.usage,
             quotes=quotes,
@@ -127,6 +136,7 @@ def assemble(
             stops=stops,
             broadcast=broadcast,
             render=render,
+            shadows=shadows,
             keep_alive=keep_alive,
         ),
         sessions=SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast),

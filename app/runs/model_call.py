@@ -32,6 +32,7 @@ from app.runs.ids import message_id
 from app.runs.ledger import Ledger
 from app.runs.live import Feed
 from app.runs.stop import HANDED_ON, Stop
+from app.runs.tiers import Effects, Tiering
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class ModelCalls:
         feed: Feed,
         provider: Provider,
         attempts: Opener,
+        tiering: Tiering,
         stop: Stop,
     ) -> None:
         self._run_id = run_id
@@ -56,7 +58,9 @@ class ModelCalls:
         self._feed = feed
         self._provider = provider
         self._attempts = attempts
+        self._tiering = tiering
         self._stop = stop
+        self._effects = Effects(stop, lambda: Recorder(attempts), self._used)
         self._open: str | None = None
 
     async def perform(self, decision: CallModel) -> None:
@@ -67,6 +71,7 @@ class ModelCalls:
         if decision.rejects is not None:
             ledger.add(ev.MessageReset(message_id=decision.rejects))
         request = context.build(ledger.state, decision.tools, affinity=self._session_id)
+        request = await self._tiering.settle(request, ledger.state, self._effects)
         new_id = await self._begin()
         recorder = Recorder(self._attempts)
         written = 0

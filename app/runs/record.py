@@ -15,6 +15,7 @@ from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall, Usage
 from app.domain.models import Attempt, Completed, ModelRequest
 from app.domain.runs import Cancellation
+from app.domain.tiers import Tier
 from app.domain.tools import Effect, ToolResult, unseen
 from app.domain.usage import Lost, Settlement
 from app.runs.ids import new_id
@@ -64,6 +65,7 @@ def waiting(reason: WaitReason, state: RunState, *, duration: float, queued: flo
         duration_ms=milliseconds(duration),
         queue_ms=milliseconds(queued),
         outcome_unknown=state.outcome_unknown,
+        tier=_tier(state),
     )
 
 
@@ -90,7 +92,12 @@ def finished(
         queue_ms=milliseconds(queued),
         outcome_unknown=state is not None and state.outcome_unknown,
         cancellation=cancellation,
+        tier=_tier(state),
     )
+
+
+def _tier(state: RunState | None) -> Tier | msgspec.UnsetType:
+    return msgspec.UNSET if state is None or state.tier is None else state.tier.tier
 
 
 def unseen_end(call: ToolCall, effect: Effect | None, why: str) -> ev.ToolFinished:
@@ -117,6 +124,8 @@ def usage(attempt: Attempt, request: ModelRequest) -> ev.UsageRecorded:
         service_tier=attempt.service_tier or None,
         trimmed_tokens=request.trimmed_tokens or msgspec.UNSET,
         purpose=request.purpose,
+        dropped_parameters=attempt.dropped_parameters or msgspec.UNSET,
+        tier=request.tier or msgspec.UNSET,
     )
 
 

@@ -37,7 +37,9 @@ from app.runs.live import Feed, Feeds
 from app.runs.model_call import ModelCalls
 from app.runs.patience import patiently
 from app.runs.session_state import RunSessionState
+from app.runs.shadows import Shadows, rehearsed
 from app.runs.stop import HANDED_ON, Stop
+from app.runs.tiers import Tiering
 from app.runs.tool_calls import ToolCalls
 
 log = logging.getLogger(__name__)
@@ -65,9 +67,11 @@ class Runner:
         store: RunStore,
         sessions: SessionStore,
         provider: Provider,
+        tiering: Tiering,
         toolbox: Toolbox,
         observer: RunObserver,
         feeds: Feeds,
+        shadows: Shadows,
         approval_ttl: float,
         usage: UsageLedger,
         quotes: Quotes,
@@ -77,9 +81,11 @@ class Runner:
         self._store = store
         self._sessions = sessions
         self._provider = provider
+        self._tiering = tiering
         self._toolbox = toolbox
         self._observer = observer
         self._feeds = feeds
+        self._shadows = shadows
         self._approval_ttl = approval_ttl
         self._histories = Histories(store=sessions)
 
@@ -89,7 +95,11 @@ class Runner:
         Whether a run may be claimed now that could not before: this one, or the next of its session.
         """
         began = time.monotonic()
-        owned = job.owned
+        owned, toolbox = job.owned, self._toolbox
+        shadow = job.created.shadow_of is not msgspec.UNSET
+        if shadow:
+            agent, toolbox = rehearsed(job.agent, toolbox)
+            job = msgspec.structs.replace(job, agent=agent)
         feed = self._feeds.open(owned.run_id)
         with self._observer.running(_info(job)) as watch:
             execution = _Execution(
@@ -99,7 +109,8 @@ class Runner:
                 sessions=self._sessions,
                 feed=feed,
                 provider=self._provider,
-                toolbox=self._toolbox,
+                tiering=self._tiering,
+                toolbox=toolbox,
                 observer=self._observer,
                 approval_ttl=self._approval_ttl,
                 usage=self._usage,
@@ -109,6 +120,7 @@ class Runner:
             try:
                 try:
                     await execution.restore(self._histories)
+                    self._shadows.consider(owned, job.created, execution.state.history)
                     end = await execution.run()
                 except Fenced:
                     raise
@@ -123,7 +135,7 @@ class Runner:
                 return False
             self._tell(watch, end, stop, RunTimes(total=time.monotonic() - began, effects=stop.effects))
         if isinstance(end, ev.RunFinished):
-            if execution.restored:
+            if execution.restored and not shadow:
                 self._histories.keep(owned, execution.state)
             self._feeds.end(owned.run_id, end)
             return execution.more
@@ -154,6 +166,8 @@ def _info(job: Job) -> RunInfo:
         attempt=owned.attempt,
         traceparent=owned.traceparent,
         queued=owned.queued,
+        experiments=job.created.exposure,
+        shadow_of=None if job.created.shadow_of is msgspec.UNSET else job.created.shadow_of,
     )
 
 
@@ -169,6 +183,7 @@ class _Execution:
         sessions: SessionStore,
         feed: Feed,
         provider: Provider,
+        tiering: Tiering,
         toolbox: Toolbox,
         observer: RunObserver,
         approval_ttl: float,
@@ -205,6 +220,7 @@ class _Execution:
             feed=feed,
             provider=provider,
             attempts=Attempts(ledger=usage, quotes=quotes, run_id=owned.run_id, epoch=owned.epoch),
+            tiering=tiering,
             stop=stop,
         )
         self._last_words = LastWords(ledger=self._ledger, models=self._models, stop=stop)

@@ -19,14 +19,14 @@ from app.runs import record
 from app.runs.acceptance import Acceptance, all_events
 from app.runs.acceptance import Started as Started
 from app.runs.acceptance import StartRun as StartRun
-from app.runs.agents import Agents
+from app.runs.agents import Agents, Render
 from app.runs.birth import session_id_of
 from app.runs.ids import new_id
 from app.runs.live import Feed, Feeds
+from app.runs.shadows import Shadows
 from app.runs.steps import Step, steps
 from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE, Cursor, Item, Reader, check_cursor
-from app.runs.worker import Render
 
 ANSWER_GRACE = 2.0
 """Seconds after the caller's timeout in which the run's own end may still arrive."""
@@ -47,6 +47,7 @@ class RunService:
         stops: Stops,
         broadcast: Hints,
         render: Render,
+        shadows: Shadows,
         keep_alive: float = KEEP_ALIVE,
     ) -> None:
         self._store = store
@@ -56,6 +57,7 @@ class RunService:
         self._stops = stops
         self._broadcast = broadcast
         self._render = render
+        self._shadows = shadows
         self._keep_alive = keep_alive
 
     @property
@@ -70,8 +72,10 @@ class RunService:
         somebody else's session, a busy one (`on_busy` reject), a key that was used for something else, and while this
         process is closing.
         """
-        agent = self._agents.get(wanted.agent)
         session_id = session_id_of(wanted.session_id)
+        user_id = wanted.user_id or principal.user
+        chosen = self._agents.choose(wanted.agent, user_id=user_id, session_id=session_id)
+        agent = chosen.agent
         check_step(agent, wanted.stop_after)
         system, unused = self._render(agent, wanted.context or {})
         created = ev.RunCreated(
@@ -83,13 +87,15 @@ class RunService:
             input=wanted.input,
             context=wanted.context,
             preface=msgspec.json.encode(unused).decode() if unused else None,
-            user_id=wanted.user_id or principal.user,
+            user_id=user_id,
+            experiments=chosen.experiments or msgspec.UNSET,
         )
         return await self._acceptance.start(principal, wanted, agent, system, created)
 
     async def aclose(self) -> None:
         """What was begun here and has not ended is waited for; the worker has been drained before."""
         await self._acceptance.aclose()
+        await self._shadows.aclose()
 
     async def result(self, started: Started) -> ev.RunFinished | ev.RunWaiting:
         """The end of a run, however it ended, or that it waits. A run that is still queued when its caller's time is over ends there.

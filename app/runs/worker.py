@@ -6,20 +6,19 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from app.agent.endings import FAULT, stopped
 from app.domain import events as ev
-from app.domain.agents import Agent
 from app.domain.errors import DatabaseUnavailable
 from app.domain.hints import Hints
 from app.domain.observers import RunObserver
 from app.domain.stores import Held, Owned, RunStore
-from app.runs.agents import Agents
+from app.runs.agents import Agents, Render
 from app.runs.live import Feeds
 from app.runs.patience import patiently
 from app.runs.recovery import Recovery
@@ -34,9 +33,6 @@ POLL = 1.0
 """Seconds between looks at the queue and at inboxes when nothing hints at them; jittered by a fifth."""
 LAST_WORDS = 10.0
 """Seconds of a drain that are kept for cutting off what did not end by itself."""
-
-Render = Callable[[Agent, Mapping[str, Any]], tuple[str, dict[str, Any]]]
-"""The system text of an agent for a caller's context, and what of the context it left over."""
 
 
 class Leases(Protocol):

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from app.domain.prices import Price
+from app.domain.tiers import CHEAP_BELOW, PREMIUM_FROM, Tier, TierRoute
+from app.settings.experiments import ExperimentOptions
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -132,9 +134,29 @@ class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str = ""
 
 
-class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """[models.NAME] as written. A table in `chain` holds alternatives for one place with their weights."""
+class TierOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The routes of a route's tiers, by name."""
 
+    cheap: str = ""
+    mid: str = ""
+    premium: str = ""
+
+
+class ThresholdOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores below `cheap` and from `premium` on decide; those between say nothing."""
+
+    cheap: Annotated[float, msgspec.Meta(ge=-1, le=2)] = CHEAP_BELOW
+    premium: Annotated[float, msgspec.Meta(ge=-1, le=2)] = PREMIUM_FROM
+
+
+class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """[models.NAME] as written: a chain of targets, or tiers. A table in `chain` holds alternatives for one place with their weights."""
+
+    tiers: TierOptions | None = None
+    default: Tier | None = None
+    thresholds: ThresholdOptions | None = None
+    classifier: str | None = None
+    classifier_timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] | None = None
     chain: tuple[str | dict[str, Weight], ...] = ()
     timeout: Seconds = 60.0
     first_token_timeout: Seconds = 20.0
@@ -184,6 +206,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     models: dict[str, RouteOptions] = {}
     prices: tuple[PriceOptions, ...] = ()
     budgets: BudgetOptions = BudgetOptions()
+    experiments: dict[str, ExperimentOptions] = {}
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,8 +293,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the composition root needs.
 
-    `providers` are all that may be used (those of a chain have their key); `routes` always has `default`; `prices` are the
-    operator's own, by provider/model.
+    `providers` are all that may be used (those of a chain have their key); `routes` are those with a chain, `tiers` those with
+    tiers, and one of them is `default`; `prices` are the operator's own, by provider/model. `experiments` are as written: the
+    workspace resolves them.
     `warnings` and `advice` are sentences for the log and the banner. `dotenv` holds the variables of `.env` that the process
     does not have yet: the program puts them into its environment, so that OTEL_* and the workspace's tools see them too.
     `data_dir`, where relative, is meant from the current folder.
@@ -290,11 +314,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     breaker: Breaker
     providers: dict[str, Provider]
     routes: dict[str, Route]
+    tiers: dict[str, TierRoute] = {}
+    experiments: dict[str, ExperimentOptions] = {}
     prices: dict[str, Price] = {}
     budgets: Budgets = Budgets()
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
     dotenv: dict[str, Secret] = {}
+
+    @property
+    def route_names(self) -> frozenset[str]:
+        """Every route that an agent may name."""
+        return frozenset({*self.routes, *self.tiers})
 
 
 BUILTIN_PROVIDERS: dict[str, dict[str, str]] = {
@@ -323,7 +354,6 @@ NOT_YET: frozenset[str] = frozenset(
         "auth",
         "safety.max_input",
         "safety.pii",
-        "experiments",
         "mcp",
         "embeddings",
         "retention",

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from app.domain.errors import ConfigProblem
 from app.domain.prices import Price, Rates, Step
 from app.settings.check import KeyPath
+from app.settings.experiments import check_experiments
 from app.settings.options import (
     BudgetOptions,
     Budgets,
@@ -29,6 +30,7 @@ from app.settings.options import (
     Target,
     Weighted,
 )
+from app.settings.tiers import check_without_tiers, tier_routes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _OWN_HOSTS = {"openai": "api.openai.com", "anthropic": "api.anthropic.com"}
@@ -54,10 +56,14 @@ class Resolution:
         if options.redis.url and not options.redis.url.startswith(_REDIS):
             self._wrong(("redis", "url"), f"must begin with {', '.join(_REDIS[:-1])} or {_REDIS[-1]}")
         providers = {name: self._provider(name, written) for name, written in options.providers.items()}
-        routes = {
-            name: self._route(name, written) for name, written in ({"default": RouteOptions()} | options.models).items()
-        }
+        models = {"default": RouteOptions()} | options.models
+        routes = {name: self._route(name, written) for name, written in models.items() if written.tiers is None}
+        check_without_tiers(models, self._wrong)
+        for name in models:
+            if not _NAME.fullmatch(name):
+                self._wrong(("models", name), "a name is 1 to 64 of A-Z a-z 0-9 _ . -")
         self._check_targets(routes, options.providers, providers)
+        check_experiments(options.experiments, self._wrong)
         unset = [name for name in routes if name not in options.models or not options.models[name].chain]
         return Settings(
             profile=profile,
@@ -73,6 +79,8 @@ class Resolution:
             breaker=options.breaker,
             providers=providers,
             routes=routes,
+            experiments=options.experiments,
+            tiers=tier_routes(models, routes, self._wrong),
             prices=self._prices(options.prices, providers),
             budgets=_budgets(options.budgets),
             advice=tuple(
@@ -152,8 +160,6 @@ class Resolution:
 
     def _route(self, name: str, written: RouteOptions) -> Route:
         path = ("models", name)
-        if not _NAME.fullmatch(name):
-            self._wrong(path, "a name is 1 to 64 of A-Z a-z 0-9 _ . -")
         places: list[tuple[Weighted, ...]] = []
         for entry in written.chain:
             if isinstance(entry, dict) and not entry:

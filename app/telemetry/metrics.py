@@ -99,6 +99,11 @@ class Metrics:
         self.llm_fallbacks = counter(
             "agent_llm_fallbacks_total", "Moves to another target of a route.", ("route", "from", "to", "reason")
         )
+        self.tier_decisions = counter(
+            "agent_llm_tier_decisions_total",
+            "Runs that were given a tier of a route, or another one: by score, classifier, default, or raised.",
+            ("route", "tier", "by"),
+        )
         self.llm_breaker_state = Family(
             Gauge(
                 "agent_llm_breaker_state",
@@ -106,6 +111,11 @@ class Metrics:
                 ("provider", "model"),
                 registry=registry,
             )
+        )
+        self.shadow_runs = counter(
+            "agent_shadow_runs_total",
+            "Runs that were to have a shadow (started, dropped, error), and ends of shadows (their run status).",
+            ("experiment", "outcome"),
         )
         self.tool_calls = counter("agent_tool_calls_total", "Tool calls that ended.", ("tool", "outcome"))
         self.tool_duration = histogram("agent_tool_duration_seconds", "Time of a tool call.", ("tool",))

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from contextvars import Token
 from types import TracebackType
 
+import msgspec
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, StatusCode, get_current_span, set_span_in_context
@@ -15,10 +16,11 @@ from opentelemetry.util.types import AttributeValue
 
 from app.domain.events import RunFinished, RunWaiting
 from app.domain.observers import EndedRun, RunInfo, RunTimes
+from app.domain.tiers import TierDecision
 from app.telemetry import context, names
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import Tracing
-from app.telemetry.traced import usage_attributes
+from app.telemetry.traced import tier_attributes, usage_attributes
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,14 @@ class RunTelemetry:
         """Counted like any other run; it has no times."""
         _count_end(self._metrics, run.agent, event)
         _log_end(run.agent, event, {"run_id": run.run_id, "session_id": run.session_id})
+
+    def tiered(self, decision: TierDecision) -> None:
+        """Counted, and on the run's span."""
+        self._metrics.tier_decisions[decision.route, decision.tier, decision.by].inc()
+        get_current_span().set_attributes(tier_attributes(decision))
+
+    def shadowed(self, experiment: str, outcome: str) -> None:
+        self._metrics.shadow_runs[experiment, outcome].inc()
 
     def denied(self, tool: str) -> None:
         self._metrics.tool_calls[tool, "denied"].inc()
@@ -84,7 +94,8 @@ class _Watch:
         )
         self._tokens = (context.run.set(info), otel.attach(set_span_in_context(self._span, parent)))
         self._metrics.active_runs.inc()
-        self._metrics.queue_wait.observe(info.queued)
+        if info.shadow_of is None:
+            self._metrics.queue_wait.observe(info.queued)
         log.info(
             "agent_start",
             extra={
@@ -110,9 +121,13 @@ class _Watch:
 
     def finished(self, event: RunFinished, response_model: str | None, times: RunTimes) -> None:
         agent, metrics = self._info.agent, self._metrics
-        _count_end(metrics, agent, event)
-        metrics.run_duration[(agent,)].observe(max(times.total, event.duration_ms / 1000))  # earlier owners' time too
-        metrics.iterations[(agent,)].observe(event.iterations)
+        if self._info.shadow_of is not None:  # nobody asked for it
+            for experiment in self._info.experiments:
+                metrics.shadow_runs[experiment, event.status].inc()
+        else:
+            _count_end(metrics, agent, event)
+            metrics.run_duration[(agent,)].observe(max(times.total, event.duration_ms / 1000))  # earlier owners' too
+            metrics.iterations[(agent,)].observe(event.iterations)
         metrics.overhead.observe(max(0.0, times.total - times.effects))
         if self._span.is_recording():
             self._span.set_attributes(_ended(event, response_model))
@@ -166,7 +181,7 @@ def _origin(info: RunInfo) -> tuple[Context, list[Link]]:
 
 
 def _described(info: RunInfo) -> dict[str, AttributeValue]:
-    return {
+    attributes: dict[str, AttributeValue] = {
         names.OPERATION: names.SPAN_AGENT,
         names.AGENT_NAME: info.agent,
         names.AGENT_VERSION: info.agent_version,
@@ -176,6 +191,10 @@ def _described(info: RunInfo) -> dict[str, AttributeValue]:
         names.ATTEMPT: info.attempt,
         names.ROUTE: info.route,
     }
+    attributes |= {f"{names.EXPERIMENT}.{name}": variant for name, variant in info.experiments.items()}
+    if info.shadow_of is not None:
+        attributes[names.SHADOW_OF] = info.shadow_of
+    return attributes
 
 
 def _ended(event: RunFinished, response_model: str | None) -> dict[str, AttributeValue]:
@@ -186,6 +205,8 @@ def _ended(event: RunFinished, response_model: str | None) -> dict[str, Attribut
     }
     if response_model:
         attributes[names.RESPONSE_MODEL] = response_model
+    if event.tier is not msgspec.UNSET:
+        attributes[names.TIER] = event.tier
     if event.usage is not None:
         attributes.update(usage_attributes(event.usage))
     if event.cost_usd is not None:

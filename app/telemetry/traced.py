@@ -18,6 +18,7 @@ from opentelemetry.util.types import AttributeValue
 from app.domain.errors import ProviderError
 from app.domain.messages import ToolCall, Usage
 from app.domain.models import Attempt, Completed, ModelChunk, ModelRequest, Provider, Recorder, Target
+from app.domain.tiers import TierDecision
 from app.domain.tools import Toolbox, ToolContext, ToolResult, ToolSpec
 from app.telemetry import content, context, names
 from app.telemetry.metrics import Metrics
@@ -210,6 +211,8 @@ def _asked(target: Target, request: ModelRequest, attempt: Attempt) -> dict[str,
         attributes[names.AGENT_NAME] = run.agent
     if request.trimmed_tokens:
         attributes[names.TRIMMED_TOKENS] = request.trimmed_tokens
+    if request.tier is not None:
+        attributes.update(tier_attributes(request.tier))
     if request.temperature is not None:
         attributes[names.REQUEST_TEMPERATURE] = request.temperature
     if request.max_output_tokens is not None:
@@ -238,6 +241,21 @@ def _answered(attempt: Attempt, completed: Completed | None, first: float | None
         attributes.update(usage_attributes(usage))
     if attempt.cost_usd is not None:
         attributes[names.COST_USD] = float(attempt.cost_usd)
+    if attempt.dropped_parameters:
+        attributes[names.DROPPED_PARAMETERS] = attempt.dropped_parameters
+    return attributes
+
+
+def tier_attributes(decision: TierDecision) -> dict[str, AttributeValue]:
+    """Which tier, and why."""
+    attributes: dict[str, AttributeValue] = {
+        names.TIER: decision.tier,
+        names.TIER_ROUTE: decision.route,
+        names.TIER_SOURCE: decision.by,
+        names.TIER_REASONS: decision.reasons,
+    }
+    if decision.score is not None:
+        attributes[names.TIER_SCORE] = decision.score
     return attributes
 
 

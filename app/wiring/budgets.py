@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
+from app.domain.agents import Agent
 from app.domain.errors import ConfigError, ConfigProblem
 from app.domain.prices import Price, Rates
 from app.domain.usage import Caps
@@ -47,6 +48,8 @@ class RouteQuotes:
         return price
 
     async def metered(self, route: str) -> bool:
+        if (tiers := self._settings.tiers.get(route)) is not None:
+            return all([await self.metered(name) for name in tiers.routes.values()])
         known = self._settings.routes.get(route)
         if known is None:
             return False
@@ -61,7 +64,7 @@ def _costs(price: Price) -> bool:
 async def check_budgets(workspace: Workspace) -> None:
     """Raises ConfigError for each limit in dollars that somebody wrote down, and that a model without a price would escape."""
     settings = workspace.settings
-    limited = {name: agent for name, agent in workspace.agents.items() if agent.limits.cost_usd is not msgspec.UNSET}
+    limited = [agent for agent in _agents(workspace) if agent.limits.cost_usd is not msgspec.UNSET]
     if not settings.budgets.written and not limited:
         return
     prices = PriceBook(own=settings.prices)
@@ -72,17 +75,39 @@ async def check_budgets(workspace: Workspace) -> None:
     quotes = RouteQuotes(settings=settings, prices=prices)
     unpriced = {name: await _unpriced(route.chain, quotes) for name, route in settings.routes.items()}
     anywhere = sorted({target for targets in unpriced.values() for target in targets})
+    escaping: dict[str, set[str]] = {agent.name: set() for agent in limited}
+    for agent in limited:
+        escaping[agent.name].update(target for route in _routes(agent, settings) for target in unpriced[route])
     problems = [
         ConfigProblem(str(workspace.folder / "steadyhand.toml"), f"budgets.{key}", _why(anywhere))
         for key in settings.budgets.written
         if anywhere
     ] + [
-        ConfigProblem(str(workspace.folder / "agents" / f"{name}.yaml"), "limits.cost_usd", _why(unpriced[agent.model]))
-        for name, agent in limited.items()
-        if unpriced[agent.model]
+        ConfigProblem(str(workspace.folder / "agents" / f"{name}.yaml"), "limits.cost_usd", _why(sorted(targets)))
+        for name, targets in escaping.items()
+        if targets
     ]
     if problems:
         raise ConfigError(problems)
+
+
+def _agents(workspace: Workspace) -> list[Agent]:
+    """Every agent, and every variant of one."""
+    dealt = [variant.agent for experiment in workspace.experiments for variant in experiment.variants]
+    shadows = [experiment.shadow.agent for experiment in workspace.experiments if experiment.shadow is not None]
+    return [*workspace.agents.values(), *dealt, *shadows]
+
+
+def _routes(agent: Agent, settings: Settings) -> list[str]:
+    """The routes with a chain that a run of the agent may ask."""
+    named = [agent.model, *([agent.budget.summary] if isinstance(agent.budget.summary, str) else [])]
+    found = []
+    for name in named:
+        tiers = settings.tiers.get(name)
+        found += (
+            [name] if tiers is None else [*tiers.routes.values(), *([tiers.classifier] if tiers.classifier else [])]
+        )
+    return found
 
 
 async def _unpriced(targets: Sequence[Target], quotes: RouteQuotes) -> list[str]:

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from app.api.guards import Gate
 from app.api.health import LoopWatch
 from app.api.idempotency import Idempotent
+from app.api.prompts import Prompts
 from app.api.targets import Targets
 from app.callbacks.deliveries import Deliveries
 from app.domain.principals import DEFAULT_TENANT
@@ -49,7 +50,9 @@ from app.wiring.breakers import breakers_of
 from app.wiring.budgets import RouteQuotes, caps_of, check_budgets
 from app.wiring.callbacks import callbacks_of
 from app.wiring.models import providers_of, routes_of
+from app.wiring.prompts import prompt_views
 from app.wiring.readiness import readings_of
+from app.wiring.reload import Reloading, reloading_of
 from app.workspace.load import Workspace
 
 if TYPE_CHECKING:
@@ -77,6 +80,7 @@ class Services:
         database: Database,
         gate: Gate,
         providers: Mapping[str, ModelProvider],
+        reloading: Reloading | None,
     ) -> None:
         self.app = app
         self.runs = runs
@@ -88,6 +92,7 @@ class Services:
         self._breakers = breakers
         self._database = database
         self._gate = gate
+        self._reloading = reloading
 
     async def schema(self) -> Schema:
         """How far the database's migrations are."""
@@ -126,6 +131,8 @@ class Services:
         async with asyncio.TaskGroup() as group:
             for loop in loops:
                 group.create_task(loop())
+            if self._reloading is not None:
+                group.create_task(self._reloading.serve())
 
     async def drain(self, seconds: float) -> None:
         """Refuse what is new, send every stream elsewhere, let runs finish or hand them on; what has not after the time is cut off."""
@@ -202,10 +209,13 @@ async def open_services(
                 keys=keys,
                 usage=PostgresUsageLedger(database=database, caps=caps),
             ),
-            agents=Agents(current=workspace.agents, default=settings.default_agent, store=store),
+            agents=Agents(
+                current=workspace.agents, default=settings.default_agent, store=store, experiments=workspace.experiments
+            ),
             render=render,
             provider=TracedProvider(provider=router, metrics=metrics),
             quotes=quotes,
+            tiers=settings.tiers,
             toolbox=TracedToolbox(toolbox=python_tools, tracing=tracing, metrics=metrics),
             observer=RunTelemetry(tracing=tracing, metrics=metrics),
             hints=hints,
@@ -224,7 +234,10 @@ async def open_services(
                 for name, route in settings.routes.items()
             },
             breakers=breakers,
+            tiers=settings.tiers,
+            refused=lambda provider, model: providers[provider].refused(model) if provider in providers else [],
         )
+        prompt_list = Prompts(prompt_views(workspace))
         loop_watch = LoopWatch()
         watching = asyncio.create_task(loop_watch.run())
         stack.push_async_callback(_stopped, watching)
@@ -242,6 +255,7 @@ async def open_services(
                 idempotent=Idempotent(store=keys),
                 readings=readings,
                 targets=targets,
+                prompt_list=prompt_list,
                 metrics=metrics,
                 tracing=tracing,
                 gate=gate,
@@ -260,6 +274,7 @@ async def open_services(
             database=database,
             gate=gate,
             providers=providers,
+            reloading=reloading_of(workspace, runs.agents, prompt_list),
         )
 
 

@@ -65,16 +65,24 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What agents may name. None: it did not load, so that nobody can say whether a name is right."""
+    """What agents may name; of the routes those of `tiered` have tiers. None: it did not load, so that nobody can say whether a name is right."""
 
     routes: frozenset[str] | None
+    tiered: frozenset[str]
     prompts: Mapping[str, Prompt]
     broken_prompts: frozenset[str]
     tools: Mapping[str, ToolSpec]
     tools_complete: bool
 
 
-def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Agent | None, list[ConfigProblem]]:
+class ReadAgent(msgspec.Struct, frozen=True):
+    """An agent, and the file that it is made of."""
+
+    agent: Agent
+    file: AgentFile
+
+
+def read_agent(name: str, document: Document, around: Surroundings) -> tuple[ReadAgent | None, list[ConfigProblem]]:
     """The agent that the file describes, or None and what is wrong with the file. Nothing is, where only a prompt or tool that
     the agent needs did not load.
     """
@@ -90,13 +98,23 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Age
     for path, route in ((("model",), file.model), (("context", "summary"), file.context.summary)):
         if around.routes is not None and route is not None and route not in around.routes:
             check.refuse(path, f"there is no route {route}; known: {', '.join(sorted(around.routes))}")
+    if file.context.summary in around.tiered:
+        check.refuse(("context", "summary"), f"{file.context.summary} has tiers: name a route with a chain")
     if file.output_schema is not None:
         _check_schema(check, file.output_schema)
     _check_reply(check, file)
     needs_broken = file.prompt is not None and file.prompt.partition("@")[0] in around.broken_prompts
     if check.problems or needs_broken or not around.tools.keys() >= set(file.tools):
         return None, check.problems
-    return _agent(name, file, around), []
+    return ReadAgent(_agent(name, file, around), file), []
+
+
+def varied(name: str, file: AgentFile, around: Surroundings, *, prompt: str | None, model: str | None) -> Agent:
+    """The agent of that name that the file would describe with another prompt or route. `prompt` and `model` are known to be there."""
+    if prompt is not None:
+        file = msgspec.structs.replace(file, prompt=prompt, instructions=None)
+    agent = _agent(name, file, around)
+    return agent if model is None else versioned(msgspec.structs.replace(agent, model=model))
 
 
 def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:

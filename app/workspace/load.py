@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from app.domain.agents import Agent
 from app.domain.errors import ConfigError, ConfigProblem
+from app.domain.experiments import Experiment
 from app.prompts.registry import Prompt, PromptFile, problems, prompt
 from app.settings import Settings, load, read_files
 from app.settings.check import Check, Source
 from app.tools.declare import DeclaredTool
-from app.workspace.agents import NAME, Surroundings, read_agent
+from app.workspace.agents import NAME, ReadAgent, Surroundings, read_agent
 from app.workspace.documents import Document, read
+from app.workspace.experiments import read_experiments
 from app.workspace.tools import builtin_tools, load_tools
 
 SHIPPED = Path(__file__).parent / "default"
@@ -22,13 +24,16 @@ SHIPPED = Path(__file__).parent / "default"
 
 
 class Workspace(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a folder says. `tools` are the built-in ones and the folder's own; `settings.default_agent` is one of `agents`."""
+    """Everything a folder says. `tools` are the built-in ones and the folder's own; `settings.default_agent` is one of `agents`,
+    and the agents of `experiments` are.
+    """
 
     folder: Path
     settings: Settings
     agents: dict[str, Agent]
     prompts: dict[str, Prompt]
     tools: tuple[DeclaredTool, ...]
+    experiments: tuple[Experiment, ...] = ()
 
 
 def load_workspace(folder: Path, environ: Mapping[str, str]) -> Workspace:
@@ -43,22 +48,52 @@ def load_workspace(folder: Path, environ: Mapping[str, str]) -> Workspace:
         wrong += error.problems
     tools, problems_of_tools = load_tools(folder / "tools", builtin_tools())
     wrong += problems_of_tools
-    routes = frozenset(settings.routes) if settings is not None else None
+    return _defined(folder, settings, tools, not problems_of_tools, wrong)
+
+
+def reload_workspace(workspace: Workspace) -> Workspace:
+    """The same settings and tools with the agents and prompts that the folder has now. Raises ConfigError with all that is wrong."""
+    return _defined(workspace.folder, workspace.settings, workspace.tools, True, [])
+
+
+def _defined(
+    folder: Path,
+    settings: Settings | None,
+    tools: Sequence[DeclaredTool],
+    tools_complete: bool,
+    wrong: list[ConfigProblem],
+) -> Workspace:
+    """The workspace, unless something is wrong with it or was before."""
+    routes = settings.route_names if settings is not None else None
     prompts, broken = _prompts(folder / "prompts", routes, wrong)
     around = Surroundings(
         routes=routes,
+        tiered=frozenset() if settings is None else frozenset(settings.tiers),
         prompts=prompts,
         broken_prompts=frozenset(broken),
         tools={tool.spec.name: tool.spec for tool in tools},
-        tools_complete=not problems_of_tools,
+        tools_complete=tools_complete,
     )
     agents, failed = _agents(folder / "agents", around, wrong)
+    written = str(folder / "steadyhand.toml")
     if settings is not None and settings.default_agent not in {*agents, *failed}:
         why = f"there is no agents/{settings.default_agent}.yaml; known: {', '.join(agents) or 'none'}"
-        wrong.append(ConfigProblem(str(folder / "steadyhand.toml"), "default_agent", why))
+        wrong.append(ConfigProblem(written, "default_agent", why))
     if wrong or settings is None:
         raise ConfigError(wrong)
-    return Workspace(folder=folder, settings=settings, agents=agents, prompts=prompts, tools=tuple(tools))
+    found = {name: read.agent for name, read in agents.items()}
+    experiments = read_experiments(
+        settings.experiments,
+        {name: read.file for name, read in agents.items()},
+        found,
+        around,
+        lambda key, why: wrong.append(ConfigProblem(written, key, why)),
+    )
+    if wrong:
+        raise ConfigError(wrong)
+    return Workspace(
+        folder=folder, settings=settings, agents=found, prompts=prompts, tools=tuple(tools), experiments=experiments
+    )
 
 
 def _prompts(
@@ -87,9 +122,9 @@ def _prompts(
     return found, broken
 
 
-def _agents(folder: Path, around: Surroundings, wrong: list[ConfigProblem]) -> tuple[dict[str, Agent], list[str]]:
+def _agents(folder: Path, around: Surroundings, wrong: list[ConfigProblem]) -> tuple[dict[str, ReadAgent], list[str]]:
     """The agents, and the names of those whose files do not load."""
-    found: dict[str, Agent] = {}
+    found: dict[str, ReadAgent] = {}
     failed: list[str] = []
     for name, document in _documents(folder, failed, wrong):
         agent, its_problems = read_agent(name, document, around)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +19,15 @@ from prometheus_client import CollectorRegistry
 from app.api.guards import Gate
 from app.api.health import Readings
 from app.api.idempotency import Idempotent
+from app.api.prompts import Prompts
+from app.api.schemas import PromptView
 from app.api.targets import Chain, Targets
 from app.callbacks.service import CallbackService
 from app.domain.agents import Agent
+from app.domain.experiments import Experiment
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS, Principal
+from app.domain.tiers import TierRoute
 from app.domain.usage import Caps
 from app.egress.addresses import is_public
 from app.llm.breaker import Breakers
@@ -102,6 +106,9 @@ async def open_edge(
     hinted: bool = False,
     principal: Principal = ANONYMOUS,
     caps: Caps = NO_CAPS,
+    tiers: Mapping[str, TierRoute] | None = None,
+    experiments: Sequence[Experiment] = (),
+    prompts: Sequence[PromptView] = (),
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
 
@@ -116,7 +123,7 @@ async def open_edge(
         stores = stores_of(database, store, through, caps=caps)
         hints = PostgresHints(dsn=dsn) if hinted else NoHints()
         known = {agent.name: agent for agent in agents or (react(),)}
-        registry = Agents(current=known, default=next(iter(known)), store=store)
+        registry = Agents(current=known, default=next(iter(known)), store=store, experiments=experiments)
         await registry.save(principal.tenant)
         runs = assemble(
             stores=stores,
@@ -124,6 +131,7 @@ async def open_edge(
             render=render,
             provider=provider,
             quotes=Quoted(getattr(provider, "price", None)),
+            tiers=tiers,
             toolbox=toolbox,
             observer=notes,
             hints=hints,
@@ -148,7 +156,8 @@ async def open_edge(
             callbacks=callbacks,
             idempotent=Idempotent(store=stores.keys),
             readings=Readings(version="test", vital={}, others={}),
-            targets=Targets(routes=routes, breakers=breakers),
+            targets=Targets(routes=routes, breakers=breakers, tiers=tiers),
+            prompt_list=Prompts(prompts),
             metrics=Metrics(registry=CollectorRegistry(), version="test"),
             tracing=tracing,
             gate=gate,

@@ -9,6 +9,7 @@ import pytest
 from app.api.guards import Gate
 from app.api.health import LoopWatch
 from app.api.targets import Targets
+from app.domain.tiers import TierRoute
 from app.llm.breaker import Breakers
 from app.settings import load
 from app.storage.postgres.pool import open_pool
@@ -58,6 +59,9 @@ async def test_routes_with_their_targets(edge: Any) -> None:
             answer = (await e.client.get("/v1/models")).json()
             assert set(answer) == {"data"}
             assert [set(route) for route in answer["data"]] == [{"route", "targets"}] * 3
+            assert all(
+                target.pop("refused_parameters") == [] for route in answer["data"] for target in route["targets"]
+            )
             return {
                 route["route"]: [
                     (f"{target.pop('provider')}/{target.pop('model')}", *target.values()) for target in route["targets"]
@@ -154,3 +158,29 @@ async def test_the_metrics_page_has_every_target_from_the_start() -> None:
 async def test_models_are_only_read(edge: Any, method: str) -> None:
     async with edge(ScriptedProvider()) as e:
         assert (await e.client.request(method, "/v1/models")).status_code == 405
+
+
+async def test_an_agent_whose_route_has_tiers_is_as_ready_as_they_all_are(edge: Any) -> None:
+    tiers = {"auto": TierRoute(routes={"cheap": "fast", "mid": "default", "premium": "default"}, classifier="fast")}
+    routes = {"default": (A, B), "fast": (C,)}
+    async with edge(ScriptedProvider(), react(name="auto", model="auto"), routes=routes, tiers=tiers) as e:
+        (auto, *_) = (await e.client.get("/v1/models")).json()["data"]
+        assert auto == {
+            "route": "auto",
+            "targets": [],
+            "tiers": {
+                "cheap": "fast",
+                "mid": "default",
+                "premium": "default",
+                "default": "mid",
+                "cheap_below": 0.0,
+                "premium_from": 0.4,
+                "classifier": "fast",
+            },
+        }
+        assert await statuses(e) == {"auto": "ready"}
+        await fails(e.breakers, C)
+        assert await statuses(e) == {"auto": "degraded"}
+        await fails(e.breakers, A)
+        await fails(e.breakers, B)
+        assert await statuses(e) == {"auto": "unavailable"}

@@ -27,6 +27,7 @@ STATUSES = {
     "list_agents": {"500", "503"},
     "get_agent": {"404", "500", "503"},
     "list_models": {"500", "503"},
+    "list_prompts": {"500", "503"},
     "run_agent": RUN_STATUSES,
     "chat": RUN_STATUSES,
     "question": RUN_STATUSES,

@@ -12,7 +12,7 @@ from tests.waiting import until
 
 RUN = {
     "id", "session_id", "agent", "agent_version", "user_id", "tags", "status", "stop_reason", "output", "error",
-    "degraded", "cached", "iterations", "usage", "cost_usd", "resumed_from", "outcome_unknown", "created_at", "started_at",
+    "degraded", "cached", "iterations", "usage", "cost_usd", "resumed_from", "outcome_unknown", "experiments", "shadow_of", "created_at", "started_at",
     "finished_at",
 }  # fmt: skip
 

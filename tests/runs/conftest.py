@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,9 @@ import pytest
 
 from app.domain.agents import Agent, versioned
 from app.domain.events import StoredEvent
+from app.domain.experiments import Experiment
 from app.domain.principals import ANONYMOUS
+from app.domain.tiers import TierRoute
 from app.domain.usage import Caps
 from app.runs.agents import Agents
 from app.runs.approvals import ApprovalService
@@ -116,6 +118,8 @@ async def process(
     approval_ttl: float = 3600.0,
     owner: str = "test",
     caps: Caps = NO_CAPS,
+    tiers: Mapping[str, TierRoute] | None = None,
+    experiments: Sequence[Experiment] = (),
 ) -> AsyncIterator[Harness]:
     """One process on that database, with that model (priced, if it has a price) and, by default, scripted tools. Leaving it is a
     drain without patience.
@@ -124,7 +128,7 @@ async def process(
     async with open_pool(dsn) as database:
         store = PostgresRunStore(database=database, owner=owner, lease=lease, caps=caps)
         known = {agent.name: agent for agent in agents or (react(),)}
-        registry = Agents(current=known, default=next(iter(known)), store=store)
+        registry = Agents(current=known, default=next(iter(known)), store=store, experiments=experiments)
         await registry.save(ANONYMOUS.tenant)
         runs = assemble(
             stores=stores_of(database, store, caps=caps),
@@ -132,6 +136,7 @@ async def process(
             render=render,
             provider=provider,
             quotes=Quoted(getattr(provider, "price", None)),
+            tiers=tiers,
             toolbox=toolbox,
             observer=notes,
             hints=NoHints(),

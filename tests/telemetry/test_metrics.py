@@ -35,6 +35,8 @@ CONTRACT = {
     "agent_llm_unpriced_calls_total": (),
     "agent_context_trimmed_tokens_total": ("agent",),
     "agent_llm_fallbacks_total": ("route", "from", "to", "reason"),
+    "agent_shadow_runs_total": ("experiment", "outcome"),
+    "agent_llm_tier_decisions_total": ("route", "tier", "by"),
     "agent_llm_breaker_state": ("provider", "model"),
     "agent_tool_calls_total": ("tool", "outcome"),
     "agent_tool_duration_seconds": ("tool",),
@@ -56,6 +58,7 @@ def filled() -> tuple[Metrics, CollectorRegistry]:
     for family in (
         metrics.http_requests, metrics.runs, metrics.run_errors, metrics.llm_calls, metrics.llm_tokens,
         metrics.llm_cost, metrics.llm_fallbacks, metrics.trimmed_tokens, metrics.degraded, metrics.tool_calls,
+        metrics.tier_decisions, metrics.shadow_runs,
     ):  # fmt: skip
         family[tuple("x" for _ in family._metric._labelnames)].inc()
     for histogram in (

@@ -108,6 +108,7 @@ class PostgresRunStore:
             run.priority, run.callback_url, run.resumed_from, run.on_busy == "reject",
             *((None, None, None, None) if key is None else (key.method, key.path, key.key, key.fingerprint)),
             principal.user or "", run.metered, self._caps.tenant, self._caps.user,
+            msgspec.json.encode(run.experiments) if run.experiments else None, run.shadow_of,
         )  # fmt: skip
 
     async def _start_alone(self, principal: Principal, run: NewRun, slot: bool) -> asyncpg.Record | None:
@@ -161,6 +162,10 @@ class PostgresRunStore:
             self._sql["recover"], self._owner, self._lease, max_attempts, uuid4(), list(spared)
         )
         return None if row is None else _owned(row)
+
+    async def shadows_welcome(self, most: int) -> bool:
+        welcome: bool = await self._db.fetchval(self._sql["shadows_welcome"], most)
+        return welcome
 
     async def due(self) -> int:
         return int((await self._db.execute(self._sql["due"])).rpartition(" ")[2])
@@ -298,7 +303,7 @@ class PostgresRunStore:
         at, last = wanted.before or (None, None)
         rows = await self._db.fetch(
             self._sql["runs"], principal.tenant, principal.user, wanted.agent, wanted.status, wanted.session_id,
-            wanted.user_id, wanted.since, wanted.until, at, last, wanted.limit,
+            wanted.user_id, wanted.since, wanted.until, at, last, wanted.limit, wanted.shadow_of,
         )  # fmt: skip
         return [_run(row) for row in rows]
 
@@ -339,6 +344,7 @@ def _run(row: Any) -> Run:
     fields = dict(row)
     fields["tags"] = msgspec.json.decode(fields["tags"])
     fields["output"] = None if fields["output"] is None else msgspec.json.decode(fields["output"])
+    fields["experiments"] = {} if fields["experiments"] is None else msgspec.json.decode(fields["experiments"])
     fields["error"] = None if fields["error"] is None else _decode_failure(fields["error"])
     fields["usage"] = None if fields["usage"] is None else _decode_usage(fields["usage"])
     return Run(**fields)

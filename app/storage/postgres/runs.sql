@@ -16,7 +16,7 @@ SELECT FROM sessions WHERE tenant = $1 AND id = $2 FOR UPDATE;
 -- $9 slot  $10 seconds to answer  $11 traceparent  $12 event id  $13 run.created  $14 event id  $15 run.started
 -- $16 lease owner  $17 lease seconds  $18 stop_after  $19 delay seconds  $20 priority  $21 callback_url  $22 resumed_from
 -- $23 reject  $24 method  $25 path  $26 key  $27 fingerprint  $28 key's owner
--- $29 whether it needs a budget  $30 tenant's cap  $31 user's cap
+-- $29 whether it needs a budget  $30 tenant's cap  $31 user's cap  $32 experiments  $33 shadow_of
 -- The run is born running where nothing of its session is live. A statement that waited for the session's row does not see the
 -- turn before it among the runs, but sees by the session's count of turns that there was one: such a run is queued, or it
 -- would overtake. A delayed run has no place in the line yet.
@@ -64,7 +64,8 @@ WITH before AS MATERIALIZED (
     INSERT INTO runs (
         id, tenant, owner, session_id, session_epoch, turn, agent, agent_version, tags, traceparent,
         created_at, answer_by, status, lease_epoch, attempt, last_seq, started_at,
-        lease_owner, lease_until, queued_at, stop_after, not_before, priority, resumed_from
+        lease_owner, lease_until, queued_at, stop_after, not_before, priority, resumed_from,
+        experiments, shadow_of
     )
     SELECT $5, $1, session.owner, $3, session.epoch, session.turns, $6, $7, $8, $11,
         born.at, born.at + make_interval(secs => $10 + coalesce($19, 0)),
@@ -74,7 +75,7 @@ WITH before AS MATERIALIZED (
         CASE WHEN born.running THEN $16 END,
         CASE WHEN born.running THEN born.at + make_interval(secs => $17) END,
         CASE WHEN NOT born.running THEN born.at END,
-        $18, born.at + make_interval(secs => $19), $20, $22
+        $18, born.at + make_interval(secs => $19), $20, $22, $32, $33
     FROM session, before, LATERAL (
         SELECT clock_timestamp() AS at,
             $9 AND $19 IS NULL AND NOT before.busy AND coalesce(before.turns, 0) = session.turns - 1 AS running
@@ -387,26 +388,35 @@ SELECT status, last_seq FROM runs WHERE id = $1 AND tenant = $2 AND ($3::text IS
 -- name: run
 -- One run.
 SELECT id, session_id, agent, agent_version, owner AS user_id, tags, status, stop_reason, output, error, degraded, cached,
-    iterations, usage, cost_usd::float8 AS cost_usd, resumed_from, outcome_unknown, created_at, started_at, finished_at
+    iterations, usage, cost_usd::float8 AS cost_usd, resumed_from, outcome_unknown, created_at, started_at, finished_at,
+    experiments, shadow_of
 FROM runs WHERE id = $1 AND tenant = $2 AND ($3::text IS NULL OR owner = $3);
 
 -- name: runs
--- A page of runs, newest first.
+-- A page of runs, newest first. $12: a run whose shadows are wanted; without one there is no shadow in it.
 SELECT id, session_id, agent, agent_version, owner AS user_id, tags, status, stop_reason, output, error, degraded, cached,
-    iterations, usage, cost_usd::float8 AS cost_usd, resumed_from, outcome_unknown, created_at, started_at, finished_at
+    iterations, usage, cost_usd::float8 AS cost_usd, resumed_from, outcome_unknown, created_at, started_at, finished_at,
+    experiments, shadow_of
 FROM runs
 WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2)
     AND ($3::text IS NULL OR agent = $3) AND ($4::text IS NULL OR status = $4)
     AND ($5::text IS NULL OR session_id = $5) AND ($6::text IS NULL OR owner = $6)
     AND ($7::timestamptz IS NULL OR created_at >= $7) AND ($8::timestamptz IS NULL OR created_at < $8)
     AND ($9::timestamptz IS NULL OR (created_at, id) < ($9, $10::text))
+    AND shadow_of IS NOT DISTINCT FROM $12::text
 ORDER BY created_at DESC, id DESC LIMIT $11;
+
+-- name: shadows_welcome
+-- Whether the queue is empty and there are fewer shadows than $1 that are not over.
+SELECT NOT EXISTS (SELECT FROM runs WHERE status = 'queued' AND not_before IS NULL) AND (
+    SELECT count(*) FROM runs WHERE shadow_of IS NOT NULL AND status IN ('queued', 'running', 'waiting')
+) < $1::integer;
 
 -- name: heads
 -- Where some runs stand.
 SELECT id, status, last_seq, inbox FROM runs WHERE id = ANY ($1::text[]);
 
 -- name: queue
--- Depth of the queue and the age of its oldest run in seconds.
+-- Depth of the queue and the age of its oldest run in seconds. Nobody waits for shadows.
 SELECT count(*) AS depth, coalesce(extract(epoch FROM clock_timestamp() - min(queued_at)), 0)::float8 AS oldest_age
-FROM runs WHERE status = 'queued' AND not_before IS NULL;
+FROM runs WHERE status = 'queued' AND not_before IS NULL AND shadow_of IS NULL;

@@ -85,6 +85,10 @@ class PostgresSessionStore:
         )
         return None if row is None else Session(**row)
 
+    async def shadow(self, tenant: str, run_id: str, session_id: str, base: Sequence[Message]) -> bool:
+        made = await self._db.fetchval(self._sql["shadow"], tenant, run_id, session_id, msgspec.json.encode(base))
+        return made is not None
+
     async def turn_of(self, principal: Principal, session_id: str, run_id: str) -> int | None:
         turn: int | None = await self._db.fetchval(
             self._sql["turn_of"], principal.tenant, principal.user, session_id, run_id

@@ -18,11 +18,11 @@ SELECT id, owner AS user_id, created_at, updated_at, epoch
 FROM sessions WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND id = $3;
 
 -- name: sessions
--- A page of sessions, latest used first.
+-- A page of sessions, latest used first; those of shadow runs are nobody's.
 SELECT id, owner AS user_id, created_at, updated_at
 FROM sessions
 WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2)
-    AND ($3::timestamptz IS NULL OR (updated_at, id) < ($3, $4::text))
+    AND ($3::timestamptz IS NULL OR (updated_at, id) < ($3, $4::text)) AND shadow_of IS NULL
 ORDER BY updated_at DESC, id DESC LIMIT $5;
 
 -- name: live
@@ -56,6 +56,15 @@ DELETE FROM sessions WHERE tenant = $1 AND ($2::text IS NULL OR owner = $2) AND 
 INSERT INTO sessions (tenant, id, owner, turns, base, state) VALUES ($1, $2, $3, 1, $4, $5)
 ON CONFLICT DO NOTHING
 RETURNING id, owner AS user_id, created_at, updated_at;
+
+-- name: shadow
+-- A hidden session for a run's shadow, as a fork, with the state that the run's own session has now.
+-- $1 tenant  $2 run  $3 session  $4 what it begins with
+INSERT INTO sessions (tenant, id, owner, turns, base, state, shadow_of)
+SELECT r.tenant, $3, r.owner, 1, $4, s.state, r.id
+FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.id = r.session_id
+WHERE r.tenant = $1 AND r.id = $2
+RETURNING id;
 
 -- name: turn_of
 -- Which turn a run was.
