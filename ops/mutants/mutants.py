@@ -228,8 +228,8 @@ KEYS = (
     Mutant(
         name="key check of a run",
         file=RUNS,
-        old="    WHERE $26 IS NULL OR EXISTS (SELECT FROM key)\n",
-        new="    WHERE $26 IS NULL OR true OR EXISTS (SELECT FROM key)\n",
+        old="    WHERE ($26 IS NULL OR EXISTS (SELECT FROM key)) AND NOT",
+        new="    WHERE ($26 IS NULL OR true OR EXISTS (SELECT FROM key)) AND NOT",
         tests=(f"{CONTROL}::test_one_key_is_one_run",),
     ),
     Mutant(
