@@ -23,6 +23,7 @@ CREATE TABLE usage (
     settled_at timestamptz,
     basis text CHECK (basis IN ('provider', 'estimated', 'abandoned')),
     outcome text,
+    response_model text,
     input_tokens bigint,
     cached_input_tokens bigint,
     cache_write_tokens bigint,
@@ -38,6 +39,7 @@ COMMENT ON COLUMN usage.epoch IS 'that of the owner who made it; NULL: no run''s
 COMMENT ON COLUMN usage.month IS 'the month, in UTC, that it is charged to';
 COMMENT ON COLUMN usage.estimated_usd IS 'what its input costs by an estimate: its charge if its owner dies';
 COMMENT ON COLUMN usage.settled_at IS 'NULL: it is open, and its reservation stands';
+COMMENT ON COLUMN usage.response_model IS 'the model that answered, which it is charged as';
 COMMENT ON COLUMN usage.input_tokens IS 'all of them, cached and written to the cache too; NULL: nobody said, which is not 0';
 COMMENT ON COLUMN usage.cost_usd IS 'exact; NULL of a settled row: not known, which is not 0';
 
@@ -190,7 +192,7 @@ DECLARE
     crossed json[] := '{}';
 BEGIN
     FOR done IN
-        UPDATE usage u SET settled_at = clock_timestamp(), basis = s.basis, outcome = s.outcome, model = s.model,
+        UPDATE usage u SET settled_at = clock_timestamp(), basis = s.basis, outcome = s.outcome, response_model = s.model,
             input_tokens = s.input, cached_input_tokens = s.cache, cache_write_tokens = s.write,
             cache_write_1h_tokens = s.hour, output_tokens = s.output, reasoning_tokens = s.reasoning, cost_usd = s.cost
         FROM unnest(ids, bases, outcomes, models, inputs, cached, writes, hours, outputs, reasonings, costs)

@@ -70,12 +70,12 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt that was opened has used. `model` is the one that answered, if it said so."""
+    """What an attempt that was opened has used. `model` is the one that answered, None where none said so."""
 
     id: UUID
     basis: Basis
     outcome: Outcome | Literal["abandoned"]
-    model: str
+    model: str | None
     usage: Usage | None
     cost_usd: Decimal | None
 
@@ -145,7 +145,7 @@ class UsageAverage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """What everything under one key used. `key`: a day or a month in UTC, an agent, provider/model, a user, or a tag's value; null
+    """What everything under one key used. `key`: a day or a month in UTC, an agent, provider/model as it was asked for, a user, or a tag's value; null
     for what has none.
 
     `requests`: runs (each in every group in which it made an attempt) and attempts outside of runs; `attempts`: calls of models,

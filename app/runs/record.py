@@ -137,7 +137,7 @@ def settlement(attempt: Attempt) -> Settlement | None:
         id=attempt.id,
         basis=attempt.basis,
         outcome=attempt.outcome or "cancelled",
-        model=attempt.response_model or attempt.model,
+        model=attempt.response_model or None,
         usage=attempt.usage,
         cost_usd=attempt.cost_usd,
     )
@@ -159,7 +159,7 @@ def abandoned(lost: Lost) -> tuple[ev.UsageRecorded, Settlement]:
         basis="abandoned",
     )
     settles = Settlement(
-        id=lost.id, basis="abandoned", outcome="abandoned", model=lost.model, usage=usage, cost_usd=lost.input_usd
+        id=lost.id, basis="abandoned", outcome="abandoned", model=None, usage=usage, cost_usd=lost.input_usd
     )
     return event, settles
 

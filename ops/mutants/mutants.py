@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ops.mutants.money import MONEY
 from ops.mutants.run import Mutant
 
 RUNS = "app/storage/postgres/runs.sql"
@@ -227,8 +228,8 @@ KEYS = (
     Mutant(
         name="key check of a run",
         file=RUNS,
-        old="    WHERE $26 IS NULL OR EXISTS (SELECT FROM key)\n",
-        new="    WHERE $26 IS NULL OR true OR EXISTS (SELECT FROM key)\n",
+        old="    WHERE ($26 IS NULL OR EXISTS (SELECT FROM key)) AND NOT",
+        new="    WHERE ($26 IS NULL OR true OR EXISTS (SELECT FROM key)) AND NOT",
         tests=(f"{CONTROL}::test_one_key_is_one_run",),
     ),
     Mutant(
@@ -300,4 +301,4 @@ PEOPLE = (
     ),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE)
+MUTANTS: tuple[Mutant, ...] = (*FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *MONEY)

@@ -92,6 +92,8 @@ class Scripted:
         wrong += (
             ordered(events, len(self.script.steps)) + self.repeated(events, zombies=zombies) + await self.histories()
         )
+        if not zombies:
+            wrong += await booked(self.house, self.run_id, events, len(self.house.model.of(self.question)))
         if self.follower is not None:
             wrong += self.follower.problems
             if self.follower.spelt != self.script.final:
@@ -161,6 +163,30 @@ def ordered(events: Events, wanted: int) -> list[str]:
     if (answers := sum(map(_answer, events))) != wanted:
         wrong.append(f"{answers} answers of the model, not {wanted}")
     return wrong
+
+
+async def booked(house: House, run_id: str, events: Events, asked: int) -> list[str]:
+    """What is wrong with the ledger of a run that ended and `asked` a provider so often: requests without a row, rows that are open or
+    that the journal does not tell of in the same words, and what is reserved still.
+    """
+    rows = await house.query("SELECT * FROM usage WHERE run_id = $1 ORDER BY started_at, id", run_id)
+    wrong = [f"{asked} requests, {len(rows)} rows"] if len(rows) < asked else []
+    wrong += [f"attempt {row['id']} is open" for row in rows if row["settled_at"] is None]
+    booked = Counter(
+        (row["basis"], row["outcome"], None if row["cost_usd"] is None else float(row["cost_usd"])) for row in rows
+    )
+    told = Counter(
+        (e["data"]["basis"], e["data"]["outcome"], e["data"]["cost_usd"])
+        for e in events
+        if e["event"] == "usage.recorded"
+    )
+    wrong += [f"the rows are {booked}, the journal tells {told}"] if booked != told else []
+    held = await house.query(
+        "SELECT sum(reserved) AS now, (SELECT coalesce(sum(reserved_usd), 0) FROM usage WHERE settled_at IS NULL) AS open FROM budgets"
+    )
+    return wrong + [
+        f"{row['now']} is reserved, for open attempts {row['open']}" for row in held if row["now"] != row["open"]
+    ]
 
 
 def recovered_after(events: Events, cut: float, restart: float) -> float | None:

@@ -133,4 +133,5 @@ def settings(url: str) -> str:
         base = url if api == "anthropic" else f"{url}/v1"
         toml += f'[providers.{api}]\n{kind}\nbase_url = "{base}"\napi_key_env = "STAND_IN_KEY"\n'
         toml += f'[models.{api}]\nchain = ["{api}/model-1"]\n'
+        toml += f'[[prices]]\nmodel = "{api}/model-1"\ninput = 2\noutput = 10\n'
     return toml

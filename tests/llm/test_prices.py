@@ -325,6 +325,34 @@ async def test_an_answer_that_nobody_waits_for_is_charged_too() -> None:
     assert (tried.cost_usd, tried.basis) == (Decimal("0.000155"), "estimated")
 
 
+@each_api
+async def test_what_was_not_counted_is_estimated(api: Api) -> None:
+    """The input as the ledger has it where the provider had not counted it; of the output what had come."""
+    body = stream(api, MODELS[api])
+    script = Script(Served(Pieces([body[: len(body) // 2]], ConnectionError())))
+    async with provider(api, script, prices=book()) as opened:
+        tried = attempt()
+        tried.input_tokens = 1000
+        with pytest.raises(ProviderError):
+            await ask(opened, model=MODELS[api], tried=tried)
+    assert tried.basis == "estimated"
+    assert tried.usage is not None
+    assert tried.usage.input_tokens == (127 if api == "anthropic-messages" else 1000)
+    assert (tried.usage.output_tokens or 0) > 0
+    assert (tried.cost_usd or 0) > Decimal("0.000155")
+
+
+async def test_a_whole_answer_without_counts_is_estimated() -> None:
+    body = {"id": "c", "model": "g", "choices": [{"message": {"content": "x" * 400}, "finish_reason": "stop"}]}
+    served = Served(msgspec.json.encode(body), headers={"content-type": "application/json"})
+    async with provider("openai-chat", Script(served), prices=book({"openai/g": OWN})) as opened:
+        tried = attempt()
+        tried.input_tokens = 50
+        await ask(opened, model="g", tried=tried)
+    assert (tried.basis, tried.usage) == ("estimated", Usage(input_tokens=50, output_tokens=100))
+    assert tried.cost_usd == OWN.rates.input * 50 / 1_000_000 + OWN.rates.output * 100 / 1_000_000
+
+
 async def test_offline_costs_nothing() -> None:
     tried = attempt()
     await collect(OfflineTarget().stream(REQUEST, tried))

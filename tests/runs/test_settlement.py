@@ -91,6 +91,7 @@ async def test_what_is_handed_on_is_settled_before(start_process: Any) -> None:
     async with start_process(provider, caps=CAPS) as leaving:
         started = await leaving.service.start(ANONYMOUS, StartRun(input="go"))
         await until(lambda: provider.requests)
+        leaving.worker.draining = True
         leaving.worker.hurry()
         await until(lambda: leaving.notes.handed_on)
         assert await settled(leaving, started.run_id) == [("estimated", "cancelled", None, None)]

@@ -40,7 +40,7 @@ ORDER BY tenant, scope, key, level;
 -- name: report
 -- What is settled, by groups and in all: the row without a group (`whole`) is everything together.
 -- $1 tenant  $2 user  $3 since  $4 until  $5 what to group by  $6 the tag's name
--- First one row a run and group, so that a run counts once in each.
+-- First one row a run and group, so that a run counts once in each; sorted by bytes, which takes half as long as by language.
 WITH by_request AS (
     SELECT CASE $5
             WHEN 'day' THEN to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')
@@ -49,8 +49,8 @@ WITH by_request AS (
             WHEN 'model' THEN provider || '/' || model
             WHEN 'user' THEN owner
             ELSE tags ->> $6::text
-        END AS key,
-        coalesce(run_id, id::text) AS request, count(*) AS attempts, sum(input_tokens) AS input_tokens,
+        END COLLATE "C" AS key,
+        coalesce(run_id, id::text) COLLATE "C" AS request, count(*) AS attempts, sum(input_tokens) AS input_tokens,
         sum(cached_input_tokens) AS cached_input_tokens, sum(cache_write_tokens) AS cache_write_tokens,
         sum(cache_write_1h_tokens) AS cache_write_1h_tokens, sum(output_tokens) AS output_tokens,
         sum(reasoning_tokens) AS reasoning_tokens, sum(cost_usd) AS cost_usd,

@@ -20,10 +20,11 @@ from app.domain.principals import ANONYMOUS, Principal
 from app.domain.stores import Accepted, NewEvent, NewRun
 from app.domain.usage import Caps, Opening, Settlement, Spending, UsageQuery
 from app.runs.attempts import new_uuid
-from app.storage.postgres.pool import Database, open_pool
+from app.storage.postgres.pool import Database, open_pool, queries
 from app.storage.postgres.runs import PostgresRunStore
 from app.storage.postgres.usage import PostgresUsageLedger
 
+SQL = queries("usage.sql")
 LEVELS = (Decimal("0.5"), Decimal("0.8"), Decimal(1))
 NOW = datetime.now(UTC)
 
@@ -294,7 +295,6 @@ async def test_reports(books: Books) -> None:
         await books.ledger.open(opening)
         used = Usage(input_tokens=100, cached_input_tokens=60, output_tokens=10)
         await books.settle(run_id, opening.id, cost, used, basis)
-    await books.db.execute("UPDATE usage SET model = 'n' WHERE basis = 'estimated'")
     await books.ledger.open(books.opening("r1", "0.1"))  # under way
     await books.ledger.record(spending(cost="1", user="bob", at=datetime(2026, 3, 31, 23, 59, tzinfo=UTC), agent="c"))
 
@@ -324,3 +324,27 @@ async def test_reports(books: Books) -> None:
     whole = (await books.ledger.report(ANONYMOUS, UsageQuery())).total
     assert whole.usage == Usage(input_tokens=407, cached_input_tokens=240, output_tokens=43)
     assert (whole.average.input_tokens, whole.average.cost_usd) == (101.75, 0.46875)
+
+
+FILL = """
+INSERT INTO usage (
+    id, tenant, kind, run_id, agent, tags, route, provider, model, number, month, started_at, settled_at, basis, outcome, cost_usd
+)
+SELECT gen_random_uuid(), 'default', 'run', 'run_' || n / 3, 'a', '{}', 'r', 'p', 'm', 1, '2026-11-01',
+    '2026-01-01'::timestamptz + n * interval '10 minutes', clock_timestamp(), 'provider', 'ok', 0.001
+FROM generate_series(1, 40000) AS n
+"""
+
+
+async def test_a_report_reads_its_time_and_a_recovery_its_run(books: Books) -> None:
+    """By the indexes made for it, not past all that there ever was."""
+    await books.db.execute(FILL)
+    await books.db.execute("ANALYZE usage")
+    week = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 6, 8, tzinfo=UTC)
+    for name, arguments, index in (
+        ("report", ("default", None, *week, "day", None), "usage_by_time"),
+        ("lost", ("run_7", 2), "usage_open"),
+    ):
+        plan = await books.db.fetch(f"EXPLAIN {SQL[name]}", *arguments)
+        assert index in (told := "\n".join(row[0] for row in plan)), told
+        assert "Seq Scan" not in told
