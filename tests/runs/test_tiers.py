@@ -104,7 +104,8 @@ async def test_a_classifier_says_what_the_score_does_not(start_process: Any, sai
 )
 async def test_a_classifier_that_says_nothing_leaves_the_default(start_process: Any, answer: Any) -> None:
     provider = ScriptedProvider(answer, says("done"))
-    slow = {"auto": TierRoute(routes=ROUTES, classifier="sorter", classifier_timeout=0.05)}
+    seconds = 1.0 if isinstance(answer[0], asyncio.Event) else 60.0
+    slow = {"auto": TierRoute(routes=ROUTES, classifier="sorter", classifier_timeout=seconds)}
     async with start_process(provider, auto(), tiers=slow) as p:
         started = await p.service.start(ANONYMOUS, StartRun(input=UNCLEAR))
         end = await p.service.result(started)
