@@ -141,7 +141,7 @@ class ProviderError(SteadyhandError):
     """A model provider did not answer as asked.
 
     `status` is the HTTP status where there was one; `retry_after` is seconds; `should_retry` is what the provider advised,
-    None where it did not. The message never holds a credential or the request's content.
+    None where it did not. `unsent`: whatever broke, the request itself was not sent. The message never holds a credential or the request's content.
     """
 
     def __init__(
@@ -162,6 +162,7 @@ class ProviderError(SteadyhandError):
         self.status = status
         self.retry_after = retry_after
         self.should_retry = should_retry
+        self.unsent = False
 
     @property
     def refuses_request(self) -> bool:
