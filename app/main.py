@@ -14,6 +14,7 @@ from app.api import (
     agents,
     approvals,
     asynchronous,
+    batches,
     callbacks,
     commands,
     docs,
@@ -36,6 +37,7 @@ from app.api.streams import OpenStreams
 from app.api.targets import Targets
 from app.api.turns import turns_of_requests
 from app.api.ws import Sockets
+from app.batches.service import BatchService
 from app.callbacks.service import CallbackService
 from app.domain.principals import ANONYMOUS, Principal
 from app.runs.approvals import ApprovalService
@@ -66,6 +68,7 @@ SERVICE = [
     *runs.HANDLERS,
     *commands.HANDLERS,
     *callbacks.HANDLERS,
+    *batches.HANDLERS,
     *approvals.HANDLERS,
     *sessions.HANDLERS,
     *ws.HANDLERS,
@@ -73,7 +76,7 @@ SERVICE = [
     *HEALTH,
 ]
 NAMES = (
-    "service", "sessions", "approvals", "callbacks", "idempotent", "turns", "once", "readings", "targets", "metrics",
+    "service", "sessions", "approvals", "callbacks", "batches", "idempotent", "turns", "once", "readings", "targets", "metrics",
     "streams", "sockets", "principal",
 )  # fmt: skip
 """What handlers may ask for."""
@@ -85,6 +88,7 @@ def create_app(
     sessions: SessionService,
     approvals: ApprovalService,
     callbacks: CallbackService,
+    batches: BatchService,
     idempotent: Idempotent,
     readings: Readings,
     targets: Targets,
@@ -106,6 +110,7 @@ def create_app(
         "sessions": sessions,
         "approvals": approvals,
         "callbacks": callbacks,
+        "batches": batches,
         "idempotent": idempotent,
         "turns": turns_of_requests(service=service, principal=principal, streams=streams, callbacks=callbacks),
         "once": once_for_requests(idempotent=idempotent, principal=principal),

@@ -62,6 +62,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
             Tag(name="agents", description="The agents of this service"),
             Tag(name="models", description="The models behind the agents"),
             Tag(name="runs", description="What was asked, what happened, what came of it"),
+            Tag(name="batches", description="Many calls at half the price, for answers within a day or two"),
             Tag(name="approvals", description="Calls that wait for a person's word"),
             Tag(name="sessions", description="Conversations"),
             Tag(name="health", description="For load balancers and monitoring"),

@@ -14,8 +14,12 @@ MAX_OUTPUT = 4 * 1024 * 1024
 ENDINGS: dict[str, ItemStatus] = {"failed": "errored", "expired": "expired", "cancelled": "cancelled"}
 
 
-def outcome(agent: Agent, n: int, result: RemoteResult) -> ItemOutcome:
-    """Item n's outcome. An answer that does not fit the agent's `output_schema`, or is too large, is an error that was paid for."""
+def outcome(agent: Agent, n: int, result: RemoteResult, *, expired: bool) -> ItemOutcome:
+    """Item n's outcome. What its provider cancelled because the batch had `expired` has expired. An answer that does not fit the agent's `output_schema`, or is too large, is an error that was paid for."""
+    if result.ending == "cancelled" and expired:
+        return ItemOutcome(
+            n=n, status="expired", error=ItemError("expired", "the batch expired before this was answered")
+        )
     if result.answer is None:
         return ItemOutcome(
             n=n, status=ENDINGS[result.ending], error=result.error, attempt=result.attempt, again=result.again

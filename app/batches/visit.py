@@ -196,7 +196,7 @@ class Visit:
                 if n is None:
                     log.warning("a result of a batch is of none of its items", extra={"part": part.id})
                     continue
-                waiting.append(outcome(self._agent, n, result))
+                waiting.append(outcome(self._agent, n, result, expired=part.expired and not part.cancelled))
                 if len(waiting) >= CHUNK:
                     if not await self._store.record(part, waiting):
                         return

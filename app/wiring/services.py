@@ -18,6 +18,7 @@ from app.api.guards import Gate
 from app.api.health import LoopWatch
 from app.api.idempotency import Idempotent
 from app.api.targets import Targets
+from app.batches.jobs import BatchJobs
 from app.callbacks.deliveries import Deliveries
 from app.domain.principals import DEFAULT_TENANT
 from app.llm.providers import ModelProvider
@@ -42,6 +43,7 @@ from app.telemetry.runs import RunTelemetry
 from app.telemetry.setup import open_tracing
 from app.telemetry.traced import TracedProvider, TracedToolbox
 from app.tools.toolbox import PythonToolbox
+from app.wiring.batches import batches_of
 from app.wiring.breakers import breakers_of
 from app.wiring.callbacks import callbacks_of
 from app.wiring.models import providers_of, routes_of
@@ -69,9 +71,11 @@ class Services:
         hints: PostgresHints,
         store: PostgresRunStore,
         deliveries: Deliveries,
+        batches: BatchJobs,
         database: Database,
         gate: Gate,
         providers: Mapping[str, ModelProvider],
+        executes: bool,
     ) -> None:
         self.app = app
         self.runs = runs
@@ -80,8 +84,10 @@ class Services:
         self._hints = hints
         self._store = store
         self._deliveries = deliveries
+        self._batches = batches
         self._database = database
         self._gate = gate
+        self._executes = executes
 
     async def schema(self) -> Schema:
         """How far the database's migrations are."""
@@ -107,11 +113,16 @@ class Services:
             self.runs.feeds.look(feed)
 
     async def work(self) -> None:
-        """Everything that goes on by itself, until cancelled: executing and following runs, housekeeping, callbacks."""
+        """Everything that goes on by itself, until cancelled: executing and following runs, housekeeping, callbacks, batches.
+
+        Batches are looked after where runs are executed.
+        """
         runs = self.runs
         async with asyncio.TaskGroup() as group:
             for loop in (runs.worker.serve, runs.follower.run, runs.housekeeping.serve, self._deliveries.serve):
                 group.create_task(loop())
+            if self._executes:
+                group.create_task(self._batches.serve())
 
     async def drain(self, seconds: float) -> None:
         """Refuse what is new, send every stream elsewhere, let runs finish or hand them on; what has not after the time is cut off."""
@@ -198,6 +209,7 @@ async def open_services(
             approval_ttl=settings.safety.approval_ttl,
         )
         deliveries, callbacks = callbacks_of(settings, database, store)
+        jobs, batches = batches_of(settings, providers, database, runs.agents)
         gate = Gate(PENDING)
         targets = Targets(
             routes={
@@ -219,6 +231,7 @@ async def open_services(
                 sessions=runs.sessions,
                 approvals=runs.approvals,
                 callbacks=callbacks,
+                batches=batches,
                 idempotent=Idempotent(store=keys),
                 readings=readings,
                 targets=targets,
@@ -236,9 +249,11 @@ async def open_services(
             hints=hints,
             store=store,
             deliveries=deliveries,
+            batches=jobs,
             database=database,
             gate=gate,
             providers=providers,
+            executes=role != "api",
         )
 
 

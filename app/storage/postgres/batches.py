@@ -175,6 +175,7 @@ class PostgresBatchStore:
         return count
 
     async def record(self, part: Part, outcomes: Sequence[ItemOutcome]) -> bool:
+        outcomes = list({outcome.n: outcome for outcome in reversed(outcomes)}.values())  # the first of each item
         async with self._db.transaction() as connection:
             batch = await self._owned(connection, part)
             if batch is None:

@@ -170,13 +170,13 @@ WHERE id = $1;
 -- name: send_again
 -- Items without an outcome that have not travelled too often go into a new part.
 -- $1 batch  $2 part  $3 the new part  $4 how often an item may be sent  $5 seconds until it is due
-WITH some AS (
+WITH unfinished AS (
     SELECT count(*)::integer AS items FROM batch_items
     WHERE batch_id = $1 AND part_id = $2 AND status = 'pending' AND sent < $4
 ), part AS (
     INSERT INTO batch_parts (id, batch_id, tenant, owner, items, next_at)
-    SELECT $3, p.batch_id, p.tenant, p.owner, some.items, clock_timestamp() + make_interval(secs => $5)
-    FROM some, batch_parts p WHERE p.id = $2 AND some.items > 0
+    SELECT $3, p.batch_id, p.tenant, p.owner, unfinished.items, clock_timestamp() + make_interval(secs => $5)
+    FROM unfinished, batch_parts p WHERE p.id = $2 AND unfinished.items > 0
     RETURNING id
 )
 UPDATE batch_items i SET part_id = part.id, sent = i.sent + 1, otherwise = NULL, error = NULL
