@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
+from app.batches.jobs import BatchJobs
 from app.batches.visit import Limits
 from app.domain.batches import BatchLimits, Part
 from app.domain.errors import DatabaseUnavailable
@@ -37,6 +38,16 @@ async def process(dsn: str, kind: Kind, remote: Vendor) -> AsyncIterator[asyncio
         if started.returncode is None:
             started.kill()
         await started.wait()
+
+
+async def soon(jobs: BatchJobs, holds: Callable[[], bool]) -> None:
+    """It holds, once the process has looked often enough."""
+
+    def woken() -> bool:
+        jobs.wake()
+        return holds()
+
+    await until(woken)
 
 
 async def finished(w: World, batch_id: str) -> Any:
@@ -134,7 +145,7 @@ async def test_nothing_is_sent_while_another_batch_may_be_ours(world: Open, remo
 
             await until(waits)
             looks = remote.asked.count("GET /v1/messages/batches")
-            await until(lambda: (jobs.wake(), remote.asked.count("GET /v1/messages/batches") > looks + 6)[1])
+            await soon(jobs, lambda: remote.asked.count("GET /v1/messages/batches") > looks + 6)
             assert remote.asked.count("POST /v1/messages/batches") == 1
             theirs.state = "ended"
             done = await w.until(batch.id, ("ended",), jobs)
@@ -159,11 +170,11 @@ async def test_of_parts_alike_none_is_taken_for_another(world: Open, remote: Ven
         await w.store.pause(second, 3600, "submitting", None, 0)
         jobs = w.jobs()
         async with serving(jobs):
-            await until(lambda: (jobs.wake(), len(remote.remotes) == 1)[1])
+            await soon(jobs, lambda: len(remote.remotes) == 1)
             assert remote.only().lines[0]["custom_id"].startswith(first.id)
             await w.until(batch.id, ("in_progress",), jobs)
             await w.db.execute("UPDATE batch_parts SET next_at = now() WHERE id = $1", second.id)
-            await until(lambda: (jobs.wake(), len(remote.remotes) == 2)[1])
+            await soon(jobs, lambda: len(remote.remotes) == 2)
             remote.ends_after = 1
             await w.until(batch.id, ("ended",), jobs)
     assert remote.sent == 4
@@ -234,7 +245,7 @@ async def test_a_long_submission_keeps_its_claim(world: Open, remote: Vendor) ->
             async def outlived() -> bool:
                 two.wake()
                 later = await w.db.fetchval("SELECT next_at FROM batch_parts")
-                return (later - extended).total_seconds() > 3 * CLAIM
+                return bool((later - extended).total_seconds() > 3 * CLAIM)
 
             await until(outlived)
             remote.hold.set()
