@@ -25,6 +25,7 @@ from app.api import (
     sessions,
     ws,
 )
+from app.api import usage as usages
 from app.api.decoding import StrictRequest
 from app.api.docs import openapi_config
 from app.api.document import published
@@ -43,6 +44,7 @@ from app.domain.principals import ANONYMOUS, Principal
 from app.runs.approvals import ApprovalService
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
+from app.runs.usage import UsageService
 from app.telemetry.http import AsgiApp, HttpTelemetry
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import Tracing
@@ -71,12 +73,14 @@ SERVICE = [
     *batches.HANDLERS,
     *approvals.HANDLERS,
     *sessions.HANDLERS,
+    *usages.HANDLERS,
     *ws.HANDLERS,
     *docs.HANDLERS,
     *HEALTH,
 ]
 NAMES = (
-    "service", "sessions", "approvals", "callbacks", "batches", "idempotent", "turns", "once", "readings", "targets", "metrics",
+    "service", "sessions", "approvals", "usage", "callbacks", "batches", "idempotent", "turns", "once", "readings", "targets",
+    "metrics",
     "streams", "sockets", "principal",
 )  # fmt: skip
 """What handlers may ask for."""
@@ -87,6 +91,7 @@ def create_app(
     service: RunService,
     sessions: SessionService,
     approvals: ApprovalService,
+    usage: UsageService,
     callbacks: CallbackService,
     batches: BatchService,
     idempotent: Idempotent,
@@ -109,6 +114,7 @@ def create_app(
         "service": service,
         "sessions": sessions,
         "approvals": approvals,
+        "usage": usage,
         "callbacks": callbacks,
         "batches": batches,
         "idempotent": idempotent,

@@ -6,6 +6,7 @@ CREATE TABLE batches (
     owner text,
     agent text NOT NULL,
     agent_version text NOT NULL,
+    route text NOT NULL,
     provider text NOT NULL,
     model text NOT NULL,
     status text NOT NULL DEFAULT 'queued' CHECK (

@@ -14,7 +14,9 @@ from app.domain.events import RunFinished, RunWaiting
 from app.domain.messages import JsonObject, ModelStop, Native, ToolCall, Usage
 from app.domain.models import Completed, ModelChunk, ModelRequest, ReasoningDelta, Recorder, TextDelta
 from app.domain.observers import EndedRun, RunInfo, RunTimes
+from app.domain.prices import Price
 from app.domain.tools import ToolContext, ToolResult, ToolSpec
+from app.llm.opening import begin
 
 Say = Sequence[ModelChunk | Exception | asyncio.Event]
 Script = Callable[[ModelRequest], Say]
@@ -36,19 +38,36 @@ def says(
     return [*chunks, Completed(content=text, tool_calls=made, stop=reason, native=native, usage=usage)]
 
 
-class ScriptedProvider:
-    """Answers the n-th request with the n-th script; an Event in a script is waited for. Keeps every request."""
+class Quoted:
+    """`Quotes` of a fixed price for everything; None: nobody knows one."""
 
-    def __init__(self, *answers: Say | Script) -> None:
+    def __init__(self, price: Price | None = None) -> None:
+        self.known = price
+
+    async def price(self, provider: str, model: str) -> Price | None:
+        return self.known
+
+    async def metered(self, route: str) -> bool:
+        return self.known is not None
+
+
+class ScriptedProvider:
+    """Answers the n-th request with the n-th script; an Event in a script is waited for. Keeps every request, as it may be sent.
+
+    With a `price` its attempts cost what their usage says.
+    """
+
+    def __init__(self, *answers: Say | Script, price: Price | None = None) -> None:
+        self.price = price
         self.answers = list(answers)
         self.requests: list[ModelRequest] = []
         self.closed = 0
 
     async def stream(self, request: ModelRequest, recorder: Recorder) -> AsyncGenerator[ModelChunk, None]:
+        attempt, request = await begin(recorder, "scripted", "model", request, time.monotonic())
         number = len(self.requests)
         self.requests.append(request)
         answer = self.answers[number]
-        attempt = recorder.open("scripted", "model", time.monotonic())
         try:
             for piece in answer(request) if callable(answer) else answer:
                 if isinstance(piece, asyncio.Event):
@@ -59,11 +78,14 @@ class ScriptedProvider:
                 else:
                     if isinstance(piece, Completed):
                         attempt.usage, attempt.outcome, attempt.finish = piece.usage, "ok", piece.stop
+                        attempt.basis = "provider"
                     elif isinstance(piece, TextDelta | ReasoningDelta) and attempt.first_token is None:
                         attempt.first_token = time.monotonic()
                     yield piece
         finally:
             attempt.ended = time.monotonic()
+            if self.price is not None and attempt.usage is not None and (parts := attempt.usage.parts()) is not None:
+                attempt.cost_usd = self.price.cost(parts)
             self.closed += 1
 
 

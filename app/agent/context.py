@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-from app.agent import structured, tokens, trimming
+from app.agent import limits, structured, tokens, trimming
 from app.domain.fold import RunState
 from app.domain.messages import Message
 from app.domain.models import ModelRequest
@@ -21,11 +21,11 @@ def build(state: RunState, tools: Literal["auto", "none"], *, affinity: str = ""
     """The request for the next model call. After a rejected draft stands what was wrong with it.
 
     A current turn that exceeds the budget by itself is sent nevertheless, with a warning in the log: a larger model of the
-    route may take it.
+    route may take it. The output is bounded by what is left of the run's own budgets.
     """
     agent = state.agent
     messages, left_out = _fitted(state)
-    return ModelRequest(
+    request = ModelRequest(
         route=agent.model,
         system=state.system,
         messages=messages,
@@ -38,6 +38,7 @@ def build(state: RunState, tools: Literal["auto", "none"], *, affinity: str = ""
         affinity=affinity,
         trimmed_tokens=left_out,
     )
+    return limits.within(request, state)
 
 
 def _fitted(state: RunState) -> tuple[tuple[Message, ...], int]:

@@ -18,6 +18,10 @@ MAX_REPAIRS = 2
 """How often a structured answer that does not fit its schema is sent back."""
 
 
+USED_UP = "The budget for this is used up, and there was no answer yet."
+"""The answer of a run whose budget was used up before its model had said anything, where its agent has no reply for that."""
+
+
 class CallModel(msgspec.Struct, frozen=True):
     """Ask the model. `tools` "none": it must answer from what is known. `rejects`: the id of a draft that does not count."""
 
@@ -43,20 +47,31 @@ class AskApproval(msgspec.Struct, frozen=True):
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
-    """End the run. `output` is the answer as JSON; `degraded`: it is what could be said without the model, or without the time."""
+    """End the run. `output` is the answer as JSON; `degraded`: it is what could be said without the model, or without the time.
+
+    `says`: words in the place of an answer, to be said first.
+    """
 
     status: RunStatus = "succeeded"
     stop_reason: StopReason = "completed"
     output: Any = None
     error: RunFailure | None = None
     degraded: bool = False
+    says: str | None = None
 
 
 Decision = CallModel | CallTools | AskApproval | Finish
 
 
 def decide(state: RunState) -> Decision:
-    """The next step of a run that has begun and not ended."""
+    """The next step of a run that has begun and not ended. No model is asked once a budget of the run is used up."""
+    decision = _next(state)
+    if isinstance(decision, CallModel) and (reason := state.used_up) is not None:
+        return out_of_budget(state, reason)
+    return decision
+
+
+def _next(state: RunState) -> Decision:
     last = state.messages[-1]
     if last.role == "assistant":
         if last.stop in ("refusal", "content_filter"):
@@ -83,7 +98,9 @@ def hurry(state: RunState) -> CallModel | Finish:
 
 
 def _model(state: RunState) -> CallModel:
-    return CallModel(tools="auto" if state.iterations < state.agent.limits.iterations else "none")
+    """Ask again; for the last time where that is what the iterations or the rest of a budget allow."""
+    last = state.iterations >= state.agent.limits.iterations or state.short is not None
+    return CallModel(tools="none" if last else "auto")
 
 
 def _tools(state: RunState) -> CallTools | AskApproval:
@@ -126,7 +143,7 @@ def _denial(spec: ToolSpec, decision: approvals.Decision) -> str:
 
 
 def _answer(state: RunState, last: Message) -> Decision:
-    reason: StopReason = "max_iterations" if state.closed else "completed"
+    reason: StopReason = state.closed or "completed"
     if state.agent.output_schema is None:
         return Finish(stop_reason=reason, output=last.content)
     output, problem = structured.read(last.content, state.agent.output_schema)
@@ -136,3 +153,25 @@ def _answer(state: RunState, last: Message) -> Decision:
         return CallModel(tools="none" if state.closed else "auto", rejects=last.id)
     detail = f"The model's answer did not fit the agent's output_schema after {MAX_REPAIRS} repairs: {problem}"
     return Finish(status="failed", stop_reason="invalid_output", error=RunFailure("invalid_output", detail))
+
+
+def out_of_budget(state: RunState, reason: Literal["token_budget", "cost_budget"]) -> Finish:
+    """The end of a run that may ask no model any more: with what was said last, else with the agent's own reply, else with a word about it."""
+    agent = state.agent
+    said = [
+        m.content for m in state.messages if m.role == "assistant" and m.id not in state.rejected and m.content.strip()
+    ]
+    reply = None if agent.fallback_reply is msgspec.UNSET else agent.fallback_reply
+    if agent.output_schema is not None:
+        output, problem = structured.read(said[-1] if said else "", agent.output_schema)
+        if problem is None:
+            return Finish(stop_reason=reason, output=output)
+        if reply is None:
+            detail = "The run's budget was used up before the model gave an answer that fits the agent's output_schema."
+            return Finish(status="failed", stop_reason="invalid_output", error=RunFailure("invalid_output", detail))
+        return Finish(
+            stop_reason=reason, output=structured.read(reply, agent.output_schema)[0], degraded=True, says=reply
+        )
+    if said:
+        return Finish(stop_reason=reason, output=said[-1])
+    return Finish(stop_reason=reason, output=reply or USED_UP, degraded=True, says=reply or USED_UP)

@@ -69,7 +69,7 @@ def ending(error: ProviderError) -> Finish:
 
 def late(decision: CallModel | Finish, agent: Agent) -> Finish:
     """The end of a run whose time was up, and whose plain call led to that decision: with its answer, where it is one."""
-    if isinstance(decision, CallModel) or decision.status != "succeeded" or not _says(decision, agent):
+    if isinstance(decision, CallModel) or decision.status != "succeeded" or decision.says or not _says(decision, agent):
         return stopped("timeout")
     return msgspec.structs.replace(decision, stop_reason="timeout", degraded=True)
 

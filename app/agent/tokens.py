@@ -1,10 +1,4 @@
-"""How many tokens a text, a message or a tool takes: an estimate from lengths alone, without a network and without a vendor's vocabulary.
-
-Prose has about 4 ASCII characters a token; JSON, code and logs about 3. A character beyond ASCII costs half a token more for
-each further UTF-8 byte: Cyrillic or Arabic come to 0.75 tokens a character, Chinese, Japanese or Hindi to 1.25, an emoji to 1.75.
-Natural text comes within an eighth of what the vocabulary cl100k_base needs, and to between 0.9 times (English, emoji) and three
-times (Hindi) what o200k_base does: rather too many than too few. Long runs of digits or base64 need more than it says.
-"""
+"""How many tokens a message, a call or a tool takes: an estimate, by that of the texts in them (`app.domain.tokens`)."""
 
 from __future__ import annotations
 
@@ -13,24 +7,16 @@ from collections.abc import Iterable
 import msgspec
 
 from app.domain.messages import JsonObject, Message, ToolCall
+from app.domain.models import ModelRequest
+from app.domain.tokens import MOST_PER_CHARACTER as MOST_PER_CHARACTER
+from app.domain.tokens import dense as dense
+from app.domain.tokens import prose as prose
 from app.domain.tools import ToolSpec
 
 PER_MESSAGE = 6
 """Tokens of a message beside its text: its role and its bounds."""
 PER_CALL = 12
 """Tokens of a call, or of a tool's definition, beside its name and JSON: ids and framing."""
-MOST_PER_CHARACTER = 11 / 6
-"""No text is estimated at more tokens a character, rounding aside."""
-
-
-def prose(text: str) -> int:
-    """Tokens of natural language."""
-    return -(-(len(text) + 2 * _beyond(text)) // 4)
-
-
-def dense(text: str) -> int:
-    """Tokens of JSON, code or a log."""
-    return -(-(2 * len(text) + 3 * _beyond(text)) // 6)
 
 
 def message(said: Message) -> int:
@@ -58,10 +44,10 @@ def fixed(system: str, tools: Iterable[ToolSpec], schema: JsonObject | None) -> 
     return tokens + (0 if schema is None else PER_CALL + _json(schema))
 
 
+def request(asked: ModelRequest) -> int:
+    """Tokens of a whole request."""
+    return fixed(asked.system, asked.tools, asked.output_schema) + sum(map(message, asked.messages))
+
+
 def _json(value: JsonObject) -> int:
     return -(-len(msgspec.json.encode(value)) // 3)
-
-
-def _beyond(text: str) -> int:
-    """UTF-8 bytes beyond one a character."""
-    return 0 if text.isascii() else len(text.encode(errors="surrogatepass")) - len(text)

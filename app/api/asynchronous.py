@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
     status_code=202,
     tags=["chat"],
     summary="Turns that nobody waits for",
-    responses={202: ResponseSpec(Task, generate_examples=False, description="Accepted")} | responses(*BODY_ERRORS),
+    responses={202: ResponseSpec(Task, generate_examples=False, description="Accepted")}
+    | responses(*BODY_ERRORS, "budget_exhausted"),
 )
 async def chat_async(
     data: JSONBody[AsyncChatRequest], request: Request[Any, Any, Any], turns: NamedDependency[Turns]

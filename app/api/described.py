@@ -20,8 +20,10 @@ BODY_ERRORS = (
     "malformed_json", "invalid_encoding", "not_found", "body_too_large", "unsupported_media_type", "validation_error",
     "idempotency_key_reused", "internal", "not_ready",
 )  # fmt: skip
-RUN_ERRORS = (*BODY_ERRORS, "run_cancelled", "provider_error", "invalid_output", "providers_unavailable", "timeout")
-STREAM_ERRORS = (*BODY_ERRORS, "queue_full")
+RUN_ERRORS = (
+    *BODY_ERRORS, "run_cancelled", "budget_exhausted", "provider_error", "invalid_output", "providers_unavailable", "timeout",
+)  # fmt: skip
+STREAM_ERRORS = (*BODY_ERRORS, "queue_full", "budget_exhausted")
 
 
 def event_stream(description: str, example: str = STREAM_EXAMPLE) -> dict[int, ResponseSpec]:

@@ -43,6 +43,7 @@ from app.api.schemas import (
     StepList,
     Task,
     TaskList,
+    UsageReport,
     Waiting,
 )
 from app.domain.callbacks import Callback
@@ -51,7 +52,8 @@ SHAPES = (
     ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, CancelRequest, ResumeRequest,
     SteerRequest, DecisionRequest, StateRequest, ForkRequest, AgentView, RunAgentResponse, ChatResponse, AnswerResponse,
     Waiting, Task, TaskList, History, RunPage, Steered, StepList, EventPage, ApprovalPage, SessionPage, SessionState,
-    MessagePage, ModelList, Callback, BatchRequest, Batch, BatchPage, BatchResultPage, Health, Alive, Readiness, Problem,
+    MessagePage, ModelList, UsageReport, Callback, BatchRequest, Batch, BatchPage, BatchResultPage, Health, Alive, Readiness,
+    Problem,
 )  # fmt: skip
 """Everything that goes in and out."""
 

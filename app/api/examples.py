@@ -36,12 +36,14 @@ from app.api.schemas import (
     Steered,
     StepList,
     Task,
+    UsageReport,
     Waiting,
 )
 from app.domain.approvals import PendingApproval
 from app.domain.batches import ItemCounts
 from app.domain.callbacks import Callback, CallbackAttempt
 from app.domain.messages import Usage
+from app.domain.usage import UsageAverage, UsageGroup
 from app.runs.steps import Step
 
 _AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -60,6 +62,17 @@ _METADATA = Metadata(
     stop_reason="completed",
     usage=_USAGE,
     cost_usd=None,
+)
+_DAY = UsageGroup(
+    key="2026-11-21",
+    requests=2,
+    attempts=3,
+    usage=_USAGE,
+    cost_usd=0.00134,
+    unpriced=0,
+    estimated=1,
+    abandoned=0,
+    average=UsageAverage(input_tokens=155.0, output_tokens=21.0, cost_usd=0.00067),
 )
 _MODELS = ModelList(
     data=[
@@ -259,6 +272,7 @@ ANSWERS: dict[str, Any] = {
         data=[EventView(id="2", event="run.started", at=_AT, data={"attempt": 1})],
         next="2",
     ),
+    "get_usage": UsageReport(data=[_DAY], total=msgspec.structs.replace(_DAY, key=None)),
     "list_sessions": SessionPage(data=[_SESSION], next_cursor=None),
     "get_session": _SESSION,
     "list_messages": MessagePage(data=_MESSAGES, next_cursor=None),

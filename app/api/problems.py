@@ -42,6 +42,7 @@ STATUS: dict[str, int] = {
     "validation_error": 422,
     "idempotency_key_reused": 422,
     "queue_full": 429,
+    "budget_exhausted": 429,
     "internal": 500,
     "provider_error": 502,
     "invalid_output": 502,
@@ -68,6 +69,7 @@ TITLES: dict[str, str] = {
     "validation_error": "Validation error",
     "idempotency_key_reused": "Idempotency key reused",
     "queue_full": "Too many open streams",
+    "budget_exhausted": "Budget exhausted",
     "internal": "Internal error",
     "provider_error": "The model provider refused the request",
     "invalid_output": "The model's answer was never valid",
@@ -123,7 +125,7 @@ def request_id(request: ASGIConnection[Any, Any, Any, Any]) -> str:
 def _respond(told: Problem, more: Mapping[str, str] | None = None) -> Response[bytes]:
     headers = dict(more or ())
     if told.status in (429, 503):
-        headers["Retry-After"] = RETRY_AFTER
+        headers.setdefault("Retry-After", RETRY_AFTER)
     if told.status == 413:
         headers["Connection"] = "close"  # the rest of the body is never read, so no other request can follow it
     return Response(msgspec.json.encode(told), status_code=told.status, media_type=MEDIA_TYPE, headers=headers)
@@ -131,7 +133,8 @@ def _respond(told: Problem, more: Mapping[str, str] | None = None) -> Response[b
 
 def on_request_error(request: Request[Any, Any, Any], error: RequestError) -> Response[bytes]:
     """The caller's mistakes."""
-    return _respond(problem(request_id(request), error.code, error.detail, errors=error.errors))
+    told = problem(request_id(request), error.code, error.detail, errors=error.errors)
+    return _respond(told, None if error.retry_after is None else {"Retry-After": f"{error.retry_after:.0f}"})
 
 
 def on_run_failed(request: Request[Any, Any, Any], error: RunFailed) -> Response[bytes]:

@@ -18,6 +18,7 @@ from app.api.paging import Limit, PageCursor, cursor_after, no_nul, position
 from app.api.problems import request_id, responses
 from app.api.schemas import EventPage, EventView, Run, RunPage, StepList
 from app.api.streams import MEDIA_TYPE, Content, OpenStreams
+from app.api.times import TIME, time_of
 from app.domain.errors import FieldError, RequestError
 from app.domain.principals import Principal
 from app.domain.runs import RunStatus
@@ -26,7 +27,6 @@ from app.runs.service import RunService
 from app.runs.stream import Cursor, parse_cursor
 
 PAGE = 500
-TIME = {"format": "date-time"}
 _QUALITY = re.compile(r"0(\.\d*)?|1(\.0*)?", re.ASCII)
 LOG_EXAMPLE = (
     'retry: 1000\n\nid: 1\nevent: run.created\ndata: {"run_id":"run_1","session_id":"ses_1","agent":"assistant"}\n\n'
@@ -61,8 +61,8 @@ async def list_runs(
         status=run_status,
         session_id=session_id,
         user_id=user_id,
-        since=_time("from", since),
-        until=_time("to", until),
+        since=time_of("from", since),
+        until=time_of("to", until),
         before=position(page_cursor),
         limit=limit,
     )
@@ -70,17 +70,6 @@ async def list_runs(
     found = await service.runs(principal, wanted)
     more = cursor_after(found[-1].created_at, found[-1].id) if len(found) == limit else None
     return RunPage(data=found, next_cursor=more)
-
-
-def _time(name: str, given: str | None) -> datetime | None:
-    """A time as RFC 3339 writes it, in UTC; that of one who names no zone is taken for UTC."""
-    if given is None:
-        return None
-    try:
-        at = msgspec.convert(given, datetime)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (msgspec.ValidationError, OverflowError):
-        raise _refused(name, "must be a time such as 2026-11-21T12:00:00Z") from None
 
 
 @get(

@@ -16,6 +16,7 @@ from app.domain.runs import Run as Run
 from app.domain.runs import RunStatus, StopReason
 from app.domain.sessions import Session as Session
 from app.domain.sessions import SessionState as SessionState
+from app.domain.usage import UsageReport as UsageReport
 from app.runs.steps import Step
 
 

@@ -15,6 +15,7 @@ from app.domain.batches import Batch, BatchItem, BatchProviders, BatchResult, Ba
 from app.domain.errors import FieldError, RequestError
 from app.domain.messages import JsonObject
 from app.domain.principals import Principal
+from app.domain.usage import Scope
 
 
 class WantedBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +29,10 @@ class WantedBatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchService:
-    """Accepts, shows and cancels batches. Safe for concurrent use. `agent` gives an agent by name; `wake` is told when a part is due."""
+    """Accepts, shows and cancels batches. Safe for concurrent use.
+
+    `agent` gives an agent by name; `wake` is told when a part is due; `no_budget` is what to say where a month's budget is used up.
+    """
 
     def __init__(
         self,
@@ -38,15 +42,20 @@ class BatchService:
         providers: BatchProviders,
         render: Render,
         wake: Callable[[], None],
+        no_budget: Callable[[Scope], RequestError],
     ) -> None:
         self._store = store
         self._agent = agent
         self._providers = providers
         self._render = render
         self._wake = wake
+        self._no_budget = no_budget
 
     async def create(self, principal: Principal, wanted: WantedBatch, batch_id: str) -> Batch:
-        """Store it, once for that id; its parts are due. Raises `RequestError`: not_found, validation_error, queue_full."""
+        """Store it, once for that id; its parts are due.
+
+        Raises `RequestError`: not_found, validation_error, queue_full, budget_exhausted.
+        """
         agent = self._agent(wanted.agent)
         check_agent(agent)
         provider = self._providers.of_route(agent.model)
@@ -61,14 +70,18 @@ class BatchService:
             user_id=wanted.user_id or principal.user,
             agent=agent.name,
             agent_version=agent.version,
+            route=agent.model,
             provider=provider.provider,
             model=provider.model,
             tags=wanted.tags,
             window=wanted.window,
             items=wanted.items,
             parts=parts,
+            metered=await provider.metered(),
         )
         stored = await self._store.create(principal, batch)
+        if not isinstance(stored, Batch):
+            raise self._no_budget(stored)
         self._wake()
         return stored
 

@@ -9,10 +9,12 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from app.domain.errors import ConfigError, SteadyhandError
+from app.domain.principals import DEFAULT_TENANT
 from app.workspace.load import SHIPPED
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -76,6 +78,15 @@ def _parser() -> argparse.ArgumentParser:
     migrate = _command(commands, "migrate", "bring the database up to this release", json=True)
     migrate.add_argument("--check", action="store_true", help="change nothing; exit 1 where migrations are pending")
     _command(commands, "doctor", "check settings, database and model providers", json=True)
+    usage = _command(commands, "usage", "what was used, and what it cost", json=True)
+    usage.add_argument(
+        "--group-by", metavar="WHAT", default="day", help="day, month, agent, model, user or tag:NAME (default: day)"
+    )
+    usage.add_argument(
+        "--from", dest="since", metavar="TIME", type=_time, help="calls begun at or after, such as 2026-11-01"
+    )
+    usage.add_argument("--to", dest="until", metavar="TIME", type=_time, help="calls begun before")
+    usage.add_argument("--tenant", default=DEFAULT_TENANT, help=f"whose (default: {DEFAULT_TENANT})")
     _command(commands, "callback-secret", "print the secret that signs callbacks", json=True)
     _command(commands, "validate", "read the workspace as `serve` would, and say what is wrong", json=True)
     init = _command(
@@ -154,6 +165,14 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"{count} is less than 1")
     return count
+
+
+def _time(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2026-11-21 or 2026-11-21T12:00:00Z") from None
 
 
 def _port(text: str) -> int:

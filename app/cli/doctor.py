@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.storage.migrate import read_migrations, status
 from app.storage.postgres.pool import connect
 from app.storage.redis.link import Link
+from app.wiring.budgets import check_budgets
 from app.workspace.load import load_workspace
 
 _CONNECTED = """
@@ -39,6 +40,7 @@ async def run(options: argparse.Namespace) -> int:
     findings = [Finding("version", "ok", f"steadyhand {VERSION}, Python {sys.version.split()[0]}")]
     try:
         workspace = load_workspace(options.workspace, os.environ)
+        await check_budgets(workspace)
     except ConfigError as error:
         findings += [Finding("workspace", "failed", str(problem)) for problem in error.problems]
     else:

@@ -10,6 +10,7 @@ import msgspec
 
 from app.cli.commands import DONE, FAILED
 from app.domain.errors import ConfigError
+from app.wiring.budgets import check_budgets
 from app.workspace.load import load_workspace
 
 
@@ -17,6 +18,7 @@ async def run(options: argparse.Namespace) -> int:
     """Exit code 1 where something is wrong."""
     try:
         workspace = load_workspace(options.workspace, os.environ)
+        await check_budgets(workspace)
     except ConfigError as error:
         if options.json:
             print(msgspec.json.encode({"valid": False, "problems": error.problems}).decode())

@@ -15,10 +15,25 @@ Kind = Literal["chat", "react"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of one run. `timeout` is seconds of execution, not of queueing."""
+    """Bounds of one run. `timeout` is seconds of execution, not of queueing; `tokens` are those of all its calls, in and out.
+
+    UNSET: nobody wrote one down, and the default holds; dollars then only where the models' prices are known.
+    """
 
     iterations: int = 10
     timeout: float = 120.0
+    tokens: int | msgspec.UnsetType = msgspec.UNSET
+    cost_usd: float | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def most_tokens(self) -> int:
+        """`tokens`, or the default."""
+        return 100_000 if self.tokens is msgspec.UNSET else self.tokens
+
+    @property
+    def most_usd(self) -> float:
+        """`cost_usd`, or the default."""
+        return 0.5 if self.cost_usd is msgspec.UNSET else self.cost_usd
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ import msgspec
 from app.domain.messages import JsonObject, ModelStop, Usage
 from app.domain.models import Attempt, Completed, ModelRequest
 from app.domain.principals import Principal
+from app.domain.usage import Scope
 
 BatchStatus = Literal["queued", "submitting", "in_progress", "collecting", "cancelling", "ended", "cancelled", "failed"]
 """`ended`: every item has an outcome. `failed`: no item has an answer, since no part of the batch could be done."""
@@ -89,18 +90,23 @@ class BatchItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch to be accepted. `parts[n]` is the number, from 0, of the part in which item n travels; `window`: seconds until it expires."""
+    """A batch to be accepted. `parts[n]` is the number, from 0, of the part in which item n travels; `window`: seconds until it expires.
+
+    `metered`: it is known what answers cost, so that a month's budget bounds them.
+    """
 
     id: str
     user_id: str | None
     agent: str
     agent_version: str
+    route: str
     provider: str
     model: str
     tags: JsonObject
     window: float
     items: Sequence[BatchItem]
     parts: Sequence[int]
+    metered: bool
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,8 +160,11 @@ class ItemOutcome(msgspec.Struct, frozen=True, kw_only=True):
 class BatchStore(Protocol):
     """Batches in storage. Every method may raise `DatabaseUnavailable`. What a part's owner writes is stored only under its epoch."""
 
-    async def create(self, principal: Principal, batch: NewBatch) -> Batch:
-        """Store it with its items and parts, once for its id. Raises `RequestError` queue_full where OPEN_BATCHES are open."""
+    async def create(self, principal: Principal, batch: NewBatch) -> Batch | Scope:
+        """Store it with its items and parts, once for its id; or whose budget of the month has nothing left for it.
+
+        Raises `RequestError` queue_full where OPEN_BATCHES are open.
+        """
         ...
 
     async def batch(self, principal: Principal, batch_id: str) -> Batch | None: ...
@@ -221,7 +230,7 @@ class BatchStore(Protocol):
         ...
 
     async def record(self, part: Part, outcomes: Sequence[ItemOutcome]) -> bool:
-        """Store outcomes, each item's first only, and what they cost. False: the part is another's, nothing was stored."""
+        """Store outcomes, each item's first only, and in the ledger what they cost. False: the part is another's, nothing was stored."""
         ...
 
     async def end(self, part: Part, left: ItemStatus, error: ItemError | None, *, again: float | None) -> int | None:
@@ -286,6 +295,10 @@ class BatchProvider(Protocol):
 
     def size(self, request: BatchRequest) -> int:
         """Bytes that the request takes in a batch."""
+        ...
+
+    async def metered(self) -> bool:
+        """Whether it is known what an answer costs, and that this is something."""
         ...
 
     async def marker(self) -> str:

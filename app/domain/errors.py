@@ -7,6 +7,7 @@ SteadyhandError
 ├── Fenced                  another owner holds the run: this one must stop writing
 ├── UnreadInbox             the run has news to read before it may end
 ├── RunStopped              the run was stopped on purpose; says by what
+├── BudgetExhausted         a model call would cost more than there is left; nothing was asked
 └── ProviderError           a model provider failed; `kind` says how
     └── ProvidersUnavailable    every target of a route failed
 """
@@ -67,18 +68,22 @@ RequestCode = Literal[
     "validation_error",
     "idempotency_key_reused",
     "queue_full",
+    "budget_exhausted",
     "not_ready",
 ]
 
 
 class RequestError(SteadyhandError):
-    """The request cannot be served as it is; `detail` tells the caller what to do about it."""
+    """The request cannot be served as it is; `detail` tells the caller what to do about it. `retry_after`: seconds, where they are known."""
 
-    def __init__(self, code: RequestCode, detail: str, errors: Sequence[FieldError] = ()) -> None:
+    def __init__(
+        self, code: RequestCode, detail: str, errors: Sequence[FieldError] = (), *, retry_after: float | None = None
+    ) -> None:
         super().__init__(detail)
         self.code: RequestCode = code
         self.detail = detail
         self.errors = tuple(errors)
+        self.retry_after = retry_after
 
 
 class DatabaseUnavailable(SteadyhandError):
@@ -107,6 +112,14 @@ class RunStopped(SteadyhandError):
     def __init__(self, cause: StopCause) -> None:
         super().__init__(cause)
         self.cause: StopCause = cause
+
+
+class BudgetExhausted(SteadyhandError):
+    """No model may be asked: the budget of that scope has not enough left for it."""
+
+    def __init__(self, scope: Literal["run", "user", "tenant"]) -> None:
+        super().__init__(scope)
+        self.scope: Literal["run", "user", "tenant"] = scope
 
 
 FailureKind = Literal[

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, ToolCall, Usage
-from app.domain.models import Basis, Outcome
+from app.domain.models import Outcome
 from app.domain.runs import Cancellation, RunFailure, RunStatus, StopReason
 from app.domain.tools import ToolStatus
 
@@ -135,7 +135,8 @@ class RunWaiting(msgspec.Struct, frozen=True, kw_only=True):
 class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at one model, whatever its end. `usage`, `cost_usd` None: unknown. `service_tier` as the provider names it.
 
-    `cost_usd` is exact to 15 digits, more than any attempt needs. `basis` says how well it is known, None in older journals.
+    `cost_usd` is exact to 15 digits, more than any attempt needs. `basis` says what it rests on; older journals have none, or
+    `partial` and `unknown` for what is `estimated` now.
     `trimmed_tokens`: what the request left out of the conversation, an estimate; absent where it left out nothing.
     """
 
@@ -143,15 +144,27 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     route: str
     provider: str
     model: str
-    outcome: Outcome
+    outcome: Outcome | Literal["abandoned"]
     usage: Usage | None
     cost_usd: float | None
     duration_ms: float
     time_to_first_token_ms: float | None
     finish: str | None = None
-    basis: Basis | None = None
+    basis: Literal["provider", "estimated", "abandoned", "partial", "unknown"] | None = None
     service_tier: str | None = None
     trimmed_tokens: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class BudgetCrossed(msgspec.Struct, frozen=True, kw_only=True):
+    """With this run the month's budget of its tenant or user came to a `level`: a part of it, 1 for all. Told once for each.
+
+    The dollars are those of the user's own budget; None for the tenant's, which is not every reader's business.
+    """
+
+    scope: Literal["tenant", "user"]
+    level: float
+    spent_usd: float | None = None
+    cap_usd: float | None = None
 
 
 class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +198,7 @@ Event = (
     | ApprovalResolved
     | StateChanged
     | UsageRecorded
+    | BudgetCrossed
     | RunWaiting
     | RunFinished
 )
@@ -201,6 +215,7 @@ EVENTS: dict[str, type[Event]] = {
     "approval.resolved": ApprovalResolved,
     "state.changed": StateChanged,
     "usage.recorded": UsageRecorded,
+    "budget.crossed": BudgetCrossed,
     "run.waiting": RunWaiting,
     "run.finished": RunFinished,
 }

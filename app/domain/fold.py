@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
@@ -13,6 +14,8 @@ from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, Native, ToolCall, Usage
 from app.domain.tools import result_text
 
+MIN_OUTPUT = 16
+"""Tokens below which a model is not asked: OpenAI takes no smaller bound for an answer, and little could be said."""
 UNFINISHED = "The run ended before this call finished; whether it took effect is not known."
 UNSEEN = (
     "The process that ran this call died before its end was seen: it may have taken effect. "
@@ -79,7 +82,8 @@ class RunState(Conversation):
 
     `started` are the open calls whose intent is written; `approvals` the ids of open requests by call; `decisions` what
     became of the others. `steered` are the ids of the user messages that came on the way; `executed` is seconds of
-    execution in earlier attempts (`restore` counts them).
+    execution in earlier attempts (`restore` counts them). `tokens` are all that its calls used, in and out, as far as it is known.
+    `closed`: the model was asked for the last time; why.
     """
 
     def __init__(self, *, agent: Agent, system: str, history: tuple[Message, ...]) -> None:
@@ -88,7 +92,7 @@ class RunState(Conversation):
         self.system = system
         self.history = history
         self.iterations = 0
-        self.closed = False
+        self.closed: Literal["max_iterations", "token_budget", "cost_budget"] | None = None
         self.call_ids: set[str] = set()
         self.started: set[str] = set()
         self.digests: dict[str, str] = {}
@@ -99,8 +103,11 @@ class RunState(Conversation):
         self.executed = 0.0
         self.usage: Usage | None = None
         self.model: str | None = None
+        self.tokens = 0
         self._spent: Decimal | None = None
         self._unpriced = False
+        self._last_tokens = 0
+        self._last_cost = Decimal(0)
 
     def apply(self, event: ev.Event | None, private: bytes | None = None) -> None:
         """Take one event in."""
@@ -140,7 +147,8 @@ class RunState(Conversation):
     def add(self, message: Message) -> None:
         """Take in a complete assistant message and count it.
 
-        An answer to a rejected draft is no iteration of its own; a message after the last iteration closes the run.
+        An answer to a rejected draft is no iteration of its own. A message after the last iteration closes the run, and so does one
+        that took what was left of a budget.
         """
         repairs = bool(self.messages) and self.messages[-1].id in self.rejected
         super().add(message)
@@ -148,9 +156,10 @@ class RunState(Conversation):
         if repairs:
             return
         if self.iterations >= self.agent.limits.iterations:
-            self.closed = True
+            self.closed = "max_iterations"
         else:
             self.iterations += 1
+            self.closed = self.short
 
     def record(self, event: ev.UsageRecorded) -> None:
         """Add one attempt to what the run has used and what it cost."""
@@ -160,13 +169,41 @@ class RunState(Conversation):
             self._unpriced = True
         else:
             self._spent = (self._spent or Decimal(0)) + Decimal(repr(event.cost_usd))
+        tokens = 0 if event.usage is None else (event.usage.input_tokens or 0) + (event.usage.output_tokens or 0)
+        self.tokens += tokens
         if event.outcome == "ok":
             self.model = event.model
+            self._last_tokens = tokens
+            self._last_cost = Decimal(0) if event.cost_usd is None else Decimal(repr(event.cost_usd))
 
     @property
     def cost(self) -> Decimal | None:
         """US dollars of every attempt so far, exact; None before the first, and from the first on whose cost is not known."""
         return None if self._unpriced else self._spent
+
+    @property
+    def tokens_left(self) -> int:
+        """Tokens that the run may still use; may be negative."""
+        return self.agent.limits.most_tokens - self.tokens
+
+    @property
+    def dollars_left(self) -> Decimal:
+        """Dollars that the run may still cost, by what is known of its cost; may be negative."""
+        return Decimal(repr(self.agent.limits.most_usd)) - (self._spent or 0)
+
+    @property
+    def used_up(self) -> Literal["token_budget", "cost_budget"] | None:
+        """The budget of which nothing is left: no model may be asked."""
+        if self.tokens_left < MIN_OUTPUT:
+            return "token_budget"
+        return "cost_budget" if self.dollars_left <= 0 else None
+
+    @property
+    def short(self) -> Literal["token_budget", "cost_budget"] | None:
+        """The budget whose rest would not pay for two more calls like the last: the next one is the last, and must answer."""
+        if self.tokens_left < 2 * self._last_tokens:
+            return "token_budget"
+        return "cost_budget" if self.dollars_left < 2 * self._last_cost else None
 
 
 def user_message(event: ev.RunCreated) -> Message:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from decimal import Decimal
 from typing import Literal, Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -24,6 +25,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `affinity`: requests that share it get the same choice where a route chooses by weight, and the same cache; no model sees it.
     `trimmed_tokens`: an estimate of what the conversation has more than `messages`; no model sees it.
+    `usd_left`: dollars that the whole call may cost, None: nobody bounds it; no model sees it.
     """
 
     route: str
@@ -37,6 +39,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     output_schema: JsonObject | None = None
     affinity: str = ""
     trimmed_tokens: int = 0
+    usd_left: Decimal | None = None
 
 
 class TextDelta(msgspec.Struct, frozen=True):
@@ -70,26 +73,31 @@ class Restarted(msgspec.Struct, frozen=True):
 ModelChunk = TextDelta | ReasoningDelta | Restarted | Completed
 
 Outcome = Literal["ok", "cancelled"] | FailureKind
-Basis = Literal["provider", "partial", "unknown"]
-"""How well an attempt's cost is known. `provider`: from its provider's last count, or nothing was charged; `partial`: the answer broke
-off before that count, so it is the least that it can be; `unknown`: the provider did not say what it took."""
+Basis = Literal["provider", "estimated", "abandoned"]
+"""What an attempt's usage and cost rest on. `provider`: its provider's last count, or nothing was charged; `estimated`: there was no such
+count, so it is what was counted by then and an estimate of the rest; `abandoned`: its owner died, so it is an estimate of its input."""
 
 
 class Attempt(msgspec.Struct, kw_only=True):
     """One call to one target, filled in while it goes on so that what is known survives a cancel. Times are `time.monotonic()` seconds.
 
     `service_tier` and `speed` are what the provider says it charges by; `cost_usd` None: not known, which is not zero.
+    `id` is its row in the ledger, None while it has none. `input_tokens` is an estimate of the request, None where nobody made
+    one; `near`: what it costs may bring a budget to a level that somebody must be told of.
     """
 
     number: int
     provider: str
     model: str
     started: float
+    id: UUID | None = None
+    input_tokens: int | None = None
+    near: bool = False
     first_token: float | None = None
     ended: float | None = None
     outcome: Outcome | None = None
     usage: Usage | None = None
-    basis: Basis = "unknown"
+    basis: Basis = "estimated"
     cost_usd: Decimal | None = None
     service_tier: str = ""
     speed: str = ""
@@ -98,11 +106,32 @@ class Attempt(msgspec.Struct, kw_only=True):
     finish: ModelStop | None = None
 
 
-class Recorder:
-    """Collects the attempts of one model call. Owned by the runner, filled by the router and the targets."""
+class Opener(Protocol):
+    """Writes attempts down before they are made."""
 
-    def __init__(self) -> None:
+    async def open(self, attempt: Attempt, request: ModelRequest, spent: Decimal) -> ModelRequest:
+        """The attempt is in the ledger, and has its `id`; the request as it may be sent, its output bounded by what is left.
+
+        `spent`: dollars of the call's earlier attempts. Raises `BudgetExhausted` and `Fenced`: then nothing was written, and
+        nothing may be sent.
+        """
+        ...
+
+
+class Recorder:
+    """Collects the attempts of one model call. Owned by the runner, filled by the router and the targets.
+
+    `opener` is told before each attempt is made; None: nobody keeps a ledger.
+    """
+
+    def __init__(self, opener: Opener | None = None) -> None:
         self.attempts: list[Attempt] = []
+        self.opener = opener
+
+    @property
+    def cost(self) -> Decimal:
+        """Dollars of the attempts so far, as far as they are known."""
+        return sum((a.cost_usd for a in self.attempts if a.cost_usd is not None), Decimal(0))
 
     def open(self, provider: str, model: str, now: float) -> Attempt:
         """Begin the next attempt, before its first byte leaves."""

@@ -21,6 +21,13 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     cache_write: Decimal | None = None
     cache_write_1h: Decimal | None = None
 
+    @property
+    def dearest_input(self) -> Decimal:
+        """What a token of input costs at most, whatever becomes of it in a cache."""
+        return max(
+            rate for rate in (self.input, self.cache_read, self.cache_write, self.cache_write_1h) if rate is not None
+        )
+
     def cost(self, parts: UsageParts) -> Decimal | None:
         """Dollars for those tokens, exact; None where a rate for some of them is not known."""
         if parts.cache_write_1h and self.cache_write_1h is None:
@@ -56,12 +63,13 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
     def cost(self, parts: UsageParts, *, batch: bool = False) -> Decimal | None:
         """Dollars for one call, exact; None where a rate is not known."""
-        whole = self._whole(parts)
+        whole = self.at(parts.input_tokens).cost(parts)
         return whole * self.batch if batch and whole is not None else whole
 
-    def _whole(self, parts: UsageParts) -> Decimal | None:
-        rates, size = self.rates, parts.input_tokens
+    def at(self, size: int) -> Rates:
+        """The rates of a call with an input of so many tokens."""
+        rates = self.rates
         for step in self.steps:
             if size > step.above:
                 rates = step.rates
-        return rates.cost(parts)
+        return rates

@@ -13,6 +13,8 @@ RunStatus = Literal["queued", "running", "waiting", "succeeded", "failed", "canc
 StopReason = Literal[
     "completed",
     "max_iterations",
+    "token_budget",
+    "cost_budget",
     "refused",
     "timeout",
     "providers_unavailable",

@@ -21,13 +21,14 @@ from app.domain.messages import JsonObject
 from app.domain.observers import EndedRun
 from app.domain.principals import Principal
 from app.domain.runs import Cancellation, OnBusy, Run, RunStatus
+from app.domain.usage import Crossing, Settlement
 
 
 class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run to be accepted. `created` is the payload of its first event; `timeout`: seconds until its caller stops waiting.
 
     `delay`: seconds before it takes its place in its session's line; `priority`: higher goes first. `resumed_from` names a
-    failed run of the same session whose finished steps are copied into the new journal.
+    failed run of the same session whose finished steps are copied into the new journal. `metered`: it needs a budget.
     """
 
     id: str
@@ -45,6 +46,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     callback_url: str | None = None
     resumed_from: str | None = None
+    metered: bool = False
     key: IdempotencyKey | None = None
 
 
@@ -66,8 +68,9 @@ class Replayed(msgspec.Struct, frozen=True):
     same: bool
 
 
-Refusal = Literal["not_found", "session_busy", "resumed"]
-"""Why no run was made: the session is another user's, or busy and the caller said `reject`, or the failed run was resumed before."""
+Refusal = Literal["not_found", "session_busy", "resumed", "tenant_budget", "user_budget"]
+"""Why no run was made: the session is another user's, or busy and the caller said `reject`, the failed run was resumed before, or the
+month's budget has nothing left."""
 
 
 class Owned(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,13 +101,24 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event on its way into the journal. `id` lets a writer that lost its connection see whether the write arrived."""
+    """An event on its way into the journal. `id` lets a writer that lost its connection see whether the write arrived.
+
+    `settles`: the attempt that the event is about, which is settled by the same write.
+    """
 
     seq: int
     id: UUID
     name: str
     payload: bytes
     private: bytes | None = None
+    settles: Settlement | None = None
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """What a write found: how many rows the run's inbox ever had, and the levels that budgets have come to by it."""
+
+    inbox: int
+    crossed: tuple[Crossing, ...] = ()
 
 
 class Post(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,8 +207,11 @@ class RunStore(Protocol):
         """Extend the leases of those (run, epoch) that are still ours, and say which they are."""
         ...
 
-    async def append(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> int:
-        """Store consecutive events of a run that we own, and extend its lease. How many rows its inbox ever had. Raises `Fenced`."""
+    async def append(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> Appended:
+        """Store consecutive events of a run that we own, settle what they settle, and extend its lease. Raises `Fenced`.
+
+        Levels of budgets that are crossed by that count as told; `finish` and `park` settle, too, but tell nobody.
+        """
         ...
 
     async def finish(

@@ -12,6 +12,7 @@ from app.domain.errors import ProviderError
 from app.domain.messages import Api, ModelStop, Native, ToolCall, Usage
 from app.domain.models import Attempt, Completed, ReasoningDelta, TextDelta
 from app.domain.text import clean
+from app.domain.tokens import prose
 
 MAX_ANSWER = 16 * 1024 * 1024
 """Characters of one streamed answer: text, reasoning, and what is kept besides them, such as the arguments of calls."""
@@ -76,6 +77,7 @@ class Answer:
         self._pending: list[tuple[Literal["text", "reasoning"], str]] = []
         self._content: list[str] = []
         self._progress = False
+        self._hidden = 0
         self._size = 0
 
     def text(self, piece: str | None) -> None:
@@ -88,11 +90,13 @@ class Answer:
         """More of the readable reasoning."""
         if piece:
             self._grow(len(piece))
+            self._hidden += len(piece)
             self._pending.append(("reasoning", piece))
 
     def progress(self, size: int = 0) -> None:
         """The model wrote something that is not shown, such as the arguments of a call; `size` characters of it are kept."""
         self._grow(size)
+        self._hidden += size
         self._progress = True
 
     def take(self) -> list[TextDelta | ReasoningDelta]:
@@ -132,6 +136,12 @@ class Answer:
         """All text that was taken."""
         return "".join(self._content)
 
+    @property
+    def written(self) -> int:
+        """Tokens that the model has written so far, by an estimate: of its text, and of its reasoning and its calls as far as they came."""
+        text = self.content + "".join(piece for kind, piece in self._pending if kind == "text")
+        return prose(text) + -(-self._hidden // 4)
+
     def seen(self, *, model: str | None = None, id: str | None = None) -> None:
         """The provider named its model and its answer's id."""
         if model:
@@ -142,7 +152,7 @@ class Answer:
     def used(self, usage: Usage, *, last: bool, tier: str | None = None, speed: str | None = None) -> None:
         """The provider counted the tokens so far; `last`: this is what it charges for, by that service tier and speed."""
         self.attempt.usage = usage
-        self.attempt.basis = "provider" if last else "partial"
+        self.attempt.basis = "provider" if last else "estimated"
         self.attempt.service_tier, self.attempt.speed = clean(tier or ""), clean(speed or "")
 
     def completed(self, stop: ModelStop, calls: Sequence[ToolCall], native: Native | None) -> Completed:

@@ -69,6 +69,9 @@ class AnthropicBatches:
         content, _ = self._api.write(request.request, self.model)
         return msgspec.json.encode({"custom_id": request.id, "params": _cached_for_all(unstreamed(content))})
 
+    async def metered(self) -> bool:
+        return await self._answers.priced()
+
     async def marker(self) -> str:
         """The newest batch: its time, by the vendor's clock, and its id."""
         page = await self._client.ask(lambda sdk: sdk.client.messages.batches.list(limit=1, extra_headers=sdk.headers))

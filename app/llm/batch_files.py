@@ -96,13 +96,18 @@ class Answers:
         if self._prices is not None:
             await self._prices.ready()
 
+    async def priced(self) -> bool:
+        """Whether it is known what an answer costs."""
+        await self.ready()
+        return self._prices is not None and self._prices.price(tier="batch") is not None
+
     def answered(self, request_id: str, body: bytes) -> RemoteResult:
         """What a whole answer of the API says. One that is a failure, or cannot be read, is a failed request."""
         attempt = Attempt(number=1, provider=self._provider, model=self._model, started=time.monotonic())
         answer: Completed | None = None
         failure: ProviderError | None = None
+        collected = Answer(attempt)
         try:
-            collected = Answer(attempt)
             reading = self._api.read(collected)
             reading.body(body)
             collected.take()
@@ -112,7 +117,7 @@ class Answers:
         attempt.ended, attempt.outcome = time.monotonic(), "ok" if failure is None else failure.kind
         attempt.service_tier = "batch"
         if self._prices is not None:
-            self._prices.settle(attempt, failure, begun=True)
+            self._prices.settle(attempt, collected, failure, begun=True)
         if failure is not None:
             return msgspec.structs.replace(failed(request_id, failure), attempt=attempt)
         return RemoteResult(request_id=request_id, ending="answered", answer=answer, attempt=attempt)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import msgspec
 
-from app.domain.errors import ProviderError
+from app.domain.errors import BudgetExhausted, ProviderError
 from app.domain.models import Attempt, ModelChunk, Target
 from app.llm.taxonomy import POLICIES
 
@@ -37,7 +37,7 @@ class Allowance:
 
 class Lane:
     """One attempt at a target that was admitted: `chunks` is its answer, `attempt` its record once it began, `failure` how it
-    failed. `judged`: the target's breaker has heard of it.
+    failed, `refusal` that there was no money for it. `judged`: the target's breaker has heard of it.
     """
 
     def __init__(self, target: Target) -> None:
@@ -45,6 +45,7 @@ class Lane:
         self.chunks: AsyncGenerator[ModelChunk, None]
         self.attempt: Attempt | None = None
         self.failure: ProviderError | None = None
+        self.refusal: BudgetExhausted | None = None
         self.judged = False
 
 
@@ -93,7 +94,9 @@ async def _first_chunk(lane: Lane) -> ModelChunk | None:
         return await anext(lane.chunks)
     except ProviderError as failure:
         lane.failure = failure
-        return None
+    except BudgetExhausted as refusal:
+        lane.refusal = refusal
+    return None
 
 
 def _ends(lane: Lane) -> bool:

@@ -26,6 +26,9 @@ class OfflineBatches:
     def size(self, request: BatchRequest) -> int:
         return len(msgspec.json.encode(request))
 
+    async def metered(self) -> bool:
+        return False
+
     async def marker(self) -> str:
         return ""
 

@@ -77,6 +77,9 @@ class OpenAIBatches:
         url = f"/v1{self._api.path}"
         return msgspec.json.encode({"custom_id": request.id, "method": "POST", "url": url, "body": unstreamed(content)})
 
+    async def metered(self) -> bool:
+        return await self._answers.priced()
+
     async def marker(self) -> str:
         """The time, by the vendor's clock, of the newest batch."""
         page = await self._client.ask(lambda sdk: sdk.client.batches.list(limit=1, extra_headers=sdk.headers))

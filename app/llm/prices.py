@@ -12,11 +12,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from app.domain.errors import ProviderError
+from app.domain.messages import Usage
 from app.domain.models import Attempt
 from app.domain.prices import Price, Rates, Step
 from app.llm.taxonomy import POLICIES
@@ -145,6 +146,23 @@ def _rate(price: Decimal | TieredPrices, size: int) -> Decimal:
     return next((tier.price for tier in reversed(price.tiers) if size > tier.start), price.base)
 
 
+class Written(Protocol):
+    """As much of an answer as came."""
+
+    @property
+    def written(self) -> int:
+        """Tokens of it, by an estimate."""
+        ...
+
+
+def estimated(counted: Usage | None, input_tokens: int, written: int) -> Usage:
+    """What the provider had counted when it broke off, and an estimate of what it had not: never less than was seen to be written."""
+    if counted is None:
+        return Usage(input_tokens=input_tokens, output_tokens=written)
+    read = input_tokens if counted.input_tokens is None else counted.input_tokens
+    return msgspec.structs.replace(counted, input_tokens=read, output_tokens=max(written, counted.output_tokens or 0))
+
+
 class TargetPrices:
     """The prices of one model of one provider."""
 
@@ -171,30 +189,34 @@ class TargetPrices:
         if self._fixed is None and not self._listed.loaded:
             await self._listed.load()
 
-    def settle(self, attempt: Attempt, failure: ProviderError | None = None, *, begun: bool = False) -> None:
-        """Say what the attempt cost, now that it is over; `begun`: its answer had.
+    def settle(
+        self, attempt: Attempt, answer: Written | None, failure: ProviderError | None = None, *, begun: bool = False
+    ) -> None:
+        """Say what the attempt cost, now that it is over; `answer` is as much of it as came, `begun`: something had.
 
-        A provider that failed before it did any work charges nothing, unless it said otherwise. `ready` was awaited before the
-        attempt used anything.
+        A provider that failed before it did any work charges nothing, unless it said otherwise. One that did not come to its last
+        count is charged what it had counted, and an estimate of the rest. `ready` was awaited before the attempt used anything.
         """
         if attempt.usage is None:
             charge = "always" if failure is None else POLICIES[failure.kind].charge
             if charge == "nothing" or (charge == "if_begun" and not begun):
                 attempt.basis, attempt.cost_usd = "provider", Decimal(0)
-            return
-        parts = attempt.usage.parts()
-        price = self._price(attempt)
+                return
+        if attempt.basis == "estimated" and attempt.input_tokens is not None:
+            attempt.usage = estimated(attempt.usage, attempt.input_tokens, 0 if answer is None else answer.written)
+        parts = None if attempt.usage is None else attempt.usage.parts()
+        price = self.price(attempt.response_model, attempt.service_tier, attempt.speed)
         attempt.cost_usd = (
             None if parts is None or price is None else price.cost(parts, batch=attempt.service_tier == "batch")
         )
 
-    def _price(self, attempt: Attempt) -> Price | None:
+    def price(self, served: str = "", tier: str = "", speed: str = "") -> Price | None:
         """By the model that answered, where it says which it was: the operator's price of it, of the model asked for, the list's."""
-        served = attempt.response_model or self._model
+        served = served or self._model
         own = self._own.get(f"{self._provider}/{served}") or self._fixed
         if own is not None:
             return own
-        return self._listed.price(self._vendor, served, tier=attempt.service_tier, speed=attempt.speed, at=self._now())
+        return self._listed.price(self._vendor, served, tier=tier, speed=speed, at=self._now())
 
 
 class PriceBook:
@@ -204,9 +226,19 @@ class PriceBook:
         self._own = own
         self._now = now
         self._listed = PriceList()
+        self._targets: dict[tuple[str, str], TargetPrices] = {}
 
     def target(self, provider: str, model: str, vendor: Vendor) -> TargetPrices:
         """Those of one model."""
-        return TargetPrices(
+        self._targets[provider, model] = found = TargetPrices(
             provider=provider, model=model, vendor=vendor, own=self._own, listed=self._listed, now=self._now
         )
+        return found
+
+    async def price(self, provider: str, model: str) -> Price | None:
+        """That of a model which has become a target. None: not known."""
+        target = self._targets.get((provider, model))
+        if target is None:
+            return None
+        await target.ready()
+        return target.price()

@@ -27,6 +27,7 @@ from app.domain.models import (
 )
 from app.llm.course import Alternative, Course, order
 from app.llm.hedging import Allowance, Lane, race
+from app.llm.opening import begin
 from app.llm.stopwatch import Stopwatch
 from app.llm.taxonomy import LONGEST_HINT, POLICIES, Effect
 
@@ -69,8 +70,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     on_midstream: Literal["reset", "error"] = "reset"
 
 
-class _Call(msgspec.Struct, frozen=True):
-    """One request on its way. `deadline` is loop time."""
+class _Call(msgspec.Struct):
+    """One request on its way. `deadline` is loop time; what an attempt waits for the ledger is not held against the targets."""
 
     route: Route
     request: ModelRequest
@@ -103,7 +104,7 @@ class Router:
         Raises the failure itself where it must not be tried again, else ProvidersUnavailable once nobody is left or the time is
         over. The first chunk is awaited inside its attempt, so an attempt that fails before it leaves no trace in the stream
         but its readable reasoning; one that fails after its first text is followed by `Restarted`, as soon as the next begins.
-        Raises KeyError for a route that does not exist.
+        Raises BudgetExhausted where the next attempt costs more than there is left, KeyError for a route that does not exist.
         """
         route = self._routes[request.route]
         loop = asyncio.get_running_loop()
@@ -172,8 +173,9 @@ class Router:
                     course.put_back(lane.target)
             course.turn_to(raced.lane.target)
             if raced.chunk is None:
-                assert raced.lane.failure is not None
-                raise raced.lane.failure
+                ended = raced.lane.failure or raced.lane.refusal
+                assert ended is not None
+                raise ended
             yield raced.chunk
             async for chunk in chunks:
                 yield chunk
@@ -189,8 +191,11 @@ class Router:
         try:
             if restart:
                 yield Restarted()
-            attempt = lane.attempt = call.recorder.open(target.provider, target.model, time.monotonic())
-            async with aclosing(target.stream(call.request, attempt)) as chunks:
+            asked = time.monotonic()
+            attempt, request = await begin(call.recorder, target.provider, target.model, call.request, asked)
+            lane.attempt, attempt.started = attempt, time.monotonic()
+            call.deadline += attempt.started - asked
+            async with aclosing(target.stream(request, attempt)) as chunks:
                 while True:
                     limit = min(watch.time() + patience, call.deadline)
                     try:

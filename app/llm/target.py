@@ -82,13 +82,15 @@ class ModelTarget:
         `attempt` says afterwards what it cost.
         """
         failure: ProviderError | None = None
+        answer: Answer | None = None
         begun = False
         try:
             if self._prices is not None:
                 await self._prices.ready()
             content, headers = self._api.write(request, self.model)
             response = await self._client.post(self._api.path, content, {"Accept": "text/event-stream", **headers})
-            body, answer, whole = _bytes(response), Answer(attempt), False
+            answer = Answer(attempt)
+            body, whole = _bytes(response), False
             try:
                 async with aclosing(_read(response, body, self._api.read(answer), answer)) as chunks:
                     async for chunk in chunks:
@@ -105,7 +107,7 @@ class ModelTarget:
             raise
         finally:
             if self._prices is not None:
-                self._prices.settle(attempt, failure, begun=begun)
+                self._prices.settle(attempt, answer, failure, begun=begun)
 
 
 async def _read(

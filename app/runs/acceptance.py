@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from app.domain.principals import Principal
 from app.domain.runs import Cancellation, OnBusy, Run, RunStatus
 from app.domain.sessions import SessionStore
 from app.domain.stores import Accepted, NewRun, Replayed, RunStore
+from app.domain.usage import Quotes, Scope
 from app.runs.birth import Birth
 from app.runs.live import Feed, Feeds
 from app.runs.stops import Stops
@@ -28,6 +30,8 @@ from app.runs.worker import Worker
 log = logging.getLogger(__name__)
 
 PAGE = 200
+LONGEST_RETRY = 3600.0
+"""Seconds after which a caller without a budget may ask again: one may be raised, and what is reserved comes free."""
 _FIRST_ATTEMPT = msgspec.json.encode(ev.RunStarted(attempt=1))
 
 
@@ -78,8 +82,10 @@ class Acceptance:
         stops: Stops,
         broadcast: Hints,
         observer: RunObserver,
+        quotes: Quotes,
     ) -> None:
         self._store = store
+        self._quotes = quotes
         self._sessions = sessions
         self._worker = worker
         self._feeds = feeds
@@ -111,6 +117,7 @@ class Acceptance:
             priority=wanted.priority,
             callback_url=wanted.callback_url,
             resumed_from=created.resumed_from,
+            metered=await self._quotes.metered(agent.model),
             key=wanted.key,
         )
         birth = Birth(run=run, created=created, agent=agent, system=system)
@@ -152,6 +159,8 @@ class Acceptance:
             return started
         if accepted == "session_busy":
             raise RequestError("session_busy", f"Session {run.session_id!r} has a live run. Wait for it, or cancel it.")
+        if accepted in ("tenant_budget", "user_budget"):
+            raise no_budget("tenant" if accepted == "tenant_budget" else "user", datetime.now(UTC))
         if accepted == "resumed":
             raise RequestError("run_finished", f"Run {run.resumed_from} was resumed already; resume the run that did.")
         raise RequestError("not_found", f"There is no session {run.session_id!r}.")
@@ -229,6 +238,17 @@ class Acceptance:
             timer.cancel()
         if self._accepting:
             await asyncio.wait(set(self._accepting))
+
+
+def no_budget(scope: Scope, now: datetime) -> RequestError:
+    """What is said where nothing is left of a month's budget. `now` is UTC."""
+    turn = (now.replace(day=1) + timedelta(days=32)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    whose = "This tenant's budget" if scope == "tenant" else "The user's budget"
+    detail = (
+        f"{whose} for the month is used up, or reserved by what is running now. The next month's begins at "
+        f"{turn:%Y-%m-%dT%H:%M:%SZ}; an operator can raise [budgets] before that."
+    )
+    return RequestError("budget_exhausted", detail, retry_after=min(LONGEST_RETRY, (turn - now).total_seconds()))
 
 
 def _started(run: NewRun, feed: Feed, status: RunStatus) -> Started:

@@ -12,6 +12,7 @@ from app.domain.observers import RunObserver
 from app.domain.sessions import SessionStore
 from app.domain.stores import RunStore
 from app.domain.tools import Toolbox
+from app.domain.usage import Quotes, UsageLedger
 from app.runs.acceptance import Acceptance
 from app.runs.agents import Agents
 from app.runs.approvals import ApprovalService
@@ -25,6 +26,7 @@ from app.runs.service import RunService
 from app.runs.sessions import SessionService
 from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE
+from app.runs.usage import UsageService
 from app.runs.worker import Leases, Render, Worker
 
 
@@ -35,10 +37,11 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     sessions: SessionStore
     approvals: ApprovalStore
     keys: KeyStore
+    usage: UsageLedger
 
 
 class Runs(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process does with runs: three services to ask, three loops (`worker`, `follower`, `housekeeping`), and what they share."""
+    """What a process does with runs: four services to ask, three loops (`worker`, `follower`, `housekeeping`), and what they share."""
 
     service: RunService
     sessions: SessionService
@@ -46,6 +49,7 @@ class Runs(msgspec.Struct, frozen=True, kw_only=True):
     worker: Worker
     follower: Follower
     housekeeping: Housekeeping
+    usage: UsageService
     agents: Agents
     feeds: Feeds
     here: Here
@@ -57,6 +61,7 @@ def assemble(
     agents: Agents,
     render: Render,
     provider: Provider,
+    quotes: Quotes,
     toolbox: Toolbox,
     observer: RunObserver,
     hints: Hints,
@@ -85,8 +90,10 @@ def assemble(
             observer=observer,
             feeds=feeds,
             approval_ttl=approval_ttl,
+            usage=stores.usage,
+            quotes=quotes,
         ),
-        recovery=Recovery(store=runs, feeds=feeds, agents=agents, observer=observer),
+        recovery=Recovery(store=runs, usage=stores.usage, feeds=feeds, agents=agents, observer=observer),
         feeds=feeds,
         agents=agents,
         render=render,
@@ -109,6 +116,7 @@ def assemble(
         stops=stops,
         broadcast=broadcast,
         observer=observer,
+        quotes=quotes,
     )
     return Runs(
         service=RunService(
@@ -126,8 +134,14 @@ def assemble(
         worker=worker,
         follower=follower,
         housekeeping=Housekeeping(
-            store=runs, keys=stores.keys, approvals=approvals, observer=observer, broadcast=broadcast
+            store=runs,
+            keys=stores.keys,
+            usage=stores.usage,
+            approvals=approvals,
+            observer=observer,
+            broadcast=broadcast,
         ),
+        usage=UsageService(ledger=stores.usage),
         agents=agents,
         feeds=feeds,
         here=here,

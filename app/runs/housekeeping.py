@@ -1,4 +1,5 @@
-"""What has to happen at its time, whoever does it: delayed runs become due, approvals expire, old keys are forgotten.
+"""What has to happen at its time, whoever does it: delayed runs become due, approvals expire, the ledger is closed behind dead
+owners, old keys are forgotten.
 
 Every process of every role does it; each piece of work is taken by one of them.
 """
@@ -15,7 +16,9 @@ from app.domain.hints import Hints
 from app.domain.idempotency import KeyStore
 from app.domain.observers import RunObserver
 from app.domain.stores import RunStore
+from app.domain.usage import UsageLedger
 from app.runs.approvals import ApprovalService
+from app.runs.ledger import told
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,8 @@ EVERY = 1.0
 """Seconds between rounds; jittered by a fifth."""
 SWEEP_EVERY = 600.0
 """Seconds between looks for keys that are too old."""
+SETTLE_EVERY = 10.0
+"""Seconds between looks for attempts that nobody will settle, and for budgets that nobody was told of."""
 REVIVE_EVERY = 20.0
 """Seconds between looks for sessions that fell out of the queue."""
 
@@ -35,16 +40,18 @@ class Housekeeping:
         *,
         store: RunStore,
         keys: KeyStore,
+        usage: UsageLedger,
         approvals: ApprovalService,
         observer: RunObserver,
         broadcast: Hints,
     ) -> None:
         self._store = store
         self._keys = keys
+        self._usage = usage
         self._approvals = approvals
         self._observer = observer
         self._broadcast = broadcast
-        self._swept = self._revived = time.monotonic()
+        self._swept = self._revived = self._settled = time.monotonic()
 
     async def serve(self) -> None:
         """One round after another, also through times without a database."""
@@ -73,6 +80,16 @@ class Housekeeping:
             if revived := await self._store.revive():
                 log.warning("sessions had fallen out of the queue", extra={"sessions": revived})
                 self._broadcast.queued()
+        if time.monotonic() - self._settled > SETTLE_EVERY:
+            self._settled = time.monotonic()
+            await self.settle()
         if time.monotonic() - self._swept > SWEEP_EVERY:
             self._swept = time.monotonic()
             await self._keys.sweep()
+
+    async def settle(self) -> None:
+        """No attempt is open that nobody will settle, and no budget has come to a level without a word in the log."""
+        if swept := await self._usage.sweep():
+            log.warning("attempts_abandoned", extra={"attempts": swept})
+        for crossing in await self._usage.untold():
+            told(crossing)

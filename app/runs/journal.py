@@ -14,6 +14,7 @@ import msgspec
 from app.domain import events as ev
 from app.domain.errors import DatabaseUnavailable, Fenced, UnreadInbox
 from app.domain.stores import NewEvent, RunStore
+from app.domain.usage import Crossing, Settlement
 from app.runs.live import Feed
 from app.runs.patience import FIRST_PAUSE, LONGEST_PAUSE, patiently
 
@@ -23,10 +24,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An event to append, and what only the service reads back with it."""
+    """An event to append, what only the service reads back with it, and the attempt that it settles."""
 
     event: ev.Event
     private: bytes | None = None
+    settles: Settlement | None = None
 
 
 class Journal:
@@ -34,7 +36,8 @@ class Journal:
 
     While the database is away they wait for it: what happened is not forgotten. All raise `Fenced` when the run is not ours
     any more; those that end our ownership raise `UnreadInbox`, and have stored nothing, while the inbox had more rows
-    than the caller has `read`. `inbox` is how many it ever had, as far as is known.
+    than the caller has `read`. `inbox` is how many it ever had, as far as is known; `crossed` are levels of budgets that an
+    `append` has come to, for whoever takes them out.
     """
 
     def __init__(self, *, store: RunStore, feed: Feed, run_id: str, epoch: int, last_seq: int, inbox: int = 0) -> None:
@@ -45,6 +48,7 @@ class Journal:
         self._turn = asyncio.Lock()
         self.last_seq = last_seq
         self.inbox = inbox
+        self.crossed: list[Crossing] = []
 
     async def append(self, entries: Sequence[Entry]) -> None:
         """Store the events and publish them."""
@@ -77,7 +81,9 @@ class Journal:
         await _whole(patiently(lambda: self._store.release(self._run_id, self._epoch)))
 
     async def _append(self, new: Sequence[NewEvent]) -> None:
-        self.inbox = await self._store.append(self._run_id, self._epoch, new)
+        appended = await self._store.append(self._run_id, self._epoch, new)
+        self.inbox = appended.inbox
+        self.crossed += appended.crossed
 
     async def _write(self, entries: Sequence[Entry], write: Callable[[Sequence[NewEvent]], Awaitable[None]]) -> None:
         async with self._turn:
@@ -88,6 +94,7 @@ class Journal:
                     name=ev.NAMES[type(entry.event)],
                     payload=_encode(entry.event),
                     private=entry.private,
+                    settles=entry.settles,
                 )
                 for seq, entry in enumerate(entries, self.last_seq + 1)
             ]

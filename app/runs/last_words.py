@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from app.agent.decide import Finish, hurry
+import msgspec
+
+from app.agent.decide import Finish, hurry, out_of_budget
 from app.agent.endings import ending, excused, late, late_failure, stopped
 from app.domain import events as ev
 from app.domain.errors import ProviderError, ProvidersUnavailable, RunStopped
@@ -51,6 +53,20 @@ class LastWords:
             return await self._excuse(late_failure(error))
         end = ending(error)
         return await self._excuse(end) if isinstance(error, ProvidersUnavailable) else end
+
+    async def say(self, end: Finish) -> Finish:
+        """That end, once what it says in the place of an answer is said."""
+        if end.says is not None:
+            self._settle()
+            await self._models.say(end.says)
+            self.end = end = msgspec.structs.replace(end, says=None)
+        return end
+
+    async def out_of_budget(self) -> Finish:
+        """The end of a run whose next call would have cost more than there is left, its own budget or that of a month."""
+        self._settle()
+        self.end = await self.say(out_of_budget(self._ledger.state, "cost_budget"))
+        return self.end
 
     def close_calls(self) -> None:
         """No call is left without an outcome."""

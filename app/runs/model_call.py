@@ -5,6 +5,7 @@ Where the answer begins anew the message that grew is reset, and another one beg
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -13,7 +14,16 @@ from app.agent import context
 from app.agent.decide import CallModel
 from app.domain import events as ev
 from app.domain.messages import Message
-from app.domain.models import Completed, Provider, ReasoningDelta, Recorder, TextDelta
+from app.domain.models import (
+    Attempt,
+    Completed,
+    ModelRequest,
+    Opener,
+    Provider,
+    ReasoningDelta,
+    Recorder,
+    TextDelta,
+)
 from app.runs import record
 from app.runs.ids import message_id
 from app.runs.ledger import Ledger
@@ -25,24 +35,35 @@ class ModelCalls:
     """Performs `CallModel` for one run."""
 
     def __init__(
-        self, *, run_id: str, session_id: str, ledger: Ledger, feed: Feed, provider: Provider, stop: Stop
+        self,
+        *,
+        run_id: str,
+        session_id: str,
+        ledger: Ledger,
+        feed: Feed,
+        provider: Provider,
+        attempts: Opener,
+        stop: Stop,
     ) -> None:
         self._run_id = run_id
         self._session_id = session_id
         self._ledger = ledger
         self._feed = feed
         self._provider = provider
+        self._attempts = attempts
         self._stop = stop
         self._open: str | None = None
 
     async def perform(self, decision: CallModel) -> None:
-        """The ledger has the model's message and every attempt, also where a stop came in between. Raises `RunStopped` and `ProviderError`."""
+        """The ledger has the model's message and every attempt, also where a stop came in between. Raises
+        `RunStopped`, `ProviderError` and `BudgetExhausted`.
+        """
         ledger = self._ledger
         if decision.rejects is not None:
             ledger.add(ev.MessageReset(message_id=decision.rejects))
         request = context.build(ledger.state, decision.tools, affinity=self._session_id)
         new_id = await self._begin()
-        recorder = Recorder()
+        recorder = Recorder(self._attempts)
         written = 0
         completed: Completed | None = None
         try:
@@ -62,8 +83,7 @@ class ModelCalls:
                             assert completed is not None, "a provider ended without Completed"
                             break
                     self._reset()
-                    for attempt in recorder.attempts[written:]:
-                        ledger.add(record.usage(attempt, request))
+                    self._used(recorder.attempts[written:], request)
                     written = len(recorder.attempts)
                     new_id = await self._begin()
         finally:
@@ -71,8 +91,11 @@ class ModelCalls:
                 self._answered(new_id, completed, may_call=decision.tools == "auto")
             elif self._stop.cause in HANDED_ON:
                 self._reset()
-            for attempt in recorder.attempts[written:]:
-                ledger.add(record.usage(attempt, request))
+            self._used(recorder.attempts[written:], request)
+
+    def _used(self, attempts: Sequence[Attempt], request: ModelRequest) -> None:
+        for attempt in attempts:
+            self._ledger.used(record.usage(attempt, request), record.settlement(attempt), near=attempt.near)
 
     async def _begin(self) -> str:
         """Everything so far is stored, and a new message begins after it: its id."""

@@ -12,10 +12,11 @@ import msgspec
 from app.agent.decide import Finish
 from app.domain import events as ev
 from app.domain.fold import RunState
-from app.domain.messages import Message, ToolCall
+from app.domain.messages import Message, ToolCall, Usage
 from app.domain.models import Attempt, Completed, ModelRequest
 from app.domain.runs import Cancellation
 from app.domain.tools import Effect, ToolResult, unseen
+from app.domain.usage import Lost, Settlement
 from app.runs.ids import new_id
 
 
@@ -116,6 +117,41 @@ def usage(attempt: Attempt, request: ModelRequest) -> ev.UsageRecorded:
         service_tier=attempt.service_tier or None,
         trimmed_tokens=request.trimmed_tokens or msgspec.UNSET,
     )
+
+
+def settlement(attempt: Attempt) -> Settlement | None:
+    """What settles the attempt's row, exactly; None: it has none."""
+    if attempt.id is None:
+        return None
+    return Settlement(
+        id=attempt.id,
+        basis=attempt.basis,
+        outcome=attempt.outcome or "cancelled",
+        model=attempt.response_model or attempt.model,
+        usage=attempt.usage,
+        cost_usd=attempt.cost_usd,
+    )
+
+
+def abandoned(lost: Lost) -> tuple[ev.UsageRecorded, Settlement]:
+    """What is said of an attempt whose owner died: its input by an estimate. What it wrote nobody has seen, and it is not guessed."""
+    usage = Usage(input_tokens=lost.input_tokens)
+    event = ev.UsageRecorded(
+        attempt=lost.number,
+        route=lost.route,
+        provider=lost.provider,
+        model=lost.model,
+        outcome="abandoned",
+        usage=usage,
+        cost_usd=dollars(lost.input_usd),
+        duration_ms=0.0,
+        time_to_first_token_ms=None,
+        basis="abandoned",
+    )
+    settles = Settlement(
+        id=lost.id, basis="abandoned", outcome="abandoned", model=lost.model, usage=usage, cost_usd=lost.input_usd
+    )
+    return event, settles
 
 
 def tool_finished(result: ToolResult, seconds: float) -> ev.ToolFinished:

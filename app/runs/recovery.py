@@ -12,6 +12,7 @@ from app.domain.errors import DatabaseUnavailable, Fenced
 from app.domain.fold import UNFINISHED, RunState
 from app.domain.observers import EndedRun, RunObserver
 from app.domain.stores import Owned, RunStore
+from app.domain.usage import UsageLedger
 from app.runs import record
 from app.runs.agents import Agents
 from app.runs.ids import message_id
@@ -27,20 +28,27 @@ PAGE = 200
 class Recovery:
     """Writes the end of runs that are ours but not being executed."""
 
-    def __init__(self, *, store: RunStore, feeds: Feeds, agents: Agents, observer: RunObserver) -> None:
+    def __init__(
+        self, *, store: RunStore, usage: UsageLedger, feeds: Feeds, agents: Agents, observer: RunObserver
+    ) -> None:
         self._store = store
+        self._usage = usage
         self._feeds = feeds
         self._agents = agents
         self._observer = observer
 
     async def end(self, owned: Owned, end: Finish) -> None:
         """Write the end of that run, with its agent's reply where that goes in the place of an error: no call is left without
-        an outcome. Waits while the database is away.
+        an outcome, and no attempt open. Waits while the database is away.
         """
         feed = self._feeds.open(owned.run_id)
         journal = Journal(store=self._store, feed=feed, run_id=owned.run_id, epoch=owned.epoch, last_seq=owned.last_seq)
         agent, state = await patiently(lambda: self._state(owned))
-        lost = []
+        lost: list[Entry] = []
+        for attempt in await patiently(lambda: self._usage.lost(owned.run_id, owned.epoch)):
+            event, settles = record.abandoned(attempt)
+            lost.append(Entry(event, settles=settles))
+            state.apply(event)
         for call in list(state.open_calls.values()):
             spec = agent.tool(call.name)
             lost.append(Entry(record.unseen_end(call, spec.effect if spec else None, UNFINISHED)))

@@ -17,14 +17,16 @@ from app.agent.endings import FAULT
 from app.domain import events as ev
 from app.domain.agents import Agent
 from app.domain.approvals import PendingApproval, digest
-from app.domain.errors import Fenced, ProviderError, RunStopped, UnreadInbox
+from app.domain.errors import BudgetExhausted, Fenced, ProviderError, RunStopped, UnreadInbox
 from app.domain.fold import RunState
 from app.domain.models import Provider
 from app.domain.observers import RunInfo, RunObserver, RunTimes, RunWatch
 from app.domain.sessions import SessionStore
 from app.domain.stores import Owned, Post, RunStore
 from app.domain.tools import Toolbox
+from app.domain.usage import Quotes, UsageLedger
 from app.runs import record
+from app.runs.attempts import Attempts
 from app.runs.histories import Histories
 from app.runs.ids import new_id
 from app.runs.journal import Journal
@@ -66,7 +68,11 @@ class Runner:
         observer: RunObserver,
         feeds: Feeds,
         approval_ttl: float,
+        usage: UsageLedger,
+        quotes: Quotes,
     ) -> None:
+        self._usage = usage
+        self._quotes = quotes
         self._store = store
         self._sessions = sessions
         self._provider = provider
@@ -95,6 +101,8 @@ class Runner:
                 toolbox=self._toolbox,
                 observer=self._observer,
                 approval_ttl=self._approval_ttl,
+                usage=self._usage,
+                quotes=self._quotes,
                 began=began,
             )
             try:
@@ -163,6 +171,8 @@ class _Execution:
         toolbox: Toolbox,
         observer: RunObserver,
         approval_ttl: float,
+        usage: UsageLedger,
+        quotes: Quotes,
         began: float,
     ) -> None:
         owned = job.owned
@@ -171,6 +181,7 @@ class _Execution:
         self._store = store
         self._approval_ttl = approval_ttl
         self._began = began
+        self._usage = usage
         self._read = 0
         self._steering: list[Post] = []
         self._reached = False
@@ -192,6 +203,7 @@ class _Execution:
             ledger=self._ledger,
             feed=feed,
             provider=provider,
+            attempts=Attempts(ledger=usage, quotes=quotes, run_id=owned.run_id, epoch=owned.epoch),
             stop=stop,
         )
         self._last_words = LastWords(ledger=self._ledger, models=self._models, stop=stop)
@@ -217,6 +229,9 @@ class _Execution:
             after = stored[-1].seq if stored else 0
             stored += await patiently(lambda after=after: self._store.events(owned.run_id, after, PAGE))  # type: ignore[misc]
         self.state.restore(stored)
+        for lost in await patiently(lambda: self._usage.lost(owned.run_id, owned.epoch)):
+            self._ledger.used(*record.abandoned(lost))
+        await self._ledger.flush()
         self.restored = True
         left = self._job.agent.limits.timeout - self.state.executed
         self._stop.end = min(self._stop.end, self._began + left)
@@ -230,7 +245,7 @@ class _Execution:
                     raise RunStopped(self._stop.cause)
                 decision = self._last_words.end or (hurry if self._last_words.due else decide)(self.state)
                 if isinstance(decision, Finish):
-                    return await self._finish(decision)
+                    return await self._finish(await self._last_words.say(decision))
                 if self._stop.leaving or self._stop.cause is not None:
                     await self._hand_on()
                     return None
@@ -241,6 +256,9 @@ class _Execution:
                 await self._perform(decision)
             except UnreadInbox:
                 continue
+            except BudgetExhausted as error:
+                log.info("budget_exhausted", extra={"scope": error.scope})
+                await self._last_words.out_of_budget()
             except (RunStopped, ProviderError) as error:
                 if isinstance(error, RunStopped) and (self._stop.cause or error.cause) in HANDED_ON:
                     await self._hand_on()

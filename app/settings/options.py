@@ -5,6 +5,7 @@ Times are seconds. A field of these Structs is an option of the files and an env
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,7 +19,14 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Dollars = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 """US dollars per million tokens."""
 
+Money = Annotated[float, msgspec.Meta(ge=0, le=1_000_000_000)]
+"""US dollars."""
+
+Part = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Weight = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+
+TENANT_MONTHLY_USD = Decimal(10_000)
+"""What a tenant's month may cost where nobody wrote it down."""
 
 ProviderKind = Literal["openai", "anthropic", "offline"]
 OpenAIApi = Literal["responses", "chat"]
@@ -88,6 +96,14 @@ class Safety(msgspec.Struct, frozen=True, kw_only=True):
     """What people decide. `approval_ttl`: an approval that nobody gave by then is denied."""
 
     approval_ttl: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] = 86_400.0
+
+
+class BudgetOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """[budgets] as written: US dollars a month, in UTC. `notify`: the parts of a budget at which it is told."""
+
+    user_monthly_usd: Money | None = None
+    tenant_monthly_usd: Money | None = None
+    notify: tuple[Part, ...] = (0.5, 0.8, 1.0)
 
 
 class CallbackOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +185,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     providers: dict[str, ProviderOptions] = {}
     models: dict[str, RouteOptions] = {}
     prices: tuple[PriceOptions, ...] = ()
+    budgets: BudgetOptions = BudgetOptions()
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +217,18 @@ class Callbacks(msgspec.Struct, frozen=True, kw_only=True):
     secret: Secret | None
     timeout: float
     max_attempts: int
+
+
+class Budgets(msgspec.Struct, frozen=True, kw_only=True):
+    """What a month may cost, resolved. None: nobody bounds it. `levels` are the parts at which it is told, in rising order.
+
+    `written`: the keys that the operator wrote, which need a price for every model.
+    """
+
+    user: Decimal | None = None
+    tenant: Decimal | None = TENANT_MONTHLY_USD
+    levels: tuple[Decimal, ...] = ()
+    written: tuple[str, ...] = ()
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -266,6 +295,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     providers: dict[str, Provider]
     routes: dict[str, Route]
     prices: dict[str, Price] = {}
+    budgets: Budgets = Budgets()
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
     dotenv: dict[str, Secret] = {}
@@ -292,7 +322,6 @@ NOT_YET: frozenset[str] = frozenset(
         "server.cors_origins",
         "server.trusted_proxies",
         "server.root_path",
-        "budgets",
         "limits",
         "admission",
         "auth",

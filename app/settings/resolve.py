@@ -12,6 +12,8 @@ from app.domain.errors import ConfigProblem
 from app.domain.prices import Price, Rates, Step
 from app.settings.check import KeyPath
 from app.settings.options import (
+    BudgetOptions,
+    Budgets,
     CallbackOptions,
     Callbacks,
     Database,
@@ -72,6 +74,7 @@ class Resolution:
             providers=providers,
             routes=routes,
             prices=self._prices(options.prices, providers),
+            budgets=_budgets(options.budgets),
             advice=tuple(
                 f'route {name} has no model, so the offline provider answers. Write [models.{name}] chain = ["openai/MODEL"] '
                 f'in steadyhand.toml and set OPENAI_API_KEY, or use "anthropic/MODEL" and ANTHROPIC_API_KEY'
@@ -247,6 +250,17 @@ def _rates(written: PriceOptions | RateOptions) -> Rates:
         cache_write=exact(written.cache_write),
         cache_write_1h=exact(written.cache_write_1h),
     )
+
+
+def _budgets(written: BudgetOptions) -> Budgets:
+    """As decimals, as written; see `_rates`."""
+    caps = {
+        name: Decimal(repr(cap))
+        for name, cap in (("user", written.user_monthly_usd), ("tenant", written.tenant_monthly_usd))
+        if cap is not None
+    }
+    levels = tuple(sorted({Decimal(repr(part)) for part in written.notify}))
+    return Budgets(**caps, levels=levels, written=tuple(f"{name}_monthly_usd" for name in caps))
 
 
 def _key_variable(written: ProviderOptions) -> str | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from app.batches.jobs import BatchJobs
 from app.batches.parts import PartWork
 from app.batches.service import BatchService
 from app.domain.batches import BatchProvider
+from app.domain.usage import Caps
 from app.llm.offline_batch import OfflineBatches
 from app.llm.providers import ModelProvider
 from app.prompts.render import render
+from app.runs.acceptance import no_budget
 from app.runs.agents import Agents
 from app.settings import Settings
 from app.storage.postgres.batches import PostgresBatchStore
@@ -37,11 +40,18 @@ class SettingsProviders:
 
 
 def batches_of(
-    settings: Settings, providers: Mapping[str, ModelProvider], database: Database, agents: Agents
+    settings: Settings, providers: Mapping[str, ModelProvider], database: Database, agents: Agents, caps: Caps
 ) -> tuple[BatchJobs, BatchService]:
     """Who looks after batches, and who answers for them."""
-    store = PostgresBatchStore(database=database)
+    store = PostgresBatchStore(database=database, caps=caps)
     asked = SettingsProviders(settings=settings, providers=providers)
     work = PartWork(store=store, definition=agents.version, providers=asked, render=render)
     jobs = BatchJobs(store=store, work=work)
-    return jobs, BatchService(store=store, agent=agents.get, providers=asked, render=render, wake=jobs.wake)
+    return jobs, BatchService(
+        store=store,
+        agent=agents.get,
+        providers=asked,
+        render=render,
+        wake=jobs.wake,
+        no_budget=lambda scope: no_budget(scope, datetime.now(UTC)),
+    )

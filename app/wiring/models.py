@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import httpx2
 
 
-def providers_of(settings: Settings, http_client: httpx2.AsyncClient | None) -> dict[str, ModelProvider]:
-    """A client for each provider that a route uses."""
-    prices = PriceBook(own=settings.prices)
+def providers_of(
+    settings: Settings, prices: PriceBook, http_client: httpx2.AsyncClient | None
+) -> dict[str, ModelProvider]:
+    """A client for each provider that a route uses; its models are priced by `prices`."""
     used = {target.provider for route in settings.routes.values() for target in route.chain}
     return {
         name: open_provider(

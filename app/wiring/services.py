@@ -21,6 +21,7 @@ from app.api.targets import Targets
 from app.batches.jobs import BatchJobs
 from app.callbacks.deliveries import Deliveries
 from app.domain.principals import DEFAULT_TENANT
+from app.llm.prices import PriceBook
 from app.llm.providers import ModelProvider
 from app.llm.router import Router
 from app.main import VERSION, create_app, create_worker_app
@@ -36,6 +37,7 @@ from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool, open_single
 from app.storage.postgres.runs import PostgresRunStore
 from app.storage.postgres.sessions import PostgresSessionStore
+from app.storage.postgres.usage import PostgresUsageLedger
 from app.storage.redis.live import open_live
 from app.telemetry.http import AsgiApp
 from app.telemetry.metrics import Metrics
@@ -45,6 +47,7 @@ from app.telemetry.traced import TracedProvider, TracedToolbox
 from app.tools.toolbox import PythonToolbox
 from app.wiring.batches import batches_of
 from app.wiring.breakers import breakers_of
+from app.wiring.budgets import RouteQuotes, caps_of, check_budgets
 from app.wiring.callbacks import callbacks_of
 from app.wiring.models import providers_of, routes_of
 from app.wiring.readiness import readings_of
@@ -152,9 +155,10 @@ async def open_services(
 
     `direct` leads to the database past any pooler. `role`: `all` answers requests and executes runs, `api` only answers,
     `worker` only executes, `concurrency` runs at once (default: the setting's). `http_client` replaces the SDKs' own for
-    every provider.
+    every provider. Raises ConfigError where a limit in dollars bounds nothing.
     """
     settings = workspace.settings
+    await check_budgets(workspace)
     async with AsyncExitStack() as stack:
         tracing = open_tracing(environ, VERSION)
         stack.push_async_callback(tracing.aclose)
@@ -167,12 +171,15 @@ async def open_services(
                 statement_cache=settings.database.statement_cache,
             )
         )
-        store = PostgresRunStore(database=database, owner=_name(role), lease=settings.worker.lease)
+        caps = caps_of(settings)
+        store = PostgresRunStore(database=database, owner=_name(role), lease=settings.worker.lease, caps=caps)
         keys = PostgresKeyStore(database=database)
         channel = await stack.enter_async_context(open_live(settings.redis.url)) if settings.redis.url else None
         breakers = breakers_of(settings, channel, metrics)
         await stack.enter_async_context(breakers.kept())
-        providers = providers_of(settings, http_client)
+        prices = PriceBook(own=settings.prices)
+        quotes = RouteQuotes(settings=settings, prices=prices)
+        providers = providers_of(settings, prices, http_client)
         for provider in providers.values():
             stack.push_async_callback(provider.aclose)
         router = Router(routes=routes_of(settings, providers, tracing), breakers=breakers)
@@ -194,10 +201,12 @@ async def open_services(
                 sessions=PostgresSessionStore(database=database),
                 approvals=PostgresApprovalStore(database=database),
                 keys=keys,
+                usage=PostgresUsageLedger(database=database, caps=caps),
             ),
             agents=Agents(current=workspace.agents, default=settings.default_agent, store=store),
             render=render,
             provider=TracedProvider(provider=router, metrics=metrics),
+            quotes=quotes,
             toolbox=TracedToolbox(toolbox=python_tools, tracing=tracing, metrics=metrics),
             observer=RunTelemetry(tracing=tracing, metrics=metrics),
             hints=hints,
@@ -209,7 +218,7 @@ async def open_services(
             approval_ttl=settings.safety.approval_ttl,
         )
         deliveries, callbacks = callbacks_of(settings, database, store)
-        jobs, batches = batches_of(settings, providers, database, runs.agents)
+        jobs, batches = batches_of(settings, providers, database, runs.agents, caps)
         gate = Gate(PENDING)
         targets = Targets(
             routes={
@@ -230,6 +239,7 @@ async def open_services(
                 service=runs.service,
                 sessions=runs.sessions,
                 approvals=runs.approvals,
+                usage=runs.usage,
                 callbacks=callbacks,
                 batches=batches,
                 idempotent=Idempotent(store=keys),

@@ -25,7 +25,7 @@ from app.workspace.documents import Document
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Of agents and prompts."""
-NOT_YET = ("kind=team", "cache", "limits.tokens", "limits.cost_usd")
+NOT_YET = ("kind=team", "cache")
 
 
 class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +33,8 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     iterations: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
     timeout: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0
+    tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] | None = None
+    cost_usd: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] | None = None
 
 
 class ContextOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +98,7 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Age
 
 
 def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
-    """The agent; what says nothing but the defaults of `context` has none, and the version that it had before there was one."""
+    """The agent; what says nothing but defaults has none, and the version that it had before there were any."""
     reference, version = find(around.prompts, file.prompt) if file.prompt is not None else (None, None)
     instructions = file.instructions or ""
     if version is not None:
@@ -117,12 +119,23 @@ def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
             max_output_tokens=file.max_output_tokens,
             reasoning=file.reasoning,
             tools=tuple(around.tools[tool] for tool in file.tools),
-            limits=Limits(iterations=file.limits.iterations, timeout=file.limits.timeout),
+            limits=_limits(file.limits),
             auto_approve=file.auto_approve,
             output_schema=file.output_schema,
             fallback_reply=file.fallback_reply if file.fallback_reply is not None else msgspec.UNSET,
             context=budget if budget != Budget() else msgspec.UNSET,
         )
+    )
+
+
+def _limits(written: LimitOptions) -> Limits:
+    """Those; the default number of tokens is as good as none written."""
+    default = written.tokens is None or written.tokens == Limits().most_tokens
+    return Limits(
+        iterations=written.iterations,
+        timeout=written.timeout,
+        tokens=msgspec.UNSET if default or written.tokens is None else written.tokens,
+        cost_usd=msgspec.UNSET if written.cost_usd is None else written.cost_usd,
     )
 
 

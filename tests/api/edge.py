@@ -25,8 +25,10 @@ from app.batches.parts import PartWork
 from app.batches.service import BatchService
 from app.callbacks.service import CallbackService
 from app.domain.agents import Agent
+from app.domain.errors import RequestError
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS, Principal
+from app.domain.usage import Caps
 from app.egress.addresses import is_public
 from app.llm.breaker import Breakers
 from app.main import create_app
@@ -37,13 +39,13 @@ from app.storage.postgres.batches import PostgresBatchStore
 from app.storage.postgres.callbacks import PostgresCallbackStore
 from app.storage.postgres.hints import PostgresHints
 from app.storage.postgres.pool import open_pool
-from app.storage.postgres.runs import PostgresRunStore
+from app.storage.postgres.runs import NO_CAPS, PostgresRunStore
 from app.telemetry.http import AsgiApp
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import open_tracing
 from tests.batches.answering import Offline
 from tests.runs.conftest import OwnLeases, react, stores_of
-from tests.scripted import NoHints, Notes, ScriptedToolbox
+from tests.scripted import NoHints, Notes, Quoted, ScriptedToolbox
 
 LEASE = 30.0
 FORBIDDEN = "inside.example"
@@ -105,6 +107,7 @@ async def open_edge(
     toolbox: ScriptedToolbox | None = None,
     hinted: bool = False,
     principal: Principal = ANONYMOUS,
+    caps: Caps = NO_CAPS,
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
 
@@ -115,8 +118,8 @@ async def open_edge(
     toolbox = toolbox or ScriptedToolbox()
     tracing = open_tracing({}, "test")
     async with open_pool(dsn) as database:
-        store = through(PostgresRunStore(database=database, owner=f"test {id(notes)}", lease=LEASE))
-        stores = stores_of(database, store, through)
+        store = through(PostgresRunStore(database=database, owner=f"test {id(notes)}", lease=LEASE, caps=caps))
+        stores = stores_of(database, store, through, caps=caps)
         hints = PostgresHints(dsn=dsn) if hinted else NoHints()
         known = {agent.name: agent for agent in agents or (react(),)}
         registry = Agents(current=known, default=next(iter(known)), store=store)
@@ -126,6 +129,7 @@ async def open_edge(
             agents=registry,
             render=render,
             provider=provider,
+            quotes=Quoted(getattr(provider, "price", None)),
             toolbox=toolbox,
             observer=notes,
             hints=hints,
@@ -142,14 +146,22 @@ async def open_edge(
             allow=is_public,
             wake=lambda: None,
         )
-        batch_store, offline = PostgresBatchStore(database=database), Offline()
+        batch_store, offline = PostgresBatchStore(database=database, caps=caps), Offline()
         work = PartWork(store=batch_store, definition=registry.version, providers=offline, render=render)
         jobs = BatchJobs(store=batch_store, work=work)
-        batches = BatchService(store=batch_store, agent=registry.get, providers=offline, render=render, wake=jobs.wake)
+        batches = BatchService(
+            store=batch_store,
+            agent=registry.get,
+            providers=offline,
+            render=render,
+            wake=jobs.wake,
+            no_budget=lambda scope: RequestError("budget_exhausted", scope),
+        )
         app = create_app(
             service=runs.service,
             sessions=runs.sessions,
             approvals=runs.approvals,
+            usage=runs.usage,
             callbacks=callbacks,
             batches=batches,
             idempotent=Idempotent(store=stores.keys),

@@ -124,8 +124,8 @@ async def test_a_batch_may_be_larger_than_other_bodies_but_not_without_end(edge:
 async def test_batches_without_end_are_refused(edge: Any, database: str) -> None:
     async with edge(ScriptedProvider(), tagger()) as e, open_pool(database) as db:
         await db.execute(
-            "INSERT INTO batches (id, tenant, agent, agent_version, provider, model, tags, items, expires_at)"
-            " SELECT 'b' || n, 'default', 'tagger', 'v', 'offline', 'm', '{}', 1, now() FROM generate_series(1, 100) AS n"
+            "INSERT INTO batches (id, tenant, agent, agent_version, route, provider, model, tags, items, expires_at)"
+            " SELECT 'b' || n, 'default', 'tagger', 'v', 'default', 'offline', 'm', '{}', 1, now() FROM generate_series(1, 100) AS n"
         )
         response = await e.client.post("/v1/batches", json={"items": items("x")})
         assert (response.status_code, response.json()["code"]) == (429, "queue_full")

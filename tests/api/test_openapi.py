@@ -21,7 +21,7 @@ from tests.scripted import ScriptedProvider, says
 DOCUMENT = describe()
 WITHOUT_OWN_ERRORS = {"health", "healthz", "readiness", "metrics_page"}
 BODY_STATUSES = {"400", "404", "413", "415", "422", "500", "503"}
-RUN_STATUSES = BODY_STATUSES | {"409", "502", "504"}
+RUN_STATUSES = BODY_STATUSES | {"429", "409", "502", "504"}
 GOOD = {"200", "201", "202", "204"}
 STATUSES = {
     "list_agents": {"500", "503"},
@@ -34,9 +34,9 @@ STATUSES = {
     "stream_chat": BODY_STATUSES | {"429"},
     "history": {"404", "500", "503"},
     "reset": BODY_STATUSES,
-    "chat_async": BODY_STATUSES,
-    "create_run": BODY_STATUSES | {"409"},
-    "resume_run": BODY_STATUSES | {"409"},
+    "chat_async": BODY_STATUSES | {"429"},
+    "create_run": BODY_STATUSES | {"409", "429"},
+    "resume_run": BODY_STATUSES | {"409", "429"},
     "cancel_run": BODY_STATUSES,
     "steer_run": BODY_STATUSES | {"409"},
     "get_callbacks": {"404", "500", "503"},
@@ -53,6 +53,7 @@ STATUSES = {
     "get_run": {"404", "500", "503"},
     "get_steps": {"404", "500", "503"},
     "get_events": {"400", "404", "422", "429", "500", "503"},
+    "get_usage": {"422", "500", "503"},
     "list_sessions": {"400", "422", "500", "503"},
     "get_session": {"404", "500", "503"},
     "list_messages": {"400", "404", "422", "500", "503"},

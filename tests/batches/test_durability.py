@@ -15,6 +15,7 @@ from app.batches.jobs import BatchJobs
 from app.batches.visit import Limits
 from app.domain.batches import BatchLimits, Part
 from app.domain.errors import DatabaseUnavailable
+from app.domain.usage import Caps
 from app.storage.postgres.batches import PostgresBatchStore
 from tests.batches.conftest import Open
 from tests.batches.vendor import Reply, Vendor
@@ -286,7 +287,7 @@ class Unreachable(PostgresBatchStore):
 async def test_a_note_that_could_not_be_stored_is_made_later(world: Open, remote: Vendor, kind: Kind) -> None:
     async with world(kind) as w:
         batch = await w.create("a")
-        jobs = w.jobs(claim=CLAIM, store=Unreachable(database=w.db))
+        jobs = w.jobs(claim=CLAIM, store=Unreachable(database=w.db, caps=Caps()))
         async with serving(jobs):
             await until(lambda: bool(remote.remotes))
             remote.only().state = "ended"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -18,9 +19,11 @@ from app.domain.agents import Agent, versioned
 from app.domain.batches import Batch, BatchItem, BatchLimits, BatchProvider, BatchResult, BatchStore
 from app.domain.prices import Price, Rates
 from app.domain.principals import Principal
+from app.domain.usage import Caps
 from app.llm.prices import PriceBook
 from app.llm.providers import ModelProvider, open_provider
 from app.prompts.render import render
+from app.runs.acceptance import no_budget
 from app.runs.ids import new_id
 from app.storage.postgres.batches import PostgresBatchStore
 from app.storage.postgres.pool import Database
@@ -76,14 +79,21 @@ class OneProvider:
 class World:
     """One database and one vendor. `jobs` are processes of this one; their pauses are next to nothing."""
 
-    def __init__(self, db: Database, provider: ModelProvider, agent: Agent, limits: BatchLimits | None) -> None:
+    def __init__(
+        self, db: Database, provider: ModelProvider, agent: Agent, limits: BatchLimits | None, caps: Caps
+    ) -> None:
         self.db = db
         self.agent = agent
         self.provider = provider
-        self.store = PostgresBatchStore(database=db)
+        self.store = PostgresBatchStore(database=db, caps=caps)
         self.providers = OneProvider(provider.batches(MODEL), limits)
         self.service = BatchService(
-            store=self.store, agent=lambda _: agent, providers=self.providers, render=render, wake=lambda: None
+            store=self.store,
+            agent=lambda _: agent,
+            providers=self.providers,
+            render=render,
+            wake=lambda: None,
+            no_budget=lambda scope: no_budget(scope, datetime.now(UTC)),
         )
 
     async def create(self, *texts: str, window: float = 86_400, principal: Principal = ANN) -> Batch:

@@ -101,15 +101,15 @@ def test_native_items_come_back_from_the_private_column() -> None:
     assert (back.api, bytes(back.items)) == ("openai-responses", b'[{"type":"reasoning"}]')
 
 
-@pytest.mark.parametrize(("limit", "iterations", "closed"), [(3, 2, False), (2, 2, False), (1, 1, True)])
-def test_iterations_count_until_the_closing_message(limit: int, iterations: int, closed: bool) -> None:
+@pytest.mark.parametrize(("limit", "iterations", "closed"), [(3, 2, None), (2, 2, None), (1, 1, "max_iterations")])
+def test_iterations_count_until_the_closing_message(limit: int, iterations: int, closed: str | None) -> None:
     run = state(created(), said("m1", "", CALL), finished(CALL), said("m2", "answer"), iterations=limit)
     assert (run.iterations, run.closed) == (iterations, closed)
 
 
 def test_an_answer_to_a_rejected_draft_is_no_iteration() -> None:
     run = state(created(), said("m1"), ev.MessageReset(message_id="m1"), said("m2"), iterations=1)
-    assert (run.iterations, run.closed) == (1, False)
+    assert (run.iterations, run.closed) == (1, None)
 
 
 def attempt(usage: Usage | None, model: str = "m", outcome: Any = "ok", cost: float | None = None) -> ev.UsageRecorded:

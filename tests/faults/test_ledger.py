@@ -11,7 +11,7 @@ import pytest
 from app.domain import events as ev
 from app.domain.errors import RequestError
 from app.domain.principals import ANONYMOUS
-from app.domain.stores import NewEvent
+from app.domain.stores import Appended, NewEvent
 from app.runs.journal import Entry, Journal
 from app.runs.live import Feed
 from app.runs.service import StartRun
@@ -28,11 +28,11 @@ class SlowStore:
         self.gate = asyncio.Event()
         self.stored: list[int] = []
 
-    async def append(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> int:
+    async def append(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> Appended:
         self.asked.set()
         await self.gate.wait()
         self.stored += [event.seq for event in events]
-        return 0
+        return Appended(0)
 
 
 async def test_a_write_outlives_who_asked_for_it() -> None:

@@ -20,6 +20,7 @@ from app.domain.models import Attempt, ModelChunk, ModelRequest
 from app.domain.observers import RunInfo
 from app.llm import anthropic_messages, openai_chat, openai_responses
 from app.llm.prefix import Change, Prefixes, WatchedTarget
+from app.llm.prices import PriceBook
 from app.settings import load
 from app.telemetry import context
 from app.telemetry.setup import Tracing
@@ -283,7 +284,7 @@ async def test_routes_watch_their_targets(caplog: pytest.LogCaptureFixture) -> N
     """As it is wired: over the same session, warned within one version of an agent, not between two."""
     settings = load({"OPENAI_API_KEY": "k"}, {"steadyhand.toml": '[models.default]\nchain = ["openai/gpt-5.5"]'})
     script = Script(*[Served(stream("openai-responses"))] * 3)
-    providers = providers_of(settings, httpx2.AsyncClient(transport=httpx2.MockTransport(script)))
+    providers = providers_of(settings, PriceBook(own={}), httpx2.AsyncClient(transport=httpx2.MockTransport(script)))
     target = routes_of(settings, providers, Tracing(tracer=NoOpTracer()))["default"].targets[0]
     assert not isinstance(target, tuple)
     warned = []

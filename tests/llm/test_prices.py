@@ -53,7 +53,7 @@ async def target(
 
 def spent(prices: TargetPrices, usage: Usage | None, **fields: Any) -> Decimal | None:
     tried = Attempt(number=1, provider="p", model="m", started=0.0, usage=usage, **fields)
-    prices.settle(tried)
+    prices.settle(tried, None)
     return tried.cost_usd
 
 
@@ -292,9 +292,9 @@ async def test_what_a_provider_refuses_costs_nothing(api: Api, status: int) -> N
 )
 async def test_what_nobody_counted(kind: FailureKind, begun: bool, want: int | None) -> None:
     tried = attempt()
-    (await target("gpt-6.1-sol")).settle(tried, ProviderError(kind, ""), begun=begun)
+    (await target("gpt-6.1-sol")).settle(tried, None, ProviderError(kind, ""), begun=begun)
     assert tried.cost_usd == want
-    assert tried.basis == ("unknown" if want is None else "provider")
+    assert tried.basis == ("estimated" if want is None else "provider")
 
 
 @each_api
@@ -308,9 +308,9 @@ async def test_an_answer_that_breaks_costs_what_was_counted_by_then(api: Api) ->
             await ask(opened, model=MODELS[api], tried=tried)
     if api == "anthropic-messages":
         # 20 x 4 + 100 x 0.2 + 7 x 5 + 1 x 20
-        assert (tried.cost_usd, tried.basis) == (Decimal("0.000155"), "partial")
+        assert (tried.cost_usd, tried.basis) == (Decimal("0.000155"), "estimated")
     else:
-        assert (tried.usage, tried.cost_usd, tried.basis) == (None, None, "unknown")
+        assert (tried.usage, tried.cost_usd, tried.basis) == (None, None, "estimated")
 
 
 async def test_an_answer_that_nobody_waits_for_is_charged_too() -> None:
@@ -322,7 +322,7 @@ async def test_an_answer_that_nobody_waits_for_is_charged_too() -> None:
                 if isinstance(chunk, TextDelta):
                     break
         # begun: 20 x 4 + 100 x 0.2 + 7 x 5 + 1 x 20
-    assert (tried.cost_usd, tried.basis) == (Decimal("0.000155"), "partial")
+    assert (tried.cost_usd, tried.basis) == (Decimal("0.000155"), "estimated")
 
 
 async def test_offline_costs_nothing() -> None:

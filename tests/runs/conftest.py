@@ -13,6 +13,7 @@ import pytest
 from app.domain.agents import Agent, versioned
 from app.domain.events import StoredEvent
 from app.domain.principals import ANONYMOUS
+from app.domain.usage import Caps
 from app.runs.agents import Agents
 from app.runs.approvals import ApprovalService
 from app.runs.assembly import Stores, assemble
@@ -24,9 +25,10 @@ from app.runs.worker import Worker
 from app.storage.postgres.approvals import PostgresApprovalStore
 from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool
-from app.storage.postgres.runs import PostgresRunStore
+from app.storage.postgres.runs import NO_CAPS, PostgresRunStore
 from app.storage.postgres.sessions import PostgresSessionStore
-from tests.scripted import NoHints, Notes, ScriptedToolbox, tool_spec
+from app.storage.postgres.usage import PostgresUsageLedger
+from tests.scripted import NoHints, Notes, Quoted, ScriptedToolbox, tool_spec
 
 
 def render(agent: Agent, context: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -58,13 +60,16 @@ class OwnLeases:
         self.held.pop(run_id, None)
 
 
-def stores_of(database: Database, runs: Any, through: Callable[[Any], Any] = lambda store: store) -> Stores:
+def stores_of(
+    database: Database, runs: Any, through: Callable[[Any], Any] = lambda store: store, *, caps: Caps = NO_CAPS
+) -> Stores:
     """Those of a process, each of them (but for `runs`) as `through` wraps it."""
     return Stores(
         runs=runs,
         sessions=through(PostgresSessionStore(database=database)),
         approvals=through(PostgresApprovalStore(database=database)),
         keys=through(PostgresKeyStore(database=database)),
+        usage=through(PostgresUsageLedger(database=database, caps=caps)),
     )
 
 
@@ -110,19 +115,23 @@ async def process(
     lease: float = 30.0,
     approval_ttl: float = 3600.0,
     owner: str = "test",
+    caps: Caps = NO_CAPS,
 ) -> AsyncIterator[Harness]:
-    """One process on that database, with that model and, by default, scripted tools. Leaving it is a drain without patience."""
+    """One process on that database, with that model (priced, if it has a price) and, by default, scripted tools. Leaving it is a
+    drain without patience.
+    """
     notes, toolbox, leases = Notes(), toolbox or ScriptedToolbox(), OwnLeases()
     async with open_pool(dsn) as database:
-        store = PostgresRunStore(database=database, owner=owner, lease=lease)
+        store = PostgresRunStore(database=database, owner=owner, lease=lease, caps=caps)
         known = {agent.name: agent for agent in agents or (react(),)}
         registry = Agents(current=known, default=next(iter(known)), store=store)
         await registry.save(ANONYMOUS.tenant)
         runs = assemble(
-            stores=stores_of(database, store),
+            stores=stores_of(database, store, caps=caps),
             agents=registry,
             render=render,
             provider=provider,
+            quotes=Quoted(getattr(provider, "price", None)),
             toolbox=toolbox,
             observer=notes,
             hints=NoHints(),

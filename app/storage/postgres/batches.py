@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 from typing import Any
+from uuid import UUID, uuid5
 
 import asyncpg
 import msgspec
@@ -26,13 +27,18 @@ from app.domain.batches import (
 )
 from app.domain.errors import RequestError
 from app.domain.messages import Usage
+from app.domain.models import Attempt
 from app.domain.principals import Principal
+from app.domain.usage import Caps, Scope
 from app.storage.postgres.pool import Database, queries
+from app.storage.postgres.usage import counts
 
 SENDINGS = 3
 """How many parts an item may travel in."""
 OVERDUE = 93_600.0
 """Seconds after its expiry in which a provider has ended a batch: the vendors end theirs after a day, whatever has happened by then."""
+LEDGER = UUID("6f0a4c8e-0f4a-4c55-9d86-2f5f3a1d7b10")
+"""The namespace of the ledger's ids of batches: a result that is taken in again has the same one."""
 ROWS = 1000
 """Items that one statement stores."""
 
@@ -41,13 +47,14 @@ _decode_error = msgspec.json.Decoder(ItemError).decode
 
 
 class PostgresBatchStore:
-    """Batches, their parts and items in PostgreSQL. Safe for concurrent use."""
+    """Batches, their parts and items in PostgreSQL, under the `caps` of this process. Safe for concurrent use."""
 
-    def __init__(self, *, database: Database) -> None:
+    def __init__(self, *, database: Database, caps: Caps) -> None:
         self._db = database
+        self._caps = caps
         self._sql = queries("batches.sql")
 
-    async def create(self, principal: Principal, batch: NewBatch) -> Batch:
+    async def create(self, principal: Principal, batch: NewBatch) -> Batch | Scope:
         ids = [f"{batch.id}-{n}" for n in range(max(batch.parts) + 1)]
         sizes = [0] * len(ids)
         for part in batch.parts:
@@ -55,10 +62,17 @@ class PostgresBatchStore:
         async with self._db.transaction() as connection:
             await connection.fetchval(self._sql["lock_tenant"], principal.tenant)
             made: str = await connection.execute(
-                self._sql["create"], batch.id, principal.tenant, batch.user_id, batch.agent, batch.agent_version,
+                self._sql["create"], batch.id, principal.tenant, batch.user_id, batch.agent, batch.agent_version, batch.route,
                 batch.provider, batch.model, msgspec.json.encode(batch.tags), len(batch.items), batch.window,
             )  # fmt: skip
             if made == "INSERT 0 1":
+                caps = self._caps
+                scope: Scope | None = await connection.fetchval(
+                    self._sql["exhausted"], principal.tenant, batch.user_id, caps.tenant, caps.user
+                )
+                if scope is not None and batch.metered:
+                    await connection.execute(self._sql["forget"], batch.id)
+                    return scope
                 if await connection.fetchval(self._sql["open"], principal.tenant) > OPEN_BATCHES:
                     raise RequestError(
                         "queue_full", f"{OPEN_BATCHES} batches have not ended. Wait for one, or cancel one."
@@ -197,7 +211,20 @@ class PostgresBatchStore:
                 unpriced |= attempt.cost_usd is None
                 cost += attempt.cost_usd or 0
             await self._count(connection, part, list(taken.values()), _json(usage), cost, unpriced)
+            await self._spend(connection, part, {o.n: o.attempt for o in outcomes if o.n in taken and o.attempt})
         return True
+
+    async def _spend(self, connection: asyncpg.Connection, part: Part, attempts: Mapping[int, Attempt]) -> None:
+        if not attempts:
+            return
+        done = list(attempts.values())
+        usage = [counts(attempt.usage) for attempt in done]
+        await connection.fetchval(
+            self._sql["spend"], part.batch_id, list(attempts), [uuid5(LEDGER, f"{part.id}_{n}") for n in attempts],
+            [attempt.basis for attempt in done], [attempt.outcome for attempt in done],
+            [attempt.response_model or attempt.model for attempt in done],
+            *([row[n] for row in usage] for n in range(6)), [attempt.cost_usd for attempt in done],
+        )  # fmt: skip
 
     async def end(self, part: Part, left: ItemStatus, error: ItemError | None, *, again: float | None) -> int | None:
         resent = 0

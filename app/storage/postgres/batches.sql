@@ -8,10 +8,19 @@ SELECT pg_advisory_xact_lock(hashtextextended('batches ' || $1, 0));
 
 -- name: create
 -- A batch; nothing where it is there already.
--- $1 id  $2 tenant  $3 owner  $4 agent  $5 version  $6 provider  $7 model  $8 tags  $9 items  $10 seconds until it expires
-INSERT INTO batches (id, tenant, owner, agent, agent_version, provider, model, tags, items, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + make_interval(secs => $10))
+-- $1 id  $2 tenant  $3 owner  $4 agent  $5 version  $6 route  $7 provider  $8 model  $9 tags  $10 items  $11 seconds until it expires
+INSERT INTO batches (id, tenant, owner, agent, agent_version, route, provider, model, tags, items, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp() + make_interval(secs => $11))
 ON CONFLICT (id) DO NOTHING;
+
+-- name: exhausted
+-- Which of the month's budgets has nothing left.
+-- $1 tenant  $2 user  $3 tenant's cap  $4 user's cap
+SELECT scope FROM exhausted($1, $2, $3, $4) ORDER BY scope LIMIT 1;
+
+-- name: forget
+-- A batch that is refused after all.
+DELETE FROM batches WHERE id = $1;
 
 -- name: create_parts
 -- Its parts, due now.
@@ -159,6 +168,20 @@ FROM unnest($3::integer[], $4::text[], $5::json[], $6::text[], $7::json[], $8::j
     AS o (n, status, output, stop, error, usage, cost, again)
 WHERE i.batch_id = $1 AND i.n = o.n AND i.part_id = $2 AND i.status = 'pending' AND i.otherwise IS NULL
 RETURNING i.n, i.status;
+
+-- name: spend
+-- What was used for those items goes into the ledger, once for each part that they travel in.
+-- $1 batch  $2 places  $3 ids  $4 bases  $5 outcomes  $6 models  $7 to $12 tokens  $13 costs
+SELECT count(record_spending(
+    s.id, b.tenant, b.owner, 'batch', NULL, b.agent, b.agent_version, (b.tags::jsonb || i.tags::jsonb)::json, b.route, b.provider,
+    s.model, clock_timestamp(), s.basis, s.outcome, s.input, s.cache, s.write, s.hour, s.output, s.reasoning, s.cost
+))
+FROM batches b JOIN batch_items i ON i.batch_id = b.id
+JOIN unnest(
+    $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[],
+    $11::bigint[], $12::bigint[], $13::numeric[]
+) AS s (n, id, basis, outcome, model, input, cache, write, hour, output, reasoning, cost) ON s.n = i.n
+WHERE b.id = $1;
 
 -- name: count
 -- What the batch has more than before.

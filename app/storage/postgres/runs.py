@@ -21,6 +21,7 @@ from app.domain.principals import Principal
 from app.domain.runs import TRANSITIONS, Cancellation, Run, RunFailure, RunStatus
 from app.domain.stores import (
     Accepted,
+    Appended,
     Head,
     Held,
     NewEvent,
@@ -31,8 +32,11 @@ from app.domain.stores import (
     Replayed,
     RunFilter,
 )
+from app.domain.usage import Caps
 from app.storage.postgres.pool import Database, queries
+from app.storage.postgres.usage import crossings, settlements
 
+NO_CAPS = Caps()
 _FIRST_ATTEMPT = msgspec.json.encode(RunStarted(attempt=1))
 _decode_agent = msgspec.json.Decoder(Agent).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
@@ -55,8 +59,10 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 class PostgresRunStore:
     """Runs and their journal in PostgreSQL, leased for `lease` seconds to `owner`, the name of this process. Safe for concurrent use."""
 
-    def __init__(self, *, database: Database, owner: str, lease: float) -> None:
+    def __init__(self, *, database: Database, owner: str, lease: float, caps: Caps = NO_CAPS) -> None:
+        """`caps`: where nothing is left under them, no run that needs a budget is made."""
         self._db = database
+        self._caps = caps
         self._owner = owner
         self._lease = lease
         self._sql = queries("runs.sql")
@@ -101,7 +107,7 @@ class PostgresRunStore:
             uuid4(), run.created, uuid4(), _FIRST_ATTEMPT, self._owner, self._lease, run.stop_after, run.delay,
             run.priority, run.callback_url, run.resumed_from, run.on_busy == "reject",
             *((None, None, None, None) if key is None else (key.method, key.path, key.key, key.fingerprint)),
-            principal.user or "",
+            principal.user or "", run.metered, self._caps.tenant, self._caps.user,
         )  # fmt: skip
 
     async def _start_alone(self, principal: Principal, run: NewRun, slot: bool) -> asyncpg.Record | None:
@@ -121,6 +127,17 @@ class PostgresRunStore:
 
     async def _refusal(self, principal: Principal, run: NewRun) -> Refusal:
         """Why the statement made nothing."""
+        if run.metered:
+            scope = await self._db.fetchval(
+                self._sql["exhausted"],
+                principal.tenant,
+                run.session_id,
+                run.user_id,
+                self._caps.tenant,
+                self._caps.user,
+            )
+            if scope is not None:
+                return "tenant_budget" if scope == "tenant" else "user_budget"
         if run.on_busy == "reject":
             row = await self._db.fetchrow(
                 self._sql["owns"], principal.tenant, principal.user, run.session_id, run.user_id
@@ -163,12 +180,13 @@ class PostgresRunStore:
         )
         return [Held(**row) for row in rows]
 
-    async def append(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> int:
-        row = await self._db.fetchrow(self._sql["append"], *_written(run_id, epoch, events), self._lease)
+    async def append(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> Appended:
+        row = await self._db.fetchrow(
+            self._sql["append"], *_written(run_id, epoch, events), self._lease, *settlements(events)
+        )
         if row is None:
             raise Fenced(run_id)
-        inbox: int = row["inbox"]
-        return inbox
+        return Appended(row["inbox"], crossings(row["crossed"]))
 
     async def finish(
         self, run_id: str, epoch: int, events: Sequence[NewEvent], finished: RunFinished, inbox: int | None
@@ -178,7 +196,7 @@ class PostgresRunStore:
             self._sql["finish"], *_written(run_id, epoch, events),
             finished.status, finished.stop_reason, msgspec.json.encode(finished.output), _json(finished.error),
             finished.iterations, _json(finished.usage), finished.cost_usd, finished.degraded, finished.cached,
-            finished.outcome_unknown, inbox,
+            finished.outcome_unknown, inbox, *settlements(events),
         )  # fmt: skip
         if row is None:
             await self._refused(run_id, epoch, events)
@@ -199,7 +217,7 @@ class PostgresRunStore:
             _json(waiting.usage), waiting.outcome_unknown, inbox,
             [a.id for a in asked], [a.call_id for a in asked], [a.name for a in asked],
             [msgspec.json.encode(a.arguments) for a in asked], [a.risk for a in asked],
-            [a.expires_at for a in asked], datetime.now(UTC), waiting.cost_usd,
+            [a.expires_at for a in asked], datetime.now(UTC), waiting.cost_usd, *settlements(events),
         )  # fmt: skip
         if row is None:
             await self._refused(run_id, epoch, events)

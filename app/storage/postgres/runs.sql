@@ -16,10 +16,12 @@ SELECT FROM sessions WHERE tenant = $1 AND id = $2 FOR UPDATE;
 -- $9 slot  $10 seconds to answer  $11 traceparent  $12 event id  $13 run.created  $14 event id  $15 run.started
 -- $16 lease owner  $17 lease seconds  $18 stop_after  $19 delay seconds  $20 priority  $21 callback_url  $22 resumed_from
 -- $23 reject  $24 method  $25 path  $26 key  $27 fingerprint  $28 key's owner
+-- $29 whether it needs a budget  $30 tenant's cap  $31 user's cap
 -- The run is born running where nothing of its session is live. A statement that waited for the session's row does not see the
 -- turn before it among the runs, but sees by the session's count of turns that there was one: such a run is queued, or it
 -- would overtake. A delayed run has no place in the line yet.
--- No row: the key was used before, the session is another user's, or busy and the caller said reject. A violation of
+-- No row: the key was used before, the session is another user's, or busy and the caller said reject, or nothing is left of the
+-- month's budget (whose user is the one that the run would belong to, as far as is known before). A violation of
 -- idempotency_keys_run is the last two with a new key. A violation of runs_one_running: somebody else of the session
 -- began at the same moment; say it again. A violation of runs_resumed: the failed run was resumed already.
 WITH before AS MATERIALIZED (
@@ -43,7 +45,9 @@ WITH before AS MATERIALIZED (
     SELECT $1, $3, $4, 1,
         CASE WHEN $19::float8 IS NULL AND NOT ($9 AND (SELECT b.turns IS NULL FROM before b)) THEN next_rank($1) END,
         CASE WHEN $19 IS NULL THEN $20::integer ELSE 0 END
-    WHERE $26 IS NULL OR EXISTS (SELECT FROM key)
+    WHERE ($26 IS NULL OR EXISTS (SELECT FROM key)) AND NOT ($29::boolean AND EXISTS (
+        SELECT FROM exhausted($1, coalesce($4, (SELECT o.owner FROM sessions o WHERE o.tenant = $1 AND o.id = $3)), $30, $31)
+    ))
     ON CONFLICT (tenant, id) DO UPDATE
     SET turns = s.turns + 1, owner = coalesce(s.owner, excluded.owner), updated_at = clock_timestamp(),
         ready_rank = CASE
@@ -91,6 +95,12 @@ SELECT status, turn, session_epoch, lease_epoch, last_seq, owner FROM run;
 -- Whether the caller may use a session. $4: the user that the run would belong to.
 SELECT FROM sessions s WHERE s.tenant = $1 AND s.id = $3
     AND ($2::text IS NULL OR s.owner = $2) AND (s.owner IS NULL OR $4::text IS NULL OR s.owner = $4);
+
+-- name: exhausted
+-- Which of the month's budgets has nothing left for a run in that session.
+-- $1 tenant  $2 session  $3 user that the run would belong to  $4 tenant's cap  $5 user's cap
+SELECT scope FROM exhausted($1, coalesce($3, (SELECT o.owner FROM sessions o WHERE o.tenant = $1 AND o.id = $2)), $4, $5)
+ORDER BY scope LIMIT 1;
 
 -- name: key
 -- Whether a key was used, for what, and by which request.
@@ -198,7 +208,8 @@ RETURNING runs.id AS run_id, runs.inbox;
 -- name: append
 -- The owner's write, behind the fence: stores all events or, for a stale owner, none.
 -- $1 run  $2 epoch  $3 last_seq before  $4 last_seq after  $5 seqs  $6 ids  $7 names  $8 payloads  $9 privates
--- $10 lease seconds
+-- $10 lease seconds  $11 to $21 attempts that are settled by it: as settle_attempts has them
+-- The budgets' counters are locked last, here and everywhere.
 WITH fence AS (
     UPDATE runs SET last_seq = $4, lease_until = clock_timestamp() + make_interval(secs => $10)
     WHERE id = $1 AND lease_epoch = $2 AND status = 'running' AND last_seq = $3
@@ -207,15 +218,20 @@ WITH fence AS (
     INSERT INTO events (run_id, seq, tenant, owner, id, name, payload, private)
     SELECT $1, e.seq, fence.tenant, fence.owner, e.id, e.name, e.payload, e.private
     FROM fence, unnest($5::integer[], $6::uuid[], $7::text[], $8::json[], $9::json[]) AS e (seq, id, name, payload, private)
+), settled AS (
+    SELECT settle_attempts(
+        $11::uuid[], $12::text[], $13::text[], $14::text[],
+        $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::numeric[], true
+    ) AS crossed FROM fence WHERE cardinality($11::uuid[]) > 0
 )
-SELECT inbox FROM fence;
+SELECT inbox, (SELECT crossed FROM settled) AS crossed FROM fence;
 
 -- name: finish
 -- As append, and the run is terminal with it. A session that has later turns comes back into the queue: by the count of turns
 -- in its row, which is locked first. A condition on the row would be judged by what this statement's snapshot knows, and a turn that came since
 -- would wait for ever.
 -- $10 status  $11 stop_reason  $12 output  $13 error  $14 iterations  $15 usage  $16 cost_usd  $17 degraded  $18 cached
--- $19 outcome_unknown  $20 rows of the inbox that were read (NULL: it does not matter)
+-- $19 outcome_unknown  $20 rows of the inbox that were read (NULL: it does not matter)  $21 to $31 as in append
 WITH fence AS (
     UPDATE runs SET last_seq = $4, status = $10, stop_reason = $11, output = $12, error = $13, iterations = $14,
         usage = $15, cost_usd = $16::float8::numeric, degraded = $17, cached = $18, outcome_unknown = $19,
@@ -237,15 +253,20 @@ WITH fence AS (
     FROM line WHERE s.tenant = line.tenant AND s.id = line.id AND line.more
 ), callback AS (
     UPDATE callbacks SET status = 'due', next_at = clock_timestamp() FROM fence WHERE run_id = $1
+), settled AS (
+    SELECT settle_attempts(
+        $21::uuid[], $22::text[], $23::text[], $24::text[],
+        $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::numeric[], false
+    ) AS crossed FROM line WHERE cardinality($21::uuid[]) > 0
 )
-SELECT coalesce((SELECT more FROM line), false) AS more FROM fence;
+SELECT coalesce((SELECT more FROM line), false) AS more, (SELECT count(*) FROM settled) FROM fence;
 
 -- name: park
 -- As append, and the run waits, owned by nobody. A request's own time limit was for its answer, which this is; what
 -- comes after is not held against it that owners died before.
 -- $10 stop_reason  $11 iterations  $12 usage  $13 outcome_unknown  $14 rows of the inbox that were read
 -- $15 ids of approvals  $16 calls  $17 tools  $18 arguments  $19 risks  $20 when they expire, by the clock of the owner,
--- $21 where that stands now: they are judged by the database's  $22 cost_usd
+-- $21 where that stands now: they are judged by the database's  $22 cost_usd  $23 to $33 as in append
 WITH fence AS (
     UPDATE runs SET last_seq = $4, status = 'waiting', stop_reason = $10, iterations = $11, usage = $12, outcome_unknown = $13,
         cost_usd = $22::float8::numeric, failures = 0, answer_by = NULL, stop_after = CASE WHEN $10 = 'stopped_after_step' THEN NULL ELSE stop_after END, lease_owner = NULL, lease_until = NULL
@@ -261,8 +282,13 @@ WITH fence AS (
         clock_timestamp() + (a.expires_at - $21::timestamptz)
     FROM fence, unnest($15::text[], $16::text[], $17::text[], $18::json[], $19::text[], $20::timestamptz[])
         AS a (id, call_id, tool, arguments, risk, expires_at)
+), settled AS (
+    SELECT settle_attempts(
+        $23::uuid[], $24::text[], $25::text[], $26::text[],
+        $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[], $33::numeric[], false
+    ) AS crossed FROM fence WHERE cardinality($23::uuid[]) > 0
 )
-SELECT FROM fence;
+SELECT (SELECT count(*) FROM settled) FROM fence;
 
 -- name: release
 -- Hand the run back: it is queued again, and a late write of its owner is refused.
