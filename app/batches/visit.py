@@ -40,6 +40,8 @@ HOPELESS: frozenset[FailureKind] = frozenset(
     {"auth", "permission", "quota", "unknown_model", "bad_request", "content_policy", "tool_schema", "context_window"}
 )
 """Failures of a submission after which the same one would fail again."""
+LONGEST_WISH = 3600.0
+"""Seconds that a provider's Retry-After can ask for."""
 RECOLLECTIONS = 2
 """How often results are asked for again that do not speak of every item."""
 
@@ -82,6 +84,7 @@ class Visit:
     ) -> None:
         self._store = store
         self._part = part
+        self._tries = part.tries
         self._provider = provider
         self._agent = agent
         self._render = render
@@ -111,7 +114,7 @@ class Visit:
             await self._refused(error)
             return
         if not await self._store.intend(self._part, marker):  # cancelled since it was claimed, or another's
-            await self._store.pause(self._part, 0.0, "due", None, self._part.tries)
+            await self._store.pause(self._part, 0.0, "due", None, self._tries)
             return
         await self._send()
 
@@ -133,7 +136,7 @@ class Visit:
             await self._send()
 
     async def _send(self) -> None:
-        self._is("submitting")
+        self._part = msgspec.structs.replace(self._part, status="submitting")
         try:
             remote_id = await self._call(self._provider.submit(self._part.id, self._requests), self._limits.submit)
         except ProviderError as error:
@@ -157,7 +160,7 @@ class Visit:
         """The provider has it: that is written down, or, where the part is another's by now, undone."""
         part = self._part
         if await self._store.noted(part, remote_id):
-            self._part = msgspec.structs.replace(part, status="in_progress", remote_id=remote_id, tries=0)
+            self._part, self._tries = msgspec.structs.replace(part, status="in_progress", remote_id=remote_id), 0
             await self._look()
         elif await self._store.remote_id(part.id) != remote_id:
             log.warning("a part of a batch was sent for nobody; it is cancelled", extra={"part": part.id})
@@ -183,7 +186,7 @@ class Visit:
             log.warning("a batch was refused by its provider", extra={"part": part.id, "code": progress.failed.code})
             await self._end("errored", progress.failed)
         elif await self._store.collecting(part):
-            self._is("collecting")
+            self._part, self._tries = msgspec.structs.replace(part, status="collecting"), 0
             await self._collect()
 
     async def _collect(self) -> None:
@@ -204,7 +207,7 @@ class Visit:
         if waiting and not await self._store.record(part, waiting):
             return
         missing = 0 if part.told else await self._store.unanswered(part)
-        if missing and part.tries < RECOLLECTIONS:
+        if missing and self._tries < RECOLLECTIONS:
             silent = f"the provider says nothing of {missing} items; it is asked again"
             await self._pause("collecting", ItemError("results_missing", silent))
         elif part.cancelled:
@@ -229,13 +232,9 @@ class Visit:
             log.info("a part of a batch has ended", extra={"part": part.id, "items": part.items, "sent_again": resent})
 
     async def _pause(self, status: PartStatus, error: ItemError | None, *, at_least: float | None = None) -> None:
-        part = self._part
-        tries = part.tries if status == part.status else 0
-        await self._store.pause(part, max(self._pauses.after(tries), at_least or 0.0), status, error, tries + 1)
-
-    def _is(self, status: PartStatus) -> None:
-        if status != self._part.status:
-            self._part = msgspec.structs.replace(self._part, status=status, tries=0)
+        """Let go of it; it is due again after a while that grows from try to try, until something has changed."""
+        pause = max(self._pauses.after(self._tries), min(at_least or 0.0, LONGEST_WISH))
+        await self._store.pause(self._part, pause, status, error, self._tries + 1)
 
     def _over(self) -> bool:
         return self._part.cancelled or self._part.expired

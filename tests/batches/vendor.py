@@ -17,13 +17,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from tests.batches import answers, http
+
 BASE = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-USAGE = {
-    "chat": {"prompt_tokens": 1000, "completion_tokens": 100, "prompt_tokens_details": {"cached_tokens": 400}},
-    "responses": {"input_tokens": 1000, "output_tokens": 100, "input_tokens_details": {"cached_tokens": 400}},
-    "anthropic": {"input_tokens": 600, "cache_read_input_tokens": 400, "output_tokens": 100, "service_tier": "batch"},
-}
-"""1,000 tokens read, 400 of them from the cache, and 100 written."""
 
 
 class Errs(msgspec.Struct, frozen=True):
@@ -115,7 +111,7 @@ class Vendor:
                 first, *fields = head.split("\r\n")[:-2]
                 method, target, _ = first.split()
                 headers = {k.lower(): v.strip() for k, _, v in (field.partition(":") for field in fields)}
-                body = await _body(reader, headers)
+                body = await http.body(reader, headers)
                 if not await self._reply(method, target, headers, body, writer):
                     break
         writer.close()
@@ -132,7 +128,7 @@ class Vendor:
         if reply is not None and not reply.after:
             if reply.cut:
                 return False
-            _write(writer, reply.status, msgspec.json.encode(reply.body), reply.headers)
+            http.write(writer, reply.status, msgspec.json.encode(reply.body), reply.headers)
             return True
         options = dict(pair.split("=", 1) for pair in query.split("&") if pair)
         answer = await self._route(method, path, options, headers, body)
@@ -141,7 +137,7 @@ class Vendor:
         if isinstance(answer, list):
             await self._stream(writer, answer)
         else:
-            _write(
+            http.write(
                 writer,
                 200 if answer is not None else 404,
                 msgspec.json.encode(answer or {"error": {"type": "not_found_error"}}),
@@ -170,7 +166,7 @@ class Vendor:
         shown = self._anthropic if kind == "anthropic" else self._openai
         if (method, path) == ("POST", "/v1/files"):
             name = f"file-{next(self._numbers)}"
-            self.files[name] = _file(headers, body)
+            self.files[name] = http.file(headers, body)
             return {
                 "id": name,
                 "object": "file",
@@ -281,11 +277,7 @@ class Vendor:
             result: dict[str, Any] = {"type": kind}
             if kind == "succeeded":
                 text = answer if isinstance(answer, str) else f"You said: {_question(line)}"
-                content = [{"type": "text", "text": text}]
-                result["message"] = {
-                    "id": "msg_1", "type": "message", "role": "assistant", "model": line["params"]["model"],
-                    "content": content, "stop_reason": "end_turn", "usage": USAGE["anthropic"],
-                }  # fmt: skip
+                result["message"] = answers.anthropic(line, text)
             elif isinstance(answer, Errs):
                 result["error"] = {"type": "error", "error": {"type": answer.type, "message": answer.message}}
             lines.append(msgspec.json.encode({"custom_id": line["custom_id"], "result": result}))
@@ -300,7 +292,7 @@ class Vendor:
             said: dict[str, Any] = {"id": "r", "custom_id": line["custom_id"], "response": None, "error": None}
             if kind == "succeeded":
                 text = answer if isinstance(answer, str) else f"You said: {_question(line)}"
-                said["response"] = {"status_code": 200, "request_id": "q", "body": _openai_answer(line, text)}
+                said["response"] = {"status_code": 200, "request_id": "q", "body": answers.openai(line, text)}
             elif isinstance(answer, Errs):
                 error = {"error": {"type": answer.type, "message": answer.message}}
                 said["response"] = {"status_code": answer.status, "request_id": "q", "body": error}
@@ -309,23 +301,6 @@ class Vendor:
                 said["error"] = {"code": code, "message": "This request could not be executed."}
             lines.append(msgspec.json.encode(said))
         return self._lines(lines) if which == "output" else lines
-
-
-def _openai_answer(line: dict[str, Any], text: str) -> dict[str, Any]:
-    model = line["body"]["model"]
-    if line["url"].endswith("/responses"):
-        content = [{"type": "output_text", "text": text, "annotations": []}]
-        output = [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": content}]
-        return {
-            "id": "resp_1",
-            "model": model,
-            "status": "completed",
-            "output": output,
-            "usage": USAGE["responses"],
-            "service_tier": "default",
-        }
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return {"id": "chatcmpl-1", "model": model, "choices": [choice], "usage": USAGE["chat"]}
 
 
 def _asks(text: str) -> dict[str, Any]:
@@ -337,31 +312,6 @@ def _question(line: dict[str, Any]) -> str:
     body = line.get("params") or line["body"]
     content = (body.get("messages") or body.get("input"))[-1]["content"]
     return str(content if isinstance(content, str) else content[-1]["text"])
-
-
-async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
-    if "chunked" not in headers.get("transfer-encoding", ""):
-        return await reader.readexactly(int(headers.get("content-length", "0")))
-    body = b""
-    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-        body += (await reader.readexactly(size + 2))[:-2]
-    await reader.readuntil(b"\r\n")
-    return body
-
-
-def _file(headers: dict[str, str], body: bytes) -> bytes:
-    boundary = headers["content-type"].partition("boundary=")[2].strip('"').encode()
-    for part in body.split(b"--" + boundary):
-        head, _, content = part.partition(b"\r\n\r\n")
-        if b'name="file"' in head:
-            return content.removesuffix(b"\r\n")
-    raise AssertionError("no file was sent")
-
-
-def _write(writer: asyncio.StreamWriter, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-    fields = {"Content-Type": "application/json", "Content-Length": str(len(body))} | (headers or {})
-    lines = [f"HTTP/1.1 {status} Said", *(f"{name}: {value}" for name, value in fields.items())]
-    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
 
 @asynccontextmanager

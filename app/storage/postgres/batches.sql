@@ -110,7 +110,7 @@ SELECT id FROM batch_parts WHERE id = $1 AND epoch = $2 AND status <> 'ended' FO
 -- name: intend
 -- It is being sent.
 -- $1 part  $2 marker
-UPDATE batch_parts SET status = 'submitting', marker = $2, remote_id = NULL, tries = 0 WHERE id = $1;
+UPDATE batch_parts SET status = 'submitting', marker = $2, remote_id = NULL WHERE id = $1;
 
 -- name: noted
 -- The provider has it.
