@@ -14,6 +14,7 @@ from app.api import (
     agents,
     approvals,
     asynchronous,
+    batches,
     callbacks,
     commands,
     docs,
@@ -39,6 +40,7 @@ from app.api.streams import OpenStreams
 from app.api.targets import Targets
 from app.api.turns import turns_of_requests
 from app.api.ws import Sockets
+from app.batches.service import BatchService
 from app.callbacks.service import CallbackService
 from app.domain.principals import ANONYMOUS, Principal
 from app.runs.approvals import ApprovalService
@@ -71,6 +73,7 @@ SERVICE = [
     *runs.HANDLERS,
     *commands.HANDLERS,
     *callbacks.HANDLERS,
+    *batches.HANDLERS,
     *approvals.HANDLERS,
     *sessions.HANDLERS,
     *usages.HANDLERS,
@@ -79,7 +82,8 @@ SERVICE = [
     *HEALTH,
 ]
 NAMES = (
-    "service", "sessions", "approvals", "usage", "callbacks", "idempotent", "turns", "once", "readings", "targets", "prompts",
+    "service", "sessions", "approvals", "usage", "callbacks", "batches", "idempotent", "turns", "once", "readings", "targets",
+    "prompts",
     "metrics",
     "streams", "sockets", "principal",
 )  # fmt: skip
@@ -93,6 +97,7 @@ def create_app(
     approvals: ApprovalService,
     usage: UsageService,
     callbacks: CallbackService,
+    batches: BatchService,
     idempotent: Idempotent,
     readings: Readings,
     targets: Targets,
@@ -116,6 +121,7 @@ def create_app(
         "approvals": approvals,
         "usage": usage,
         "callbacks": callbacks,
+        "batches": batches,
         "idempotent": idempotent,
         "turns": turns_of_requests(service=service, principal=principal, streams=streams, callbacks=callbacks),
         "once": once_for_requests(idempotent=idempotent, principal=principal),

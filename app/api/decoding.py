@@ -19,6 +19,8 @@ _NUL = re.compile(rb"\x00|\\u0000")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _FIELD = re.compile(r"Object (?P<what>contains unknown|missing required) field `(?P<name>[^`]*)`")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_NO_BRACKETS = re.compile(rb"[^][{}]+")
+_PAIR = re.compile(rb"\[\]|\{\}")
 MAX_DEPTH = 100
 """How deep arrays and objects may stand in each other: far below what any layer of ours can take."""
 
@@ -93,15 +95,11 @@ def _wrong(what: str, path: str, message: str) -> RequestError:
 
 
 def _depth(body: bytes) -> int:
-    """The deepest nesting of valid JSON."""
-    depth = deepest = 0
-    for byte in _STRING.sub(b"", body):
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
+    """The deepest nesting of valid JSON, counted as far as it may be: each pass takes away whatever holds nothing."""
+    shape, depth = _NO_BRACKETS.sub(b"", _STRING.sub(b"", body)), 0
+    while shape and depth <= MAX_DEPTH:
+        shape, depth = _PAIR.sub(b"", shape), depth + 1
+    return depth
 
 
 def _has_nul(value: Any) -> bool:

@@ -63,6 +63,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
             Tag(name="models", description="The models behind the agents"),
             Tag(name="prompts", description="The prompts of the agents, by version"),
             Tag(name="runs", description="What was asked, what happened, what came of it"),
+            Tag(name="batches", description="Many calls at half the price, for answers within a day or two"),
             Tag(name="approvals", description="Calls that wait for a person's word"),
             Tag(name="sessions", description="Conversations"),
             Tag(name="usage", description="What was used, and what it cost"),

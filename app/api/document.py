@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from app.api.batch_shapes import Batch, BatchPage, BatchRequest, BatchResultPage
 from app.api.bodies import (
     AsyncChatRequest,
     CancelRequest,
@@ -52,7 +53,8 @@ SHAPES = (
     ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, CancelRequest, ResumeRequest,
     SteerRequest, DecisionRequest, StateRequest, ForkRequest, AgentView, RunAgentResponse, ChatResponse, AnswerResponse,
     Waiting, Task, TaskList, History, RunPage, Steered, StepList, EventPage, ApprovalPage, SessionPage, SessionState,
-    MessagePage, ModelList, PromptList, UsageReport, Callback, Health, Alive, Readiness, Problem,
+    MessagePage, ModelList, PromptList, UsageReport, Callback, BatchRequest, Batch, BatchPage, BatchResultPage, Health, Alive,
+    Readiness, Problem,
 )  # fmt: skip
 """Everything that goes in and out."""
 
@@ -68,7 +70,7 @@ HEADERS = {
     "Location": "Where the new one is.",
     "ETag": "The version of the state, for `If-Match`.",
 }
-WITH_LOCATION = frozenset({"create_run", "resume_run", "chat_async", "fork_session"})
+WITH_LOCATION = frozenset({"create_run", "resume_run", "chat_async", "create_batch", "fork_session"})
 WITH_TAG = frozenset({"get_state", "put_state"})
 OPTIONAL_BODIES = {"resume_run": ResumeRequest, "cancel_run": CancelRequest, "fork_session": ForkRequest}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from app.api.batch_shapes import Batch, BatchPage, BatchResult, BatchResultPage
 from app.api.schemas import (
     AgentView,
     Alive,
@@ -43,6 +44,7 @@ from app.api.schemas import (
 )
 from app.domain.agents import Variable
 from app.domain.approvals import PendingApproval
+from app.domain.batches import ItemCounts
 from app.domain.callbacks import Callback, CallbackAttempt
 from app.domain.messages import Usage
 from app.domain.usage import UsageAverage, UsageGroup
@@ -191,6 +193,41 @@ _CALLBACK = Callback(
     next_at=None,
     data=(CallbackAttempt(number=1, at=_AT, duration_ms=31.0, status=204, error=None),),
 )
+_BATCH = Batch(
+    id="batch_1",
+    agent="tagger",
+    agent_version=_VERSION,
+    user_id=None,
+    provider="anthropic",
+    model="claude-x",
+    status="ended",
+    tags={"team": "support"},
+    counts=ItemCounts(pending=0, succeeded=1, errored=0, expired=0, cancelled=0),
+    usage=_USAGE,
+    cost_usd=0.00026,
+    error=None,
+    created_at=_AT,
+    expires_at=_AT + timedelta(days=2),
+    cancelled_at=None,
+    finished_at=_AT + timedelta(hours=1),
+)
+_NEW_BATCH = msgspec.structs.replace(
+    _BATCH,
+    status="queued",
+    counts=ItemCounts(pending=1, succeeded=0, errored=0, expired=0, cancelled=0),
+    usage=None,
+    cost_usd=0.0,
+    finished_at=None,
+)
+_RESULT = BatchResult(
+    custom_id="ticket-4711",
+    status="succeeded",
+    output="shipping",
+    stop="stop",
+    error=None,
+    usage=_USAGE,
+    cost_usd=0.00026,
+)
 _STATE = SessionState(state={"cart": ["4711"]}, version=3)
 _TASK = Task(task_id="run_1", status="running", session_id="support-4711")
 _CHAT = {"message": "What is 12 * 7?", "session_id": "support-4711"}
@@ -208,6 +245,11 @@ REQUESTS: dict[str, Any] = {
     "resume_run": {"background": True},
     "cancel_run": {"reason": "The customer has left."},
     "steer_run": {"content": "Only orders of this year."},
+    "create_batch": {
+        "agent": "tagger",
+        "items": [{"custom_id": "ticket-4711", "input": "My parcel is late."}],
+        "tags": {"team": "support"},
+    },
     "decide": {"decision": "approve", "comment": "Checked with the customer."},
     "put_state": {"state": {"cart": ["4711"]}, "version": 2},
     "fork_session": {"after_run": "run_1"},
@@ -233,6 +275,11 @@ ANSWERS: dict[str, Any] = {
     "steer_run": Steered(message_id="msg_3", run_id="run_1"),
     "get_callbacks": _CALLBACK,
     "replay_callback": _CALLBACK,
+    "create_batch": _NEW_BATCH,
+    "list_batches": BatchPage(data=[_BATCH], next_cursor=None),
+    "get_batch": _BATCH,
+    "get_batch_results": BatchResultPage(data=[_RESULT], next_cursor=None),
+    "cancel_batch": msgspec.structs.replace(_NEW_BATCH, status="cancelling", cancelled_at=_AT),
     "list_approvals": ApprovalPage(data=[_APPROVAL], next_cursor=None),
     "get_approval": _APPROVAL,
     "decide": msgspec.structs.replace(
@@ -267,5 +314,6 @@ MORE: dict[str, dict[int, Any]] = {
     "create_run": {202: msgspec.structs.replace(_RUN, status="queued", stop_reason=None, output=None, iterations=0)},
     "resume_run": {202: msgspec.structs.replace(_RUN, status="queued", stop_reason=None, output=None)},
     "cancel_run": {200: _RUN},
+    "cancel_batch": {200: _BATCH},
 }
 """Examples of an operation's other good answers, by status."""

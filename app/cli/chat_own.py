@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 
 from app.cli.chat_service import LEFT, STOP_GRACE, Choice, left
-from app.cli.database import reach_database
+from app.cli.own import own_services
 from app.domain.errors import RequestError, SteadyhandError
 from app.domain.events import RunFinished
 from app.domain.messages import JsonObject
@@ -21,8 +20,6 @@ from app.runs.approvals import ApprovalService
 from app.runs.service import RunService, Started, StartRun
 from app.runs.sessions import SessionService
 from app.runs.stream import Item
-from app.storage.migrate import migrate, read_migrations
-from app.wiring.services import Services, open_services
 from app.workspace.load import Workspace
 
 
@@ -96,44 +93,12 @@ class OwnService:
 
 @asynccontextmanager
 async def own_service(workspace: Workspace) -> AsyncIterator[OwnService]:
-    """A service of our own, which executes runs for the time of the block, beside those that use the database already."""
-    loop = asyncio.get_running_loop()
-    lost: asyncio.Future[None] = loop.create_future()
-    async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(reach_database(workspace.settings))
-        if database.embedded:
-            await migrate(database.direct, read_migrations())
-        services = await stack.enter_async_context(
-            open_services(workspace, database.dsn, direct=database.direct, role="all", environ=os.environ)
+    """A service of our own for the time of the block."""
+    async with own_services(workspace) as (services, name, lost):
+        yield OwnService(
+            runs=services.runs.service,
+            sessions=services.runs.sessions,
+            approvals=services.runs.approvals,
+            name=name,
+            lost=lost,
         )
-        if (await services.schema()).pending:
-            raise SteadyhandError("the database lacks migrations: run `steadyhand migrate`")
-        await asyncio.gather(*(provider.warm() for provider in services.providers.values()))
-        await services.activate()
-        working = asyncio.create_task(services.work())
-
-        def broke(task: asyncio.Task[None]) -> None:
-            if not task.cancelled() and task.exception() is not None and not lost.done():
-                lost.set_exception(SteadyhandError(f"nothing is executed any more: {task.exception()}"))
-
-        working.add_done_callback(broke)
-        try:
-            yield OwnService(
-                runs=services.runs.service,
-                sessions=services.runs.sessions,
-                approvals=services.runs.approvals,
-                name=database.name,
-                lost=lost,
-            )
-        finally:
-            await _end(services, working)
-            if not lost.cancel():
-                lost.exception()  # is retrieved, whether or not somebody waited for it
-
-
-async def _end(services: Services, working: asyncio.Task[None]) -> None:
-    working.cancel()
-    await asyncio.wait([working])
-    await services.drain(STOP_GRACE)
-    if not working.cancelled() and (error := working.exception()) is not None:
-        raise error

@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _serve(commands)
     _worker(commands)
     _chat(commands)
+    _batch(commands)
     migrate = _command(commands, "migrate", "bring the database up to this release", json=True)
     migrate.add_argument("--check", action="store_true", help="change nothing; exit 1 where migrations are pending")
     _command(commands, "doctor", "check settings, database and model providers", json=True)
@@ -179,6 +180,23 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65_535:
         raise argparse.ArgumentTypeError(f"{port} is not a port: 0 to 65535")
     return port
+
+
+def _batch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    batch = _command(commands, "batch", "send a file of items as a batch, wait for it, print the results", json=True)
+    batch.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="one JSON object a line: input or message; custom_id, agent, context, tags",
+    )
+    batch.add_argument("--agent", metavar="AGENT", help="who answers lines that name nobody (default: the default one)")
+    batch.add_argument("--url", help="a running service (default: one of its own, for as long as it waits)")
+    batch.add_argument("--output", metavar="FILE", type=Path, help="where the results go (default: standard output)")
+    batch.add_argument(
+        "--window", metavar="SECONDS", type=float, help="after which what has no answer gets none (default: two days)"
+    )
+    batch.add_argument("--new", action="store_true", help="a new batch, also where this file was sent before")
 
 
 def _chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

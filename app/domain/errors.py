@@ -155,7 +155,7 @@ class ProviderError(SteadyhandError):
 
     `status` is the HTTP status where there was one; `retry_after` is seconds; `should_retry` is what the provider advised,
     None where it did not; `code` and `parameter` are its own words for what is wrong and where, empty where it has none.
-    The message never holds a credential or the request's content.
+    `unsent`: whatever broke, the request itself was not sent. The message never holds a credential or the request's content.
     """
 
     def __init__(
@@ -180,6 +180,7 @@ class ProviderError(SteadyhandError):
         self.should_retry = should_retry
         self.code = code
         self.parameter = parameter
+        self.unsent = False
 
     @property
     def refuses_request(self) -> bool:

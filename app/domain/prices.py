@@ -52,14 +52,19 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """One model's price. `steps` are in rising order; the last that a call's input is longer than holds for all of its tokens."""
+    """One model's price. `steps` are in rising order; the last that a call's input is longer than holds for all of its tokens.
+
+    `batch`: the part of it that is charged for a call in a batch.
+    """
 
     rates: Rates
     steps: tuple[Step, ...] = ()
+    batch: Decimal = Decimal("0.5")
 
-    def cost(self, parts: UsageParts) -> Decimal | None:
+    def cost(self, parts: UsageParts, *, batch: bool = False) -> Decimal | None:
         """Dollars for one call, exact; None where a rate is not known."""
-        return self.at(parts.input_tokens).cost(parts)
+        whole = self.at(parts.input_tokens).cost(parts)
+        return whole * self.batch if batch and whole is not None else whole
 
     def at(self, size: int) -> Rates:
         """The rates of a call with an input of so many tokens."""

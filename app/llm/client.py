@@ -8,9 +8,9 @@ URL and headers; see ops/decisions/0003.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
@@ -19,6 +19,8 @@ from app.llm.failures import connection_failure, http_failure, unusable_client
 
 if TYPE_CHECKING:
     import httpx2
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until a connection is open, TLS included. The only time that is not the router's."""
@@ -31,6 +33,9 @@ KEEP_ALIVE = 15.0
 
 DRAIN_TIME = 0.25
 """Seconds that the end of a whole answer's body is waited for, so that its connection can serve another call."""
+
+SILENCE = 60.0
+"""Seconds without a byte after which a download is taken for dead."""
 
 PER_REQUEST = frozenset({b"content-length", b"cookie", b"idempotency-key", b"x-stainless-retry-count"})
 """Headers that belong to one request and are not kept for the next."""
@@ -84,31 +89,42 @@ class SdkClient:
                 self._sdk = await asyncio.to_thread(self._load)
             return self._sdk
 
-    async def post(self, path: str, content: bytes, headers: Mapping[str, str]) -> httpx2.Response:
-        """The answer to a JSON request as soon as its headers are there; the caller closes it. Raises ProviderError."""
+    async def ask(self, use: Callable[[Sdk], Awaitable[T]]) -> T:
+        """What `use` gets from the SDK, by whatever call. Raises ProviderError."""
         sdk = self._sdk or await self._loaded()
-        key = (path, *headers.values())
-        prepared = self._prepared.get(key)
         try:
-            if prepared is not None:
-                return await self._send(sdk, key, prepared, content)
-            response = await sdk.client.post(
-                path,
-                content=content,
-                cast_to=sdk.response,
-                stream=True,
-                stream_cls=sdk.stream,
-                options={"headers": {**headers, **sdk.headers}},
-            )
+            return await use(sdk)
         except sdk.status_error as error:
             raise http_failure(error.status_code, error.response.headers, error.body) from error
         except sdk.broken as error:
             raise connection_failure(error) from error
         except sdk.unusable as error:
             raise unusable_client(error) from error
+
+    async def post(self, path: str, content: bytes, headers: Mapping[str, str]) -> httpx2.Response:
+        """The answer to a JSON request as soon as its headers are there; the caller closes it. Raises ProviderError."""
+        key = (path, *headers.values())
+        prepared = self._prepared.get(key)
+
+        async def send(sdk: Sdk) -> httpx2.Response:
+            if prepared is not None:
+                return await self._send(sdk, key, prepared, content)
+            return cast(
+                "httpx2.Response",
+                await sdk.client.post(
+                    path,
+                    content=content,
+                    cast_to=sdk.response,
+                    stream=True,
+                    stream_cls=sdk.stream,
+                    options={"headers": {**headers, **sdk.headers}},
+                ),
+            )
+
+        response = await self.ask(send)
         if not response.history:
             self._prepared[key] = _prepared(response.request)
-        return cast("httpx2.Response", response)
+        return response
 
     async def _send(self, sdk: Sdk, key: tuple[str, ...], like: Prepared, content: bytes) -> httpx2.Response:
         """As the SDK would, for a request that it has prepared once."""
@@ -122,6 +138,18 @@ class SdkClient:
             raise http_failure(response.status_code, response.headers, await _error_body(response))
         finally:
             await response.aclose()
+
+    async def download(self, path: str) -> AsyncGenerator[bytes, None]:
+        """The body of what is there, as it comes; it must be closed. Both raise ProviderError, also where nothing came for SILENCE seconds."""
+        response = cast(
+            "httpx2.Response",
+            await self.ask(
+                lambda sdk: sdk.client.get(
+                    path, cast_to=sdk.response, stream=True, stream_cls=sdk.stream, options={"headers": {**sdk.headers}}
+                )
+            ),
+        )
+        return _downloaded(response)
 
     def release(self, response: httpx2.Response, rest: AsyncGenerator[bytes, None]) -> None:
         """Take over a response whose answer is whole: `rest`, its body, is read to the end, and both are closed.
@@ -144,6 +172,24 @@ class SdkClient:
 def _prepared(request: httpx2.Request) -> Prepared:
     headers = [(name, value) for name, value in request.headers.raw if name.lower() not in PER_REQUEST]
     return Prepared(request.url, headers, dict(request.extensions))
+
+
+async def _downloaded(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
+    source = response.aiter_bytes()
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE):
+                    piece = await anext(source)
+            except StopAsyncIteration:
+                return
+            except Exception as error:
+                raise ProviderError(
+                    "stream_broken", f"the connection broke: {type(error).__name__}", status=200
+                ) from error
+            yield piece
+    finally:
+        await response.aclose()
 
 
 async def _drain(response: httpx2.Response, rest: AsyncGenerator[bytes, None]) -> None:

@@ -129,7 +129,9 @@ def price_of(listed: ModelPrice) -> Price | None:
         return None
     starts = sorted({tier.start for price in known.values() if not isinstance(price, Decimal) for tier in price.tiers})
     return Price(
-        rates=_rates(known, 0), steps=tuple(Step(above=start, rates=_rates(known, start + 1)) for start in starts)
+        rates=_rates(known, 0),
+        steps=tuple(Step(above=start, rates=_rates(known, start + 1)) for start in starts),
+        batch=Decimal(1),  # the list has rates of their own for batches
     )
 
 
@@ -204,7 +206,9 @@ class TargetPrices:
             attempt.usage = estimated(attempt.usage, attempt.input_tokens, 0 if answer is None else answer.written)
         parts = None if attempt.usage is None else attempt.usage.parts()
         price = self.price(attempt.response_model, attempt.service_tier, attempt.speed)
-        attempt.cost_usd = None if parts is None or price is None else price.cost(parts)
+        attempt.cost_usd = (
+            None if parts is None or price is None else price.cost(parts, batch=attempt.service_tier == "batch")
+        )
 
     def price(self, served: str = "", tier: str = "", speed: str = "") -> Price | None:
         """By the model that answered, where it says which it was: the operator's price of it, of the model asked for, the list's."""
@@ -216,7 +220,7 @@ class TargetPrices:
 
 
 class PriceBook:
-    """The prices of a process. `own` are the operator's, by provider/model; they hold for every service tier."""
+    """The prices of a process. `own` are the operator's, by provider/model; they hold for every service tier, in batches for their part."""
 
     def __init__(self, *, own: Mapping[str, Price], now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._own = own

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from app.llm import anthropic, anthropic_messages, openai_chat, openai_client, openai_responses
+from app.llm.anthropic_batch import AnthropicBatches
+from app.llm.batch_files import Answers
 from app.llm.client import SdkClient
+from app.llm.openai_batch import OpenAIBatches
 from app.llm.prices import PriceBook, TargetPrices, Vendor
 from app.llm.refusals import Refusals
 from app.llm.target import Api, ModelTarget
@@ -33,6 +36,7 @@ class ModelProvider:
         base_url: str,
         vendor: Vendor,
         prices: PriceBook | None,
+        batch: bool,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -41,6 +45,7 @@ class ModelProvider:
         self._api = api
         self._vendor = vendor
         self._prices = prices
+        self._batch = batch
         self._priced: list[TargetPrices] = []
         self._refusals: dict[str, Refusals] = {}
 
@@ -66,6 +71,15 @@ class ModelProvider:
         found = self._refusals.get(model)
         return [] if found is None else found.parameters
 
+    def batches(self, model: str) -> OpenAIBatches | AnthropicBatches | None:
+        """The same model, asked in batches; None where the provider has no Batch API."""
+        if not self._batch:
+            return None
+        prices = None if self._prices is None else self._prices.target(self.name, model, self._vendor)
+        answers = Answers(provider=self.name, model=model, api=self._api, prices=prices)
+        asked = AnthropicBatches if self.kind == "anthropic" else OpenAIBatches
+        return asked(provider=self.name, model=model, client=self._client, api=self._api, answers=answers)
+
     async def warm(self) -> None:
         """The SDK is imported (in a thread) and the client built, and its models' prices are there, so that the first call does not wait."""
         await self._client.warm()
@@ -85,13 +99,14 @@ def open_provider(
     api_key: str | None,
     base_url: str | None,
     own_host: bool = True,
+    batch: bool = False,
     http_client: httpx2.AsyncClient | None = None,
     prices: PriceBook | None = None,
 ) -> ModelProvider:
     """A provider as the settings name it; nothing is imported or connected yet.
 
     `base_url` None: the vendor's own. `own_host`: the vendor itself answers there, as the settings have judged. `api_key`
-    None: none is sent. `api` None: Responses at OpenAI's own host, Chat Completions anywhere else. `http_client` replaces
+    None: none is sent. `batch`: it has its vendor's Batch API. `api` None: Responses at OpenAI's own host, Chat Completions anywhere else. `http_client` replaces
     the SDK's and is closed with the provider once it was used. `prices` None: its attempts say nothing of their cost.
 
     List prices are those of the host that answers. A host that no list knows has its vendor's list prices where the provider
@@ -106,4 +121,6 @@ def open_provider(
         load, spoken = openai_client.load, written.api(own_host=own_host)
     client = SdkClient(load=lambda: load(api_key, url, http_client))
     vendor = Vendor(url=url, id=kind if name == kind and not own_host else None)
-    return ModelProvider(name=name, kind=kind, client=client, api=spoken, base_url=url, vendor=vendor, prices=prices)
+    return ModelProvider(
+        name=name, kind=kind, client=client, api=spoken, base_url=url, vendor=vendor, prices=prices, batch=batch
+    )

@@ -132,6 +132,7 @@ class ProviderOptions(msgspec.Struct, frozen=True, kw_only=True):
     api: OpenAIApi | None = None
     api_key_env: str | None = None
     base_url: str = ""
+    batch: bool | None = None
 
 
 class TierOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,7 +179,7 @@ class RateOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """[[prices]] as written. `above`: other rates for calls with a longer input."""
+    """[[prices]] as written. `above`: other rates for calls with a longer input; `batch`: the part of all of it that a batch costs."""
 
     model: Text
     input: Dollars
@@ -186,6 +187,7 @@ class PriceOptions(msgspec.Struct, frozen=True, kw_only=True):
     cache_read: Dollars | None = None
     cache_write: Dollars | None = None
     cache_write_1h: Dollars | None = None
+    batch: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     above: RateOptions | None = None
 
 
@@ -214,6 +216,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     `base_url` None: the SDK's own host. `own_host`: the vendor itself answers there. `api_key` None: the server takes no
     key, so none is sent. `api` None (kind `openai`): Responses at the vendor's own host, Chat Completions anywhere else.
+    `batch`: it has its vendor's Batch API, as vendors' own hosts do and others may.
     """
 
     name: str
@@ -221,6 +224,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     api: OpenAIApi | None = None
     base_url: str | None = None
     own_host: bool = True
+    batch: bool = True
     api_key: Secret | None = None
 
 

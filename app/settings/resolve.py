@@ -129,19 +129,21 @@ class Resolution:
         if written.kind == "offline" or name == "offline":
             if written.kind != "offline":
                 self._wrong((*path, "kind"), "the provider named offline stays offline; choose another name")
-            for key in ("api", "api_key_env", "base_url"):
-                if getattr(written, key):
+            for key in ("api", "api_key_env", "base_url", "batch"):
+                if getattr(written, key) not in (None, ""):
                     self._wrong((*path, key), "has no meaning for kind offline")
             return Provider(name=name, kind="offline")
         if written.kind != "openai" and written.api:
             self._wrong((*path, "api"), "is for kind openai only")
         base_url = self._base_url(path, written)
+        own_host = base_url is None or _is_own(written.kind, base_url)
         return Provider(
             name=name,
             kind=written.kind,
             api=written.api,
             base_url=base_url,
-            own_host=base_url is None or _is_own(written.kind, base_url),
+            own_host=own_host,
+            batch=own_host if written.batch is None else written.batch,
             api_key=Secret(key) if (key := self._environ.get(_key_variable(written) or "", "").strip()) else None,
         )
 
@@ -212,7 +214,7 @@ class Resolution:
             elif price.model in prices:
                 self._wrong(path, f"{price.model} has a price already")
             steps = () if price.above is None else (Step(above=price.above.input_tokens, rates=_rates(price.above)),)
-            prices[price.model] = Price(rates=_rates(price), steps=steps)
+            prices[price.model] = Price(rates=_rates(price), steps=steps, batch=Decimal(repr(price.batch)))
         return prices
 
     def _check_targets(

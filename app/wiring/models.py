@@ -34,6 +34,7 @@ def providers_of(
             api_key=provider.api_key,
             base_url=provider.base_url,
             own_host=provider.own_host,
+            batch=provider.batch,
             http_client=http_client,
             prices=prices,
         )

@@ -7,10 +7,10 @@ import os
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prometheus_client import CollectorRegistry
 
@@ -19,7 +19,6 @@ from app.api.health import LoopWatch
 from app.api.idempotency import Idempotent
 from app.api.prompts import Prompts
 from app.api.targets import Targets
-from app.callbacks.deliveries import Deliveries
 from app.domain.principals import DEFAULT_TENANT
 from app.llm.breaker import Breakers
 from app.llm.prices import PriceBook
@@ -46,18 +45,21 @@ from app.telemetry.runs import RunTelemetry
 from app.telemetry.setup import open_tracing
 from app.telemetry.traced import TracedProvider, TracedToolbox
 from app.tools.toolbox import PythonToolbox
+from app.wiring.batches import batches_of
 from app.wiring.breakers import breakers_of
 from app.wiring.budgets import RouteQuotes, caps_of, check_budgets
 from app.wiring.callbacks import callbacks_of
 from app.wiring.models import providers_of, routes_of
 from app.wiring.prompts import prompt_views
 from app.wiring.readiness import readings_of
-from app.wiring.reload import Reloading, reloading_of
+from app.wiring.reload import reloading_of
 from app.workspace.load import Workspace
 
 if TYPE_CHECKING:
     import httpx2
 
+Loop = Callable[[], Coroutine[Any, Any, None]]
+"""What goes on by itself, until it is cancelled."""
 Role = Literal["all", "api", "worker"]
 _OWNER = re.compile(r"\w+ (?P<pid>\d+) on (?P<host>.+) (?P<pids>\S+)")
 DRAINING = "The service is shutting down. Send the request again in a moment."
@@ -75,12 +77,11 @@ class Services:
         heartbeat: Heartbeat,
         hints: PostgresHints,
         store: PostgresRunStore,
-        deliveries: Deliveries,
         breakers: Breakers,
         database: Database,
         gate: Gate,
         providers: Mapping[str, ModelProvider],
-        reloading: Reloading | None,
+        loops: Sequence[Loop],
     ) -> None:
         self.app = app
         self.runs = runs
@@ -88,11 +89,10 @@ class Services:
         self._heartbeat = heartbeat
         self._hints = hints
         self._store = store
-        self._deliveries = deliveries
         self._breakers = breakers
         self._database = database
         self._gate = gate
-        self._reloading = reloading
+        self._loops = loops
 
     async def schema(self) -> Schema:
         """How far the database's migrations are."""
@@ -119,20 +119,10 @@ class Services:
             self.runs.feeds.look(feed)
 
     async def work(self) -> None:
-        """Everything that goes on by itself, until cancelled: executing and following runs, housekeeping, callbacks, news of breakers."""
-        runs = self.runs
-        loops = (
-            runs.worker.serve,
-            runs.follower.run,
-            runs.housekeeping.serve,
-            self._deliveries.serve,
-            self._breakers.share,
-        )
+        """Everything that goes on by itself, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for loop in loops:
+            for loop in self._loops:
                 group.create_task(loop())
-            if self._reloading is not None:
-                group.create_task(self._reloading.serve())
 
     async def drain(self, seconds: float) -> None:
         """Refuse what is new, send every stream elsewhere, let runs finish or hand them on; what has not after the time is cut off."""
@@ -227,6 +217,7 @@ async def open_services(
             approval_ttl=settings.safety.approval_ttl,
         )
         deliveries, callbacks = callbacks_of(settings, database, store)
+        jobs, batches = batches_of(settings, providers, database, runs.agents, caps)
         gate = Gate(PENDING)
         targets = Targets(
             routes={
@@ -252,6 +243,7 @@ async def open_services(
                 approvals=runs.approvals,
                 usage=runs.usage,
                 callbacks=callbacks,
+                batches=batches,
                 idempotent=Idempotent(store=keys),
                 readings=readings,
                 targets=targets,
@@ -263,18 +255,26 @@ async def open_services(
                 max_streams=settings.server.max_streams,
                 max_stream_age=settings.server.max_stream_age,
             )
+        reloading = reloading_of(workspace, runs.agents, prompt_list)
         yield Services(
             app=app,
             runs=runs,
             heartbeat=heartbeat,
             hints=hints,
             store=store,
-            deliveries=deliveries,
             breakers=breakers,
             database=database,
             gate=gate,
             providers=providers,
-            reloading=reloading_of(workspace, runs.agents, prompt_list),
+            loops=(
+                runs.worker.serve,
+                runs.follower.run,
+                runs.housekeeping.serve,
+                deliveries.serve,
+                breakers.share,
+                *(() if role == "api" else (jobs.serve,)),
+                *(() if reloading is None else (reloading.serve,)),
+            ),
         )
 
 

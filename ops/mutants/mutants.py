@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ops.mutants.batches import BATCHES
 from ops.mutants.money import MONEY
 from ops.mutants.run import Mutant
 
@@ -301,4 +302,6 @@ PEOPLE = (
     ),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *MONEY)
+MUTANTS: tuple[Mutant, ...] = (
+    *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *MONEY, *BATCHES,
+)  # fmt: skip

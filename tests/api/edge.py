@@ -22,8 +22,12 @@ from app.api.idempotency import Idempotent
 from app.api.prompts import Prompts
 from app.api.schemas import PromptView
 from app.api.targets import Chain, Targets
+from app.batches.jobs import BatchJobs
+from app.batches.parts import PartWork
+from app.batches.service import BatchService
 from app.callbacks.service import CallbackService
 from app.domain.agents import Agent
+from app.domain.errors import RequestError
 from app.domain.experiments import Experiment
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS, Principal
@@ -35,6 +39,7 @@ from app.main import create_app
 from app.prompts.render import render
 from app.runs.agents import Agents
 from app.runs.assembly import Runs, assemble
+from app.storage.postgres.batches import PostgresBatchStore
 from app.storage.postgres.callbacks import PostgresCallbackStore
 from app.storage.postgres.hints import PostgresHints
 from app.storage.postgres.pool import open_pool
@@ -42,6 +47,7 @@ from app.storage.postgres.runs import NO_CAPS, PostgresRunStore
 from app.telemetry.http import AsgiApp
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import open_tracing
+from tests.batches.answering import Offline
 from tests.runs.conftest import OwnLeases, react, stores_of
 from tests.scripted import NoHints, Notes, Quoted, ScriptedToolbox
 
@@ -148,12 +154,24 @@ async def open_edge(
             allow=is_public,
             wake=lambda: None,
         )
+        batch_store, offline = PostgresBatchStore(database=database, caps=caps), Offline()
+        work = PartWork(store=batch_store, definition=registry.version, providers=offline, render=render)
+        jobs = BatchJobs(store=batch_store, work=work)
+        batches = BatchService(
+            store=batch_store,
+            agent=registry.get,
+            providers=offline,
+            render=render,
+            wake=jobs.wake,
+            no_budget=lambda scope: RequestError("budget_exhausted", scope),
+        )
         app = create_app(
             service=runs.service,
             sessions=runs.sessions,
             approvals=runs.approvals,
             usage=runs.usage,
             callbacks=callbacks,
+            batches=batches,
             idempotent=Idempotent(store=stores.keys),
             readings=Readings(version="test", vital={}, others={}),
             targets=Targets(routes=routes, breakers=breakers, tiers=tiers),
@@ -168,7 +186,7 @@ async def open_edge(
         )
         if isinstance(hints, PostgresHints):
             await hints.start(runs.here, runs.worker.queued)
-        serving = [asyncio.create_task(work) for work in (runs.worker.serve(), runs.follower.run())]
+        serving = [asyncio.create_task(loop) for loop in (runs.worker.serve(), runs.follower.run(), jobs.serve())]
         client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=app, raise_app_exceptions=True),
             base_url="http://steadyhand",

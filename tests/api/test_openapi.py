@@ -42,6 +42,11 @@ STATUSES = {
     "steer_run": BODY_STATUSES | {"409"},
     "get_callbacks": {"404", "500", "503"},
     "replay_callback": {"404", "409", "422", "500", "503"},
+    "create_batch": BODY_STATUSES | {"429"},
+    "list_batches": {"400", "422", "500", "503"},
+    "get_batch": {"404", "500", "503"},
+    "get_batch_results": {"400", "404", "422", "500", "503"},
+    "cancel_batch": {"404", "422", "500", "503"},
     "list_approvals": {"400", "422", "500", "503"},
     "get_approval": {"404", "500", "503"},
     "decide": BODY_STATUSES | {"409"},
@@ -66,7 +71,7 @@ STATUSES = {
 GOOD_STATUSES = {
     "run_agent": {"200", "202"}, "chat": {"200", "202"}, "question": {"200", "202"}, "reset": {"204"}, "chat_async": {"202"},
     "create_run": {"201", "202"}, "resume_run": {"201", "202"}, "cancel_run": {"200", "202"}, "steer_run": {"202"},
-    "replay_callback": {"202"}, "delete_session": {"204"}, "fork_session": {"201"},
+    "replay_callback": {"202"}, "create_batch": {"202"}, "cancel_batch": {"200", "202"}, "delete_session": {"204"}, "fork_session": {"201"},
 }  # fmt: skip
 """Where that is more than 200."""
 SILENT = {"reset", "delete_session"}

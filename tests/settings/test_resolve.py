@@ -62,7 +62,7 @@ def test_who_answers_there(kind: str, url: str, own: bool) -> None:
 def test_a_builtin_provider_keeps_its_key_on_another_host() -> None:
     text = '[providers.openai]\nbase_url = "http://gateway/v1"\n[models.default]\nchain = ["openai/m"]'
     assert provider(text, KEYS, "openai") == Provider(
-        name="openai", kind="openai", base_url="http://gateway/v1", own_host=False, api_key=Secret("sk-o")
+        name="openai", kind="openai", base_url="http://gateway/v1", own_host=False, batch=False, api_key=Secret("sk-o")
     )
     (line,) = problems({}, {TOML: text})
     assert line == (
@@ -117,3 +117,17 @@ def test_repr_shows_no_credential() -> None:
     )
     assert settings.database.url == "postgresql://u:hunter2@h/d"
     assert "hunter2" not in repr(settings)
+
+
+def test_vendors_have_batches_and_others_where_the_settings_say_so() -> None:
+    def has(written: str) -> bool:
+        toml = f'[providers.p]\nkind = "openai"\napi_key_env = ""\n{written}\n[models.default]\nchain = ["p/m"]'
+        return load({}, {TOML: toml}).providers["p"].batch
+
+    assert has("")
+    assert has('base_url = "https://eu.api.openai.com/v1"')
+    assert not has('base_url = "http://gateway/v1"')
+    assert has('base_url = "http://gateway/v1"\nbatch = true')
+    assert not has("batch = false")
+    (line,) = problems({}, {TOML: '[providers.p]\nkind = "offline"\nbatch = false'})
+    assert line == f"{TOML}:3: providers.p.batch: has no meaning for kind offline"

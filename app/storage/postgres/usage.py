@@ -69,14 +69,14 @@ def crossings(told: bytes | None) -> tuple[Crossing, ...]:
 def settlements(events: Sequence[Settling]) -> tuple[list[Any], ...]:
     """The arguments of `settle_attempts`, but for its last: a column each."""
     settled = [event.settles for event in events if event.settles is not None]
-    usage = [_counts(s.usage) for s in settled]
+    usage = [counts(s.usage) for s in settled]
     return (
         [s.id for s in settled], [s.basis for s in settled], [s.outcome for s in settled], [s.model for s in settled],
         *([counts[n] for counts in usage] for n in range(6)), [s.cost_usd for s in settled],
     )  # fmt: skip
 
 
-def _counts(usage: Usage | None) -> tuple[int | None, ...]:
+def counts(usage: Usage | None) -> tuple[int | None, ...]:
     """In the order of the columns."""
     if usage is None:
         return (None,) * 6
@@ -116,7 +116,7 @@ class PostgresUsageLedger:
         s = spending
         new: bool = await self._db.fetchval(
             self._sql["record"], s.id, s.tenant, s.user_id, s.kind, s.session_id, s.agent, s.agent_version,
-            msgspec.json.encode(s.tags), s.route, s.provider, s.model, s.at, s.basis, s.outcome, *_counts(s.usage), s.cost_usd,
+            msgspec.json.encode(s.tags), s.route, s.provider, s.model, s.at, s.basis, s.outcome, *counts(s.usage), s.cost_usd,
         )  # fmt: skip
         return new
 
