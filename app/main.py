@@ -14,6 +14,7 @@ from app.api import (
     agents,
     approvals,
     asynchronous,
+    cache,
     callbacks,
     commands,
     docs,
@@ -39,6 +40,7 @@ from app.api.ws import Sockets
 from app.callbacks.service import CallbackService
 from app.domain.principals import ANONYMOUS, Principal
 from app.runs.approvals import ApprovalService
+from app.runs.cache_service import CacheService
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
 from app.telemetry.http import AsgiApp, HttpTelemetry
@@ -66,6 +68,7 @@ SERVICE = [
     *runs.HANDLERS,
     *commands.HANDLERS,
     *callbacks.HANDLERS,
+    *cache.HANDLERS,
     *approvals.HANDLERS,
     *sessions.HANDLERS,
     *ws.HANDLERS,
@@ -73,7 +76,7 @@ SERVICE = [
     *HEALTH,
 ]
 NAMES = (
-    "service", "sessions", "approvals", "callbacks", "idempotent", "turns", "once", "readings", "targets", "metrics",
+    "service", "sessions", "approvals", "callbacks", "caches", "idempotent", "turns", "once", "readings", "targets", "metrics",
     "streams", "sockets", "principal",
 )  # fmt: skip
 """What handlers may ask for."""
@@ -85,6 +88,7 @@ def create_app(
     sessions: SessionService,
     approvals: ApprovalService,
     callbacks: CallbackService,
+    caches: CacheService,
     idempotent: Idempotent,
     readings: Readings,
     targets: Targets,
@@ -106,6 +110,7 @@ def create_app(
         "sessions": sessions,
         "approvals": approvals,
         "callbacks": callbacks,
+        "caches": caches,
         "idempotent": idempotent,
         "turns": turns_of_requests(service=service, principal=principal, streams=streams, callbacks=callbacks),
         "once": once_for_requests(idempotent=idempotent, principal=principal),

@@ -64,6 +64,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
             Tag(name="runs", description="What was asked, what happened, what came of it"),
             Tag(name="approvals", description="Calls that wait for a person's word"),
             Tag(name="sessions", description="Conversations"),
+            Tag(name="cache", description="Answers that are given again"),
             Tag(name="health", description="For load balancers and monitoring"),
         ],
         use_handler_docstrings=True,

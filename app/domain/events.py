@@ -18,7 +18,10 @@ from app.domain.tools import ToolStatus
 
 
 class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
-    """The run was accepted. `input` and `context` are the caller's JSON; `preface` is what the model reads of the context."""
+    """The run was accepted. `input` and `context` are the caller's JSON; `preface` is what the model reads of the context.
+
+    `tags` are the caller's, absent where there are none.
+    """
 
     run_id: str
     session_id: str
@@ -30,6 +33,7 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     preface: str | None = None
     user_id: str | None = None
     resumed_from: str | None = None
+    tags: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class RunStarted(msgspec.Struct, frozen=True, kw_only=True):

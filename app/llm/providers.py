@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from app.llm import anthropic, anthropic_messages, openai_chat, openai_client, openai_responses
 from app.llm.client import SdkClient
+from app.llm.openai_embeddings import OpenAIEmbedder
 from app.llm.prices import PriceBook, TargetPrices, Vendor
 from app.llm.target import Api, ModelTarget
 
@@ -50,6 +51,11 @@ class ModelProvider:
         return ModelTarget(
             provider=self.name, system=self.kind, model=model, client=self._client, api=self._api, prices=prices
         )
+
+    def embedder(self, model: str, dimensions: int | None) -> OpenAIEmbedder:
+        """One embedding model of it; its kind is openai."""
+        assert self.kind == "openai"
+        return OpenAIEmbedder(provider=self.name, model=model, client=self._client, dimensions=dimensions)
 
     async def warm(self) -> None:
         """The SDK is imported (in a thread) and the client built, and its models' prices are there, so that the first call does not wait."""

@@ -14,6 +14,7 @@ from app.domain.stores import RunStore
 from app.domain.tools import Toolbox
 from app.runs.acceptance import Acceptance
 from app.runs.agents import Agents
+from app.runs.answers import Answers
 from app.runs.approvals import ApprovalService
 from app.runs.broadcast import Broadcast, Here
 from app.runs.follow import Follower
@@ -47,6 +48,7 @@ class Runs(msgspec.Struct, frozen=True, kw_only=True):
     follower: Follower
     housekeeping: Housekeeping
     agents: Agents
+    answers: Answers
     feeds: Feeds
     here: Here
 
@@ -62,6 +64,7 @@ def assemble(
     hints: Hints,
     channel: LiveChannel | None = None,
     leases: Leases,
+    answers: Answers,
     concurrency: int,
     lease: float,
     max_attempts: int,
@@ -85,6 +88,7 @@ def assemble(
             observer=observer,
             feeds=feeds,
             approval_ttl=approval_ttl,
+            answers=answers,
         ),
         recovery=Recovery(store=runs, feeds=feeds, agents=agents, observer=observer),
         feeds=feeds,
@@ -97,7 +101,7 @@ def assemble(
         lease=lease,
         max_attempts=max_attempts,
     )
-    here = Here(worker=worker, follower=follower)
+    here = Here(worker=worker, follower=follower, answers=answers)
     broadcast = Broadcast(receivers=[here, hints])
     stops = Stops(store=runs, observer=observer, broadcast=broadcast)
     approvals = ApprovalService(store=stores.approvals, runs=runs, agents=agents, broadcast=broadcast)
@@ -129,6 +133,7 @@ def assemble(
             store=runs, keys=stores.keys, approvals=approvals, observer=observer, broadcast=broadcast
         ),
         agents=agents,
+        answers=answers,
         feeds=feeds,
         here=here,
     )

@@ -15,18 +15,21 @@ import msgspec
 from app.agent.decide import AskApproval, CallModel, CallTools, Decision, Finish, decide, hurry
 from app.agent.endings import FAULT
 from app.domain import events as ev
-from app.domain.agents import Agent
 from app.domain.approvals import PendingApproval, digest
 from app.domain.errors import Fenced, ProviderError, RunStopped, UnreadInbox
 from app.domain.fold import RunState
 from app.domain.models import Provider
-from app.domain.observers import RunInfo, RunObserver, RunTimes, RunWatch
+from app.domain.observers import RunObserver, RunTimes, RunWatch
 from app.domain.sessions import SessionStore
-from app.domain.stores import Owned, Post, RunStore
+from app.domain.stores import Post, RunStore
 from app.domain.tools import Toolbox
 from app.runs import record
+from app.runs.answers import Answers
+from app.runs.cached_turn import CachedTurn
 from app.runs.histories import Histories
 from app.runs.ids import new_id
+from app.runs.job import Job as Job
+from app.runs.job import info
 from app.runs.journal import Journal
 from app.runs.last_words import LastWords
 from app.runs.ledger import Ledger
@@ -44,15 +47,6 @@ BORN = 2
 """Events that a run has when its first execution begins: anything more is of an earlier one."""
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that is ours to execute: who owns it, its resolved agent and system text, and the event it began with."""
-
-    owned: Owned
-    agent: Agent
-    system: str
-    created: ev.RunCreated
-
-
 class Runner:
     """Executes runs, any number at once."""
 
@@ -66,6 +60,7 @@ class Runner:
         observer: RunObserver,
         feeds: Feeds,
         approval_ttl: float,
+        answers: Answers,
     ) -> None:
         self._store = store
         self._sessions = sessions
@@ -74,6 +69,7 @@ class Runner:
         self._observer = observer
         self._feeds = feeds
         self._approval_ttl = approval_ttl
+        self._answers = answers
         self._histories = Histories(store=sessions)
 
     async def execute(self, job: Job, stop: Stop) -> bool:
@@ -82,21 +78,28 @@ class Runner:
         Whether a run may be claimed now that could not before: this one, or the next of its session.
         """
         began = time.monotonic()
+        execution = _Execution(
+            job=job,
+            stop=stop,
+            store=self._store,
+            sessions=self._sessions,
+            feed=self._feeds.open(job.owned.run_id),
+            provider=self._provider,
+            toolbox=self._toolbox,
+            observer=self._observer,
+            approval_ttl=self._approval_ttl,
+            answers=self._answers,
+            began=began,
+        )
+        try:
+            return await self._executed(execution, job, stop, began)
+        finally:
+            if execution.cached is not None:
+                execution.cached.leave()
+
+    async def _executed(self, execution: _Execution, job: Job, stop: Stop, began: float) -> bool:
         owned = job.owned
-        feed = self._feeds.open(owned.run_id)
-        with self._observer.running(_info(job)) as watch:
-            execution = _Execution(
-                job=job,
-                stop=stop,
-                store=self._store,
-                sessions=self._sessions,
-                feed=feed,
-                provider=self._provider,
-                toolbox=self._toolbox,
-                observer=self._observer,
-                approval_ttl=self._approval_ttl,
-                began=began,
-            )
+        with self._observer.running(info(job)) as watch:
             try:
                 try:
                     await execution.restore(self._histories)
@@ -117,6 +120,8 @@ class Runner:
             if execution.restored:
                 self._histories.keep(owned, execution.state)
             self._feeds.end(owned.run_id, end)
+            if execution.cached is not None:
+                await execution.cached.keep(end)
             return execution.more
         self._feeds.release(owned.run_id)
         return end is None
@@ -130,22 +135,6 @@ class Runner:
             if stop.called_at is not None and stop.cause not in HANDED_ON:
                 self._observer.stopped(time.monotonic() - stop.called_at)
             watch.finished(end, end.model, times)
-
-
-def _info(job: Job) -> RunInfo:
-    owned = job.owned
-    return RunInfo(
-        run_id=owned.run_id,
-        session_id=owned.session_id,
-        tenant=owned.tenant,
-        user_id=owned.user_id,
-        agent=owned.agent,
-        agent_version=owned.agent_version,
-        route=job.agent.model,
-        attempt=owned.attempt,
-        traceparent=owned.traceparent,
-        queued=owned.queued,
-    )
 
 
 class _Execution:
@@ -163,6 +152,7 @@ class _Execution:
         toolbox: Toolbox,
         observer: RunObserver,
         approval_ttl: float,
+        answers: Answers,
         began: float,
     ) -> None:
         owned = job.owned
@@ -195,14 +185,26 @@ class _Execution:
             stop=stop,
         )
         self._last_words = LastWords(ledger=self._ledger, models=self._models, stop=stop)
+        session_state = RunSessionState(store=sessions, journal=self._journal, owned=owned)
         self._tools = ToolCalls(
             owned=owned,
             ledger=self._ledger,
             toolbox=toolbox,
             observer=observer,
             stop=stop,
-            session_state=RunSessionState(store=sessions, journal=self._journal, owned=owned),
+            session_state=session_state,
         )
+        self.cached: CachedTurn | None = None
+        if job.agent.cache is not msgspec.UNSET:
+            self.cached = CachedTurn(
+                answers=answers,
+                owned=owned,
+                created=job.created,
+                state=self.state,
+                session_state=session_state,
+                models=self._models,
+                stop=stop,
+            )
 
     async def restore(self, histories: Histories) -> None:
         """The state is what the session had said before, and what earlier owners of the run had done."""
@@ -218,6 +220,8 @@ class _Execution:
             stored += await patiently(lambda after=after: self._store.events(owned.run_id, after, PAGE))  # type: ignore[misc]
         self.state.restore(stored)
         self.restored = True
+        if self.cached is not None:
+            self.cached.begun = any(event.name not in ("run.created", "run.started") for event in stored)
         left = self._job.agent.limits.timeout - self.state.executed
         self._stop.end = min(self._stop.end, self._began + left)
 
@@ -262,12 +266,16 @@ class _Execution:
 
     async def _perform(self, decision: Decision) -> None:
         if isinstance(decision, CallModel):
+            if self.cached is not None and await self.cached.answered():
+                return
             await self._models.perform(decision)
             done = {"model"}
             if self._last_words.due:
                 await self._last_words.answered()
         else:
             assert isinstance(decision, CallTools)
+            if self.cached is not None:
+                self.cached.calls(decision.calls)
             await self._tools.perform(decision)
             done = {"tool", *(call.name for call in decision.calls)}
         self._reached = self._job.owned.stop_after in done
@@ -297,6 +305,7 @@ class _Execution:
             duration=self._executed(),
             queued=self._job.owned.queued,
             cancellation=self._stop.cancellation if end.status == "cancelled" else None,
+            cached=self.cached is not None and self.cached.answers_with(end),
         )
         self.more = await self._ledger.finish(finished, read=self._read)
         return finished
@@ -323,6 +332,8 @@ class _Execution:
         return await self._park("approval_required")
 
     async def _park(self, reason: record.WaitReason) -> ev.RunWaiting:
+        if self.cached is not None:
+            self.cached.withdraw()
         waiting = record.waiting(reason, self.state, duration=self._executed(), queued=self._job.owned.queued)
         await self._ledger.park(waiting, read=self._read)
         return waiting

@@ -84,6 +84,7 @@ class RunService:
             context=wanted.context,
             preface=msgspec.json.encode(unused).decode() if unused else None,
             user_id=wanted.user_id or principal.user,
+            tags=wanted.tags or msgspec.UNSET,
         )
         return await self._acceptance.start(principal, wanted, agent, system, created)
 

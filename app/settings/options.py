@@ -100,6 +100,14 @@ class CallbackOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: Count = 8
 
 
+class EmbeddingOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """[embeddings] as written: which provider's `model` turns texts into vectors, and of how many `dimensions` where that can be chosen."""
+
+    provider: str | None = None
+    model: str | None = None
+    dimensions: Annotated[int, msgspec.Meta(ge=8, le=8192)] | None = None
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """Logs. `auto`: pretty on a terminal, else JSON."""
 
@@ -167,6 +175,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     providers: dict[str, ProviderOptions] = {}
     models: dict[str, RouteOptions] = {}
     prices: tuple[PriceOptions, ...] = ()
+    embeddings: EmbeddingOptions = EmbeddingOptions()
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,6 +205,14 @@ class Callbacks(msgspec.Struct, frozen=True, kw_only=True):
     secret: Secret | None
     timeout: float
     max_attempts: int
+
+
+class Embeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """What turns texts into vectors, resolved. `model` is empty for kind `offline`; `dimensions` None: as many as the model has."""
+
+    provider: str
+    model: str
+    dimensions: int | None = None
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -242,7 +259,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the composition root needs.
 
     `providers` are all that may be used (those of a chain have their key); `routes` always has `default`; `prices` are the
-    operator's own, by provider/model.
+    operator's own, by provider/model. `embeddings` None: there are none.
     `warnings` and `advice` are sentences for the log and the banner. `dotenv` holds the variables of `.env` that the process
     does not have yet: the program puts them into its environment, so that OTEL_* and the workspace's tools see them too.
     `data_dir`, where relative, is meant from the current folder.
@@ -262,6 +279,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     providers: dict[str, Provider]
     routes: dict[str, Route]
     prices: dict[str, Price] = {}
+    embeddings: Embeddings | None = None
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
     dotenv: dict[str, Secret] = {}
@@ -296,7 +314,6 @@ NOT_YET: frozenset[str] = frozenset(
         "safety.pii",
         "experiments",
         "mcp",
-        "embeddings",
         "retention",
     }
 )

@@ -11,6 +11,7 @@ from typing import Final
 SPAN_AGENT: Final = "invoke_agent"
 SPAN_CHAT: Final = "chat"
 SPAN_TOOL: Final = "execute_tool"
+SPAN_EMBEDDINGS: Final = "embeddings"
 
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"

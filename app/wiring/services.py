@@ -26,6 +26,7 @@ from app.main import VERSION, create_app, create_worker_app
 from app.prompts.render import render
 from app.runs.agents import Agents
 from app.runs.assembly import Runs, Stores, assemble
+from app.runs.cache_service import CacheService
 from app.runs.heartbeat import Heartbeat
 from app.runs.tool_calls import TOOL_GRACE
 from app.storage.migrate import Schema, read_migrations, status
@@ -43,6 +44,7 @@ from app.telemetry.setup import open_tracing
 from app.telemetry.traced import TracedProvider, TracedToolbox
 from app.tools.toolbox import PythonToolbox
 from app.wiring.breakers import breakers_of
+from app.wiring.caches import answers_of
 from app.wiring.callbacks import callbacks_of
 from app.wiring.models import providers_of, routes_of
 from app.wiring.readiness import readings_of
@@ -102,6 +104,7 @@ class Services:
 
     def _missed(self) -> None:
         """Hints were lost: look at everything that they could have been about."""
+        self.runs.answers.forget()
         self.runs.worker.queued()
         for feed in self.runs.feeds.followed():
             self.runs.feeds.look(feed)
@@ -169,6 +172,8 @@ async def open_services(
         stack.push_async_callback(python_tools.aclose)
         hints = PostgresHints(dsn=direct, command=role)
         stack.push_async_callback(hints.aclose)
+        answers = answers_of(settings, channel, providers, tracing, metrics)
+        stack.push_async_callback(answers.aclose)
         heartbeat = Heartbeat(
             open_leases=lambda: _lease_store(direct, role, settings.worker.lease),
             lease=settings.worker.lease,
@@ -192,6 +197,7 @@ async def open_services(
             hints=hints,
             channel=channel,
             leases=heartbeat,
+            answers=answers,
             concurrency=0 if role == "api" else concurrency or settings.worker.concurrency,
             lease=settings.worker.lease,
             max_attempts=settings.worker.max_attempts,
@@ -219,6 +225,7 @@ async def open_services(
                 sessions=runs.sessions,
                 approvals=runs.approvals,
                 callbacks=callbacks,
+                caches=CacheService(answers=answers, hints=hints),
                 idempotent=Idempotent(store=keys),
                 readings=readings,
                 targets=targets,

@@ -13,7 +13,7 @@ from jsonschema.exceptions import best_match
 from jsonschema.validators import validator_for
 from referencing.jsonschema import specification_with
 
-from app.domain.agents import Agent, Budget, Kind, Limits, versioned
+from app.domain.agents import Agent, Budget, Caching, Kind, Limits, versioned
 from app.domain.errors import ConfigProblem
 from app.domain.messages import JsonObject
 from app.domain.models import Reasoning
@@ -25,7 +25,7 @@ from app.workspace.documents import Document
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Of agents and prompts."""
-NOT_YET = ("kind=team", "cache", "limits.tokens", "limits.cost_usd")
+NOT_YET = ("kind=team", "limits.tokens", "limits.cost_usd")
 
 
 class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +40,19 @@ class ContextOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     tokens: Annotated[int, msgspec.Meta(ge=1_000, le=10_000_000)] = Budget().tokens
     tool_result: Annotated[int, msgspec.Meta(ge=200, le=10_000_000)] = Budget().tool_result
+
+
+class SemanticOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`cache.semantic` as written. `threshold`: the least cosine of two questions that mean the same."""
+
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.85
+
+
+class CacheOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`cache` as written. `ttl`: seconds that an answer is given again."""
+
+    ttl: Annotated[float, msgspec.Meta(gt=0, le=2_592_000)]
+    semantic: SemanticOptions | None = None
 
 
 class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +72,7 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     output_schema: JsonObject | None = None
     fallback_reply: Text | None = None
     context: ContextOptions = ContextOptions()
+    cache: CacheOptions | None = None
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +83,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     broken_prompts: frozenset[str]
     tools: Mapping[str, ToolSpec]
     tools_complete: bool
+    embeddings: bool | None = None
 
 
 def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Agent | None, list[ConfigProblem]]:
@@ -89,6 +104,8 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Age
     if file.output_schema is not None:
         _check_schema(check, file.output_schema)
     _check_reply(check, file)
+    if file.cache is not None and file.cache.semantic is not None and around.embeddings is False:
+        check.refuse(("cache", "semantic"), "needs [embeddings] in steadyhand.toml, which says who makes the vectors")
     needs_broken = file.prompt is not None and file.prompt.partition("@")[0] in around.broken_prompts
     if check.problems or needs_broken or not around.tools.keys() >= set(file.tools):
         return None, check.problems
@@ -122,8 +139,13 @@ def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
             output_schema=file.output_schema,
             fallback_reply=file.fallback_reply if file.fallback_reply is not None else msgspec.UNSET,
             context=budget if budget != Budget() else msgspec.UNSET,
+            cache=_caching(file.cache) if file.cache is not None else msgspec.UNSET,
         )
     )
+
+
+def _caching(written: CacheOptions) -> Caching:
+    return Caching(ttl=written.ttl, threshold=None if written.semantic is None else written.semantic.threshold)
 
 
 def _check_instructions(check: Check, file: AgentFile, around: Surroundings) -> None:

@@ -51,6 +51,7 @@ def load_workspace(folder: Path, environ: Mapping[str, str]) -> Workspace:
         broken_prompts=frozenset(broken),
         tools={tool.spec.name: tool.spec for tool in tools},
         tools_complete=not problems_of_tools,
+        embeddings=settings.embeddings is not None if settings is not None else None,
     )
     agents, failed = _agents(folder / "agents", around, wrong)
     if settings is not None and settings.default_agent not in {*agents, *failed}:

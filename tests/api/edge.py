@@ -22,6 +22,7 @@ from app.api.idempotency import Idempotent
 from app.api.targets import Chain, Targets
 from app.callbacks.service import CallbackService
 from app.domain.agents import Agent
+from app.domain.cache import SharedAnswers
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS, Principal
 from app.egress.addresses import is_public
@@ -29,7 +30,10 @@ from app.llm.breaker import Breakers
 from app.main import create_app
 from app.prompts.render import render
 from app.runs.agents import Agents
+from app.runs.answers import Answers
 from app.runs.assembly import Runs, assemble
+from app.runs.cache_service import CacheService
+from app.storage.local.answers import LocalAnswers
 from app.storage.postgres.callbacks import PostgresCallbackStore
 from app.storage.postgres.hints import PostgresHints
 from app.storage.postgres.pool import open_pool
@@ -38,7 +42,7 @@ from app.telemetry.http import AsgiApp
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import open_tracing
 from tests.runs.conftest import OwnLeases, react, stores_of
-from tests.scripted import NoHints, Notes, ScriptedToolbox
+from tests.scripted import Counts, NoHints, Notes, ScriptedToolbox
 
 LEASE = 30.0
 FORBIDDEN = "inside.example"
@@ -99,6 +103,7 @@ async def open_edge(
     through: Callable[[Any], Any] = lambda store: store,
     toolbox: ScriptedToolbox | None = None,
     hinted: bool = False,
+    far: SharedAnswers | None = None,
     principal: Principal = ANONYMOUS,
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
@@ -125,6 +130,7 @@ async def open_edge(
             observer=notes,
             hints=hints,
             leases=OwnLeases(),
+            answers=Answers(near=LocalAnswers(), far=far, count=Counts().count),
             concurrency=concurrency,
             lease=LEASE,
             max_attempts=3,
@@ -142,6 +148,7 @@ async def open_edge(
             sessions=runs.sessions,
             approvals=runs.approvals,
             callbacks=callbacks,
+            caches=CacheService(answers=runs.answers, hints=hints),
             idempotent=Idempotent(store=stores.keys),
             readings=Readings(version="test", vital={}, others={}),
             targets=Targets(routes=routes, breakers=breakers),
@@ -170,6 +177,7 @@ async def open_edge(
             runs.feeds.close()
             await runs.worker.drain(1.0)
             await runs.service.aclose()
+            await runs.answers.aclose()
             for task in serving:
                 task.cancel()
             await asyncio.wait(serving)

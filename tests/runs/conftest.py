@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from app.domain.agents import Agent, versioned
+from app.domain.cache import SharedAnswers
 from app.domain.events import StoredEvent
 from app.domain.principals import ANONYMOUS
 from app.runs.agents import Agents
+from app.runs.alike import Alike
+from app.runs.answers import Answers
 from app.runs.approvals import ApprovalService
 from app.runs.assembly import Stores, assemble
 from app.runs.housekeeping import Housekeeping
@@ -21,12 +24,13 @@ from app.runs.live import Feeds
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
 from app.runs.worker import Worker
+from app.storage.local.answers import LocalAnswers
 from app.storage.postgres.approvals import PostgresApprovalStore
 from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool
 from app.storage.postgres.runs import PostgresRunStore
 from app.storage.postgres.sessions import PostgresSessionStore
-from tests.scripted import NoHints, Notes, ScriptedToolbox, tool_spec
+from tests.scripted import Counts, NoHints, Notes, ScriptedToolbox, tool_spec
 
 
 def render(agent: Agent, context: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -84,6 +88,8 @@ class Harness:
     provider: Any
     toolbox: Any
     notes: Notes
+    answers: Answers
+    counts: Counts
     serving: asyncio.Future[Any]
 
     async def die(self) -> None:
@@ -110,9 +116,14 @@ async def process(
     lease: float = 30.0,
     approval_ttl: float = 3600.0,
     owner: str = "test",
+    far: SharedAnswers | None = None,
+    alike: Alike | None = None,
+    near: LocalAnswers | None = None,
 ) -> AsyncIterator[Harness]:
     """One process on that database, with that model and, by default, scripted tools. Leaving it is a drain without patience."""
     notes, toolbox, leases = Notes(), toolbox or ScriptedToolbox(), OwnLeases()
+    counts = Counts()
+    answers = Answers(near=near or LocalAnswers(), far=far, alike=alike, count=counts.count, lease=0.5)
     async with open_pool(dsn) as database:
         store = PostgresRunStore(database=database, owner=owner, lease=lease)
         known = {agent.name: agent for agent in agents or (react(),)}
@@ -127,6 +138,7 @@ async def process(
             observer=notes,
             hints=NoHints(),
             leases=leases,
+            answers=answers,
             concurrency=concurrency,
             lease=lease,
             max_attempts=3,
@@ -147,6 +159,8 @@ async def process(
                 provider=provider,
                 toolbox=toolbox,
                 notes=notes,
+                answers=answers,
+                counts=counts,
                 serving=serving,
             )
         finally:
@@ -154,6 +168,7 @@ async def process(
                 toolbox.gate.set()
             await runs.worker.drain(1.0)
             await runs.service.aclose()
+            await answers.aclose()
             serving.cancel()
             await asyncio.wait([serving])
 
