@@ -18,11 +18,11 @@ PLAIN = labels("acme", "chat", None, {})
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[AnswerStore]:
+async def store(request: pytest.FixtureRequest, redis: str) -> AsyncIterator[AnswerStore]:
     if request.param == "memory":
         yield LocalAnswers()
         return
-    async with open_live(request.getfixturevalue("redis")) as live:
+    async with open_live(redis) as live:
         yield RedisAnswers(link=live.link)
 
 
