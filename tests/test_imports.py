@@ -42,7 +42,7 @@ VENDORS: dict[str, set[str]] = {
     "msgspec": {"*"},
     "openai": {"llm/openai*.py"},
     "anthropic": {"llm/anthropic*.py"},
-    "httpx2": {"llm/*", "tools/http_fetch.py", "egress/urls.py", "cli/chat*.py", "wiring/*"},
+    "httpx2": {"llm/*", "tools/http_fetch.py", "egress/urls.py", "cli/chat*.py", "cli/cache.py", "wiring/*"},
     "httpcore2": {"tools/http_fetch.py", "egress/network.py", "callbacks/sending.py", "wiring/*"},
     "aiohttp": {"llm/openai*.py", "llm/anthropic*.py"},
     "genai_prices": {"llm/prices.py"},

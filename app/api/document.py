@@ -27,6 +27,7 @@ from app.api.schemas import (
     AnswerResponse,
     ApprovalPage,
     ChatResponse,
+    Dropped,
     EventPage,
     Health,
     History,
@@ -50,7 +51,7 @@ SHAPES = (
     ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, CancelRequest, ResumeRequest,
     SteerRequest, DecisionRequest, StateRequest, ForkRequest, AgentView, RunAgentResponse, ChatResponse, AnswerResponse,
     Waiting, Task, TaskList, History, RunPage, Steered, StepList, EventPage, ApprovalPage, SessionPage, SessionState,
-    MessagePage, ModelList, Callback, Health, Alive, Readiness, Problem,
+    MessagePage, ModelList, Callback, Dropped, Health, Alive, Readiness, Problem,
 )  # fmt: skip
 """Everything that goes in and out."""
 

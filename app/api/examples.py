@@ -15,6 +15,7 @@ from app.api.schemas import (
     ApprovalPage,
     ChatResponse,
     Check,
+    Dropped,
     EventPage,
     EventView,
     Health,
@@ -196,6 +197,7 @@ ANSWERS: dict[str, Any] = {
     "steer_run": Steered(message_id="msg_3", run_id="run_1"),
     "get_callbacks": _CALLBACK,
     "replay_callback": _CALLBACK,
+    "drop_answers": Dropped(dropped=17),
     "list_approvals": ApprovalPage(data=[_APPROVAL], next_cursor=None),
     "get_approval": _APPROVAL,
     "decide": msgspec.structs.replace(

@@ -41,6 +41,7 @@ STATUSES = {
     "steer_run": BODY_STATUSES | {"409"},
     "get_callbacks": {"404", "500", "503"},
     "replay_callback": {"404", "409", "422", "500", "503"},
+    "drop_answers": {"422", "500", "503"},
     "list_approvals": {"400", "422", "500", "503"},
     "get_approval": {"404", "500", "503"},
     "decide": BODY_STATUSES | {"409"},
