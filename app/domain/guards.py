@@ -15,6 +15,8 @@ from collections import Counter
 
 from app.domain.guard_words import FILLERS, MONEY, NEGATIONS, NUMBERS, OPENERS, OPPOSITES, QUESTIONS, TIMES
 
+LONGEST = 1_000
+"""Characters of a question that is looked at: of more than that nobody can say whether it means the same, and not in a short time."""
 Features = tuple[tuple[str, ...], frozenset[str]]
 """What must be the same: in this order, and at all."""
 
@@ -29,7 +31,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _CONTRACTED = re.compile(r"n['’]t$")
-_CODE = re.compile(r"\d|[_/\\:+#@$]|\w\.\w|[^\W\d_][a-zß-ÿ]+[A-Z]")
+_CODE = re.compile(r"\d|[_/\\:+#@$]|\w\.\w|[a-zß-ÿ][A-Z]")
 
 
 def features(text: str) -> Features:
@@ -61,7 +63,7 @@ def features(text: str) -> Features:
             ordered.append(f"number {NUMBERS[word]}")
         elif word in MONEY or not word[0].isalnum() or _CODE.search(token):
             ordered.append(f"word {token}")
-        elif _is_name(token, word, first=first):
+        elif _is_name(token, bare, first=first):
             ordered.append(f"name {bare}")
     return tuple(ordered), frozenset(loose | {f"negations {negations}"})
 

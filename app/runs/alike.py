@@ -17,7 +17,7 @@ import msgspec
 
 from app.domain.cache import Embedder, Kept
 from app.domain.errors import ProviderError
-from app.domain.guards import Features, features, near_miss
+from app.domain.guards import LONGEST, Features, features, near_miss
 
 _log = logging.getLogger(__name__)
 PATIENCE = 3.0
@@ -70,7 +70,9 @@ class Alike:
         return self._count
 
     async def place(self, text: str) -> Point | None:
-        """Where that text lies; None: nobody could say in time."""
+        """Where that text lies; None: nobody could say in time, or it is too long to say."""
+        if len(text) > LONGEST:
+            return None
         try:
             async with asyncio.timeout(self._patience):
                 embedded = await self._embedder.embed([text])

@@ -51,7 +51,7 @@ class SemanticOptions(msgspec.Struct, frozen=True, kw_only=True):
 class CacheOptions(msgspec.Struct, frozen=True, kw_only=True):
     """`cache` as written. `ttl`: seconds that an answer is given again."""
 
-    ttl: Annotated[float, msgspec.Meta(gt=0, le=2_592_000)]
+    ttl: Annotated[float, msgspec.Meta(gt=0, le=2_592_000)] | None = None
     semantic: SemanticOptions | None = None
 
 
@@ -104,8 +104,8 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Age
     if file.output_schema is not None:
         _check_schema(check, file.output_schema)
     _check_reply(check, file)
-    if file.cache is not None and file.cache.semantic is not None and around.embeddings is False:
-        check.refuse(("cache", "semantic"), "needs [embeddings] in steadyhand.toml, which says who makes the vectors")
+    if file.cache is not None and ("cache",) not in check.refused:
+        _check_cache(check, file.cache, around)
     needs_broken = file.prompt is not None and file.prompt.partition("@")[0] in around.broken_prompts
     if check.problems or needs_broken or not around.tools.keys() >= set(file.tools):
         return None, check.problems
@@ -144,7 +144,16 @@ def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
     )
 
 
+def _check_cache(check: Check, written: CacheOptions, around: Surroundings) -> None:
+    if written.ttl is None and ("cache", "ttl") not in check.refused:
+        check.refuse(("cache", "ttl"), "missing: the seconds that an answer is given again")
+    known_wrong = any(path[:2] == ("cache", "semantic") for path in check.refused)
+    if written.semantic is not None and around.embeddings is False and not known_wrong:
+        check.refuse(("cache", "semantic"), "needs [embeddings] in steadyhand.toml, which says who makes the vectors")
+
+
 def _caching(written: CacheOptions) -> Caching:
+    assert written.ttl is not None
     return Caching(ttl=written.ttl, threshold=None if written.semantic is None else written.semantic.threshold)
 
 
