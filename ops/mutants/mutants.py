@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ops.mutants.cache import CACHE
 from ops.mutants.run import Mutant
 
 RUNS = "app/storage/postgres/runs.sql"
@@ -300,4 +301,4 @@ PEOPLE = (
     ),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE)
+MUTANTS: tuple[Mutant, ...] = (*FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *CACHE)

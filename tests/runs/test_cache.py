@@ -259,18 +259,21 @@ def _following(p: Harness) -> int:
     return sum(len(lead.ended._waiters) for lead in p.answers._leads.values())
 
 
-async def test_after_a_failed_lead_one_takes_over_and_after_two_each_asks_for_itself(start_process: Any) -> None:
+@pytest.mark.parametrize("more", [{}, {"fallback_reply": "Later."}], ids=["failed", "degraded"])
+async def test_after_a_failed_lead_one_takes_over_and_after_two_each_asks_for_itself(
+    start_process: Any, more: dict[str, str]
+) -> None:
     gates = [asyncio.Event(), asyncio.Event()]
     provider = ScriptedProvider([gates[0], DOWN], [gates[1], DOWN], *[says("ok")] * 4)
-    async with start_process(provider, chatting()) as p:
+    async with start_process(provider, chatting(**more)) as p:
         runs = await waiting(p, 6, provider)
         gates[0].set()
-        assert (await runs[0]).status == "failed"
+        assert (await runs[0]).stop_reason == "providers_unavailable"
         await until(lambda: _following(p) == 4)
         assert len(provider.requests) == 2
         gates[1].set()
         ends = await asyncio.gather(*runs)
-        assert Counter(end.status for end in ends) == {"failed": 2, "succeeded": 4}
+        assert Counter(end.stop_reason for end in ends) == {"providers_unavailable": 2, "completed": 4}
         assert len(provider.requests) == 6
 
 

@@ -81,6 +81,35 @@ async def test_the_lead_of_a_dead_process_is_taken_over(start_process: Any, live
         assert echo.asked.total() == 1
 
 
+class Between:
+    """Another process answers the first question just after it was looked for."""
+
+    def __init__(self, far: RedisAnswers) -> None:
+        self._far = far
+        self._answered = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._far, name)
+
+    async def get(self, key: str) -> Any:
+        found = await self._far.get(key)
+        if not self._answered:
+            self._answered = True
+            names = labels("default", "chat", None, {})
+            await self._far.put(key, Kept("theirs", None, names), 60, await self._far.stamp(names) or ())
+        return found
+
+
+async def test_what_was_answered_just_before_the_lead_was_taken_is_not_asked_again(
+    start_process: Any, live: RedisLive
+) -> None:
+    echo = Echo()
+    async with start_process(echo, chatting(), far=Between(shared(live))) as p:
+        end = await ask(p)
+        assert (end.output, end.cached) == ("theirs", True)
+        assert not echo.asked
+
+
 async def test_garbage_in_the_place_of_an_answer_is_none(start_process: Any, live: RedisLive, redis: str) -> None:
     async with start_process(Echo(), chatting(), far=shared(live)) as p:
         await ask(p)
