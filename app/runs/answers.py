@@ -49,6 +49,7 @@ class Lead:
         self.far: Stamp | None = None
         self.point: Point | None = None
         self.holder = uuid4().hex
+        self.shared = False
         self.holding: asyncio.Task[None] | None = None
 
 
@@ -124,6 +125,7 @@ class Answers:
                     return Hit(found.kept, "exact")
                 if lead.holding is not None:
                     break
+                lead.shared = True  # from now on it may be ours, also where we are cancelled before we know
                 taken = await self._far.take(question.key, lead.holder, self._lease)
                 if taken is None:
                     break
@@ -192,15 +194,16 @@ class Answers:
 
     def _end(self, lead: Lead, hit: Hit | None, *, alone: bool = False) -> None:
         self._tell(lead, hit, alone=alone)
-        if lead.holding is not None:
-            leaving = asyncio.create_task(self._leave(lead, lead.holding))
-            lead.holding = None
+        if lead.shared:
+            lead.shared = False
+            leaving = asyncio.create_task(self._leave(lead))
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
 
-    async def _leave(self, lead: Lead, holding: asyncio.Task[None]) -> None:
-        holding.cancel()
-        await asyncio.wait([holding])
+    async def _leave(self, lead: Lead) -> None:
+        if lead.holding is not None:
+            lead.holding.cancel()
+            await asyncio.wait([lead.holding])
         assert self._far is not None
         await self._far.leave(lead.question.key, lead.holder)
 

@@ -53,6 +53,7 @@ TRIMMED_TOKENS: Final = "steadyhand.context.trimmed_tokens"
 COST_USD: Final = "steadyhand.cost_usd"
 ITERATIONS: Final = "steadyhand.iterations"
 STATUS: Final = "steadyhand.status"
+CACHED: Final = "steadyhand.cached"
 STOP_REASON: Final = "steadyhand.stop_reason"
 TOOL_STATUS: Final = "steadyhand.tool.status"
 

@@ -76,7 +76,7 @@ async def test_the_lead_of_a_dead_process_is_taken_over(start_process: Any, live
         for lead in dead.answers._leads.values():  # a dead process holds nothing and leaves nothing
             assert lead.holding is not None
             lead.holding.cancel()
-            lead.holding = None
+            lead.shared = False
         assert (await waiting).output == "answer to why?"
         assert echo.asked.total() == 1
 
@@ -108,6 +108,31 @@ async def test_what_was_answered_just_before_the_lead_was_taken_is_not_asked_aga
         end = await ask(p)
         assert (end.output, end.cached) == ("theirs", True)
         assert not echo.asked
+
+
+async def test_who_is_stopped_while_it_takes_the_lead_leaves_it(start_process: Any, live: RedisLive) -> None:
+    class Slow(Between):
+        """The lead is taken, but that is not known yet."""
+
+        taken = False
+
+        async def get(self, key: str) -> Any:
+            return await self._far.get(key)
+
+        async def take(self, key: str, holder: str, seconds: float) -> Any:
+            await self._far.take(key, holder, 60)
+            self.taken = True
+            await asyncio.Event().wait()
+
+    slow = Slow(shared(live))
+    async with (
+        start_process(Echo(), chatting(), far=slow, owner="one") as one,
+        start_process(Echo(), chatting(), far=shared(live), owner="two") as two,
+    ):
+        started = await one.service.start(ANONYMOUS, StartRun(input="why?"))
+        await until(lambda: slow.taken)
+        await one.service.cancel(ANONYMOUS, started.run_id, None)
+        assert (await ask(two)).output == "answer to why?"
 
 
 async def test_garbage_in_the_place_of_an_answer_is_none(start_process: Any, live: RedisLive, redis: str) -> None:

@@ -36,6 +36,7 @@ CONTRACT = {
     "agent_context_trimmed_tokens_total": ("agent",),
     "agent_llm_fallbacks_total": ("route", "from", "to", "reason"),
     "agent_llm_breaker_state": ("provider", "model"),
+    "agent_cache_requests_total": ("cache", "result"),
     "agent_tool_calls_total": ("tool", "outcome"),
     "agent_tool_duration_seconds": ("tool",),
     "agent_queue_depth": (),
@@ -56,6 +57,7 @@ def filled() -> tuple[Metrics, CollectorRegistry]:
     for family in (
         metrics.http_requests, metrics.runs, metrics.run_errors, metrics.llm_calls, metrics.llm_tokens,
         metrics.llm_cost, metrics.llm_fallbacks, metrics.trimmed_tokens, metrics.degraded, metrics.tool_calls,
+        metrics.cache_requests,
     ):  # fmt: skip
         family[tuple("x" for _ in family._metric._labelnames)].inc()
     for histogram in (
