@@ -15,6 +15,7 @@ from app.api import (
     approvals,
     asynchronous,
     batches,
+    cache,
     callbacks,
     commands,
     docs,
@@ -44,6 +45,7 @@ from app.batches.service import BatchService
 from app.callbacks.service import CallbackService
 from app.domain.principals import ANONYMOUS, Principal
 from app.runs.approvals import ApprovalService
+from app.runs.cache_service import CacheService
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
 from app.runs.usage import UsageService
@@ -74,6 +76,7 @@ SERVICE = [
     *commands.HANDLERS,
     *callbacks.HANDLERS,
     *batches.HANDLERS,
+    *cache.HANDLERS,
     *approvals.HANDLERS,
     *sessions.HANDLERS,
     *usages.HANDLERS,
@@ -82,10 +85,8 @@ SERVICE = [
     *HEALTH,
 ]
 NAMES = (
-    "service", "sessions", "approvals", "usage", "callbacks", "batches", "idempotent", "turns", "once", "readings", "targets",
-    "prompts",
-    "metrics",
-    "streams", "sockets", "principal",
+    "service", "sessions", "approvals", "usage", "callbacks", "batches", "caches", "idempotent", "turns", "once", "readings",
+    "targets", "prompts", "metrics", "streams", "sockets", "principal",
 )  # fmt: skip
 """What handlers may ask for."""
 
@@ -98,6 +99,7 @@ def create_app(
     usage: UsageService,
     callbacks: CallbackService,
     batches: BatchService,
+    caches: CacheService,
     idempotent: Idempotent,
     readings: Readings,
     targets: Targets,
@@ -122,6 +124,7 @@ def create_app(
         "usage": usage,
         "callbacks": callbacks,
         "batches": batches,
+        "caches": caches,
         "idempotent": idempotent,
         "turns": turns_of_requests(service=service, principal=principal, streams=streams, callbacks=callbacks),
         "once": once_for_requests(idempotent=idempotent, principal=principal),

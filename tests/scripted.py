@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -125,6 +126,16 @@ class NoHints:
 
     def posted(self, run_id: str) -> None:
         pass
+
+    def dropped(self, labels: Sequence[str]) -> None:
+        pass
+
+
+class Counts(Counter[tuple[str, str]]):
+    """Look-ups of a cache, by level and result."""
+
+    def count(self, level: str, result: str) -> None:
+        self[level, result] += 1
 
 
 class KeptState:

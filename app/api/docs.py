@@ -67,6 +67,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
             Tag(name="approvals", description="Calls that wait for a person's word"),
             Tag(name="sessions", description="Conversations"),
             Tag(name="usage", description="What was used, and what it cost"),
+            Tag(name="cache", description="Answers that are given again"),
             Tag(name="health", description="For load balancers and monitoring"),
         ],
         use_handler_docstrings=True,

@@ -28,6 +28,7 @@ from app.api.schemas import (
     AnswerResponse,
     ApprovalPage,
     ChatResponse,
+    Dropped,
     EventPage,
     Health,
     History,
@@ -53,8 +54,8 @@ SHAPES = (
     ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, CancelRequest, ResumeRequest,
     SteerRequest, DecisionRequest, StateRequest, ForkRequest, AgentView, RunAgentResponse, ChatResponse, AnswerResponse,
     Waiting, Task, TaskList, History, RunPage, Steered, StepList, EventPage, ApprovalPage, SessionPage, SessionState,
-    MessagePage, ModelList, PromptList, UsageReport, Callback, BatchRequest, Batch, BatchPage, BatchResultPage, Health, Alive,
-    Readiness, Problem,
+    MessagePage, ModelList, PromptList, UsageReport, Callback, BatchRequest, Batch, BatchPage, BatchResultPage, Dropped, Health,
+    Alive, Readiness, Problem,
 )  # fmt: skip
 """Everything that goes in and out."""
 

@@ -16,6 +16,7 @@ from app.api.schemas import (
     ApprovalPage,
     ChatResponse,
     Check,
+    Dropped,
     EventPage,
     EventView,
     Health,
@@ -280,6 +281,7 @@ ANSWERS: dict[str, Any] = {
     "get_batch": _BATCH,
     "get_batch_results": BatchResultPage(data=[_RESULT], next_cursor=None),
     "cancel_batch": msgspec.structs.replace(_NEW_BATCH, status="cancelling", cancelled_at=_AT),
+    "drop_answers": Dropped(dropped=17),
     "list_approvals": ApprovalPage(data=[_APPROVAL], next_cursor=None),
     "get_approval": _APPROVAL,
     "decide": msgspec.structs.replace(

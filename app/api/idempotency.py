@@ -51,6 +51,8 @@ async def key_of(request: Request[Any, Any, Any]) -> IdempotencyKey | None:
         raise RequestError("validation_error", f"`{HEADER}` {why}.", [FieldError(HEADER, why)])
     # The base class's: a body that a route does not need may be missing.
     content = _canonical(await Request.body(request))
+    if query := request.scope["query_string"]:
+        content += b"\n?" + query
     path = str(request.scope["path"])
     if len(path) > LONGEST_PATH:  # no such thing exists, and an index row has its limits
         path = hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()

@@ -81,6 +81,12 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Metadata
 
 
+class Dropped(msgspec.Struct, frozen=True, kw_only=True):
+    """How many cached answers were dropped: where replicas share them in Redis all of them, else those of the replica that was asked."""
+
+    dropped: int
+
+
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A run that was accepted; `task_id` is its id."""
 

@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _worker(commands)
     _chat(commands)
     _batch(commands)
+    _cache(commands)
     migrate = _command(commands, "migrate", "bring the database up to this release", json=True)
     migrate.add_argument("--check", action="store_true", help="change nothing; exit 1 where migrations are pending")
     _command(commands, "doctor", "check settings, database and model providers", json=True)
@@ -158,6 +159,26 @@ def _worker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     worker.add_argument(
         "--port", type=_port, default=9000, help="port of health and metrics, 0 for a free one (default: 9000)"
     )
+
+
+def _cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    cache = commands.add_parser("cache", help="drop cached answers, or ask for them ahead of time")
+    actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
+    invalidate = _command(
+        actions, "invalidate", "drop cached answers: those to which every given option applies", json=True
+    )
+    invalidate.add_argument("--agent", metavar="NAME", help="only this agent's")
+    invalidate.add_argument("--prompt", metavar="NAME[@VERSION]", help="only those with this prompt")
+    invalidate.add_argument("--tag", metavar="NAME[:VALUE]", help="only those of runs with this tag")
+    invalidate.add_argument("--all", action="store_true", help="all answers of the tenant")
+    warm = _command(actions, "warm", "ask questions, so that their answers are cached", json=True)
+    warm.add_argument(
+        "file", metavar="FILE", help='JSON lines, {"agent": …, "input": …} or {"message": …}; - for standard input'
+    )
+    warm.add_argument("--concurrency", metavar="N", type=_count, default=8, help="questions at once (default: 8)")
+    for action in (invalidate, warm):
+        action.add_argument("--url", help="the service (default: where the workspace's settings have it listen)")
+        action.add_argument("--key", help="the key to authenticate with")
 
 
 def _count(text: str) -> int:

@@ -47,6 +47,15 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     summary: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class Caching(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answers are given again for `ttl` seconds: to the same question, and where `threshold` is given also to one whose
+    meaning is as near as that (cosine, at most 1).
+    """
+
+    ttl: float
+    threshold: float | None = None
+
+
 class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A value that a prompt takes from the caller's `context`. Without a default it must be given."""
 
@@ -74,6 +83,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     output_schema: JsonObject | None = None
     context: Budget | msgspec.UnsetType = msgspec.UNSET
     fallback_reply: str | msgspec.UnsetType = msgspec.UNSET
+    cache: Caching | msgspec.UnsetType = msgspec.UNSET
     version: str = ""
 
     @property

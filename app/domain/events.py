@@ -21,8 +21,8 @@ from app.domain.tools import ToolStatus
 class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     """The run was accepted. `input` and `context` are the caller's JSON; `preface` is what the model reads of the context.
 
-    `experiments`: the variants that it was exposed to, by experiment; absent where it is in none. `shadow_of`: the run that it
-    repeats with another variant.
+    `tags` are the caller's, absent where there are none. `experiments`: the variants that it was exposed to, by experiment; absent
+    where it is in none. `shadow_of`: the run that it repeats with another variant.
     """
 
     run_id: str
@@ -35,6 +35,7 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     preface: str | None = None
     user_id: str | None = None
     resumed_from: str | None = None
+    tags: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     experiments: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     shadow_of: str | msgspec.UnsetType = msgspec.UNSET
 

@@ -24,6 +24,14 @@ class Hints(Protocol):
         ...
 
 
+class DropHints(Protocol):
+    """Tells other processes what must not be given from their memories any more. Quick, never raises and never waits."""
+
+    def dropped(self, labels: Sequence[str]) -> None:
+        """Answers that have all those labels (`app.domain.cache`)."""
+        ...
+
+
 class Hinted(Protocol):
     """Who is woken. Called in the event loop; quick."""
 
@@ -32,6 +40,8 @@ class Hinted(Protocol):
     def wrote(self, run_id: str) -> None: ...
 
     def posted(self, run_id: str) -> None: ...
+
+    def dropped(self, labels: Sequence[str]) -> None: ...
 
 
 class LivePiece(msgspec.Struct, frozen=True, kw_only=True):

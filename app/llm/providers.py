@@ -9,6 +9,7 @@ from app.llm.anthropic_batch import AnthropicBatches
 from app.llm.batch_files import Answers
 from app.llm.client import SdkClient
 from app.llm.openai_batch import OpenAIBatches
+from app.llm.openai_embeddings import OpenAIEmbedder
 from app.llm.prices import PriceBook, TargetPrices, Vendor
 from app.llm.refusals import Refusals
 from app.llm.target import Api, ModelTarget
@@ -79,6 +80,11 @@ class ModelProvider:
         answers = Answers(provider=self.name, model=model, api=self._api, prices=prices)
         asked = AnthropicBatches if self.kind == "anthropic" else OpenAIBatches
         return asked(provider=self.name, model=model, client=self._client, api=self._api, answers=answers)
+
+    def embedder(self, model: str, dimensions: int | None) -> OpenAIEmbedder:
+        """One embedding model of it; its kind is openai."""
+        assert self.kind == "openai"
+        return OpenAIEmbedder(provider=self.name, model=model, client=self._client, dimensions=dimensions)
 
     async def warm(self) -> None:
         """The SDK is imported (in a thread) and the client built, and its models' prices are there, so that the first call does not wait."""

@@ -188,6 +188,15 @@ async def _bytes(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
         raise ProviderError("stream_broken", f"the connection broke: {type(error).__name__}", status=200) from error
 
 
+async def whole(response: httpx2.Response) -> bytes:
+    """The body of an answer that is one JSON document; its connection can serve another call. Raises ProviderError."""
+    body = _bytes(response)
+    try:
+        return await _whole(body)
+    finally:
+        await _close(response, body)
+
+
 async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
     body = bytearray()
     async for piece in pieces:

@@ -18,8 +18,10 @@ from app.domain.tools import Toolbox
 from app.domain.usage import Quotes, UsageLedger
 from app.runs.acceptance import Acceptance
 from app.runs.agents import Agents, Render
+from app.runs.answers import Answers
 from app.runs.approvals import ApprovalService
 from app.runs.broadcast import Broadcast, Here
+from app.runs.execution import Means
 from app.runs.follow import Follower
 from app.runs.housekeeping import Housekeeping
 from app.runs.live import Feeds
@@ -56,6 +58,7 @@ class Runs(msgspec.Struct, frozen=True, kw_only=True):
     housekeeping: Housekeeping
     usage: UsageService
     agents: Agents
+    answers: Answers
     feeds: Feeds
     here: Here
 
@@ -73,6 +76,7 @@ def assemble(
     hints: Hints,
     channel: LiveChannel | None = None,
     leases: Leases,
+    answers: Answers,
     concurrency: int,
     lease: float,
     max_attempts: int,
@@ -90,17 +94,20 @@ def assemble(
     worker = Worker(
         store=runs,
         runner=Runner(
-            store=runs,
-            sessions=sessions,
-            provider=provider,
-            tiering=Tiering(routes=tiers or {}, provider=provider, observer=observer),
-            toolbox=toolbox,
-            observer=observer,
+            means=Means(
+                store=runs,
+                sessions=sessions,
+                provider=provider,
+                tiering=Tiering(routes=tiers or {}, provider=provider, observer=observer),
+                toolbox=toolbox,
+                usage=stores.usage,
+                quotes=quotes,
+                answers=answers,
+                observer=observer,
+                approval_ttl=approval_ttl,
+            ),
             feeds=feeds,
             shadows=shadows,
-            approval_ttl=approval_ttl,
-            usage=stores.usage,
-            quotes=quotes,
         ),
         recovery=Recovery(store=runs, usage=stores.usage, feeds=feeds, agents=agents, observer=observer),
         feeds=feeds,
@@ -113,7 +120,7 @@ def assemble(
         lease=lease,
         max_attempts=max_attempts,
     )
-    here = Here(worker=worker, follower=follower)
+    here = Here(worker=worker, follower=follower, answers=answers)
     broadcast = Broadcast(receivers=[here, hints])
     stops = Stops(store=runs, observer=observer, broadcast=broadcast)
     approvals = ApprovalService(store=stores.approvals, runs=runs, agents=agents, broadcast=broadcast)
@@ -153,6 +160,7 @@ def assemble(
         ),
         usage=UsageService(ledger=stores.usage),
         agents=agents,
+        answers=answers,
         feeds=feeds,
         here=here,
     )

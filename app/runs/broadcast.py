@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.domain.hints import Hints
+from app.runs.answers import Answers
 from app.runs.follow import Follower
 from app.runs.worker import Worker
 
@@ -12,9 +13,10 @@ from app.runs.worker import Worker
 class Here:
     """What happened elsewhere, as this process takes it in."""
 
-    def __init__(self, *, worker: Worker, follower: Follower) -> None:
+    def __init__(self, *, worker: Worker, follower: Follower, answers: Answers) -> None:
         self._worker = worker
         self._follower = follower
+        self._answers = answers
 
     def queued(self) -> None:
         """A run is queued: the worker may claim it."""
@@ -27,6 +29,10 @@ class Here:
     def posted(self, run_id: str) -> None:
         """An inbox has news, or the run is gone: the worker looks, if it is its owner."""
         self._worker.posted(run_id)
+
+    def dropped(self, labels: Sequence[str]) -> None:
+        """Answers with all those labels are not given any more: not from this process's memory either."""
+        self._answers.dropped(labels)
 
 
 class Broadcast:

@@ -50,6 +50,8 @@ def _distinct(calls: Sequence[ToolCall], taken: Container[str]) -> tuple[ToolCal
     return tuple(distinct)
 
 
+NOTHING = Usage(input_tokens=0, cached_input_tokens=0, cache_write_tokens=0, output_tokens=0, reasoning_tokens=0)
+"""What a run used that asked no model: that is known, and is not None."""
 WaitReason = Literal["approval_required", "stopped_after_step"]
 
 
@@ -76,20 +78,22 @@ def finished(
     duration: float = 0.0,
     queued: float = 0.0,
     cancellation: Cancellation | None = None,
+    cached: bool = False,
 ) -> ev.RunFinished:
-    """The terminal event of a run that got as far as `state`; None: it never began. Seconds."""
+    """The terminal event of a run that got as far as `state`; None: it never began. Seconds. `cached`: no model was asked."""
     return ev.RunFinished(
         status=end.status,
         stop_reason=end.stop_reason,
         output=end.output,
-        usage=None if state is None else state.usage,
-        cost_usd=None if state is None else dollars(state.cost),
+        usage=NOTHING if cached else None if state is None else state.usage,
+        cost_usd=0.0 if cached else None if state is None else dollars(state.cost),
         iterations=0 if state is None else state.iterations,
         error=end.error,
         degraded=end.degraded,
         model=None if state is None else state.model,
         duration_ms=milliseconds(duration),
         queue_ms=milliseconds(queued),
+        cached=cached,
         outcome_unknown=state is not None and state.outcome_unknown,
         cancellation=cancellation,
         tier=_tier(state),

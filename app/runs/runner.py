@@ -1,93 +1,33 @@
-"""Performs what `decide` says, for one run at a time: write down, do, write down, decide again.
-
-Effects run inside `async with stop`, writes outside of it: a deadline or a stop ends what the run is doing, never the
-record of what it did.
-"""
+"""Executes runs: each from where its journal ends, to where it ends, waits or is handed on."""
 
 from __future__ import annotations
 
 import logging
 import time
-from datetime import UTC, datetime, timedelta
 
-import msgspec
-
-from app.agent.compaction import Compact
-from app.agent.decide import AskApproval, CallModel, CallTools, Decision, Finish, decide, hurry
-from app.agent.endings import FAULT
 from app.domain import events as ev
-from app.domain.agents import Agent
-from app.domain.approvals import PendingApproval, digest
-from app.domain.errors import BudgetExhausted, Fenced, ProviderError, RunStopped, UnreadInbox
-from app.domain.fold import RunState
-from app.domain.models import Provider
-from app.domain.observers import RunInfo, RunObserver, RunTimes, RunWatch
-from app.domain.sessions import SessionStore
-from app.domain.stores import Owned, Post, RunStore
-from app.domain.tools import Toolbox
-from app.domain.usage import Quotes, UsageLedger
-from app.runs import record
-from app.runs.attempts import Attempts
+from app.domain.errors import Fenced
+from app.domain.observers import RunTimes, RunWatch
+from app.runs.execution import Execution, Means
 from app.runs.histories import Histories
-from app.runs.ids import new_id
-from app.runs.journal import Journal
-from app.runs.last_words import LastWords
-from app.runs.ledger import Ledger
-from app.runs.live import Feed, Feeds
-from app.runs.model_call import ModelCalls
-from app.runs.patience import patiently
-from app.runs.session_state import RunSessionState
-from app.runs.shadows import Shadows, rehearsed
+from app.runs.job import Job as Job
+from app.runs.job import info
+from app.runs.live import Feeds
+from app.runs.shadows import Shadows
 from app.runs.stop import HANDED_ON, Stop
-from app.runs.tiers import Tiering
-from app.runs.tool_calls import ToolCalls
 
 log = logging.getLogger(__name__)
-
-PAGE = 200
-BORN = 2
-"""Events that a run has when its first execution begins: anything more is of an earlier one."""
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that is ours to execute: who owns it, its resolved agent and system text, and the event it began with."""
-
-    owned: Owned
-    agent: Agent
-    system: str
-    created: ev.RunCreated
 
 
 class Runner:
     """Executes runs, any number at once."""
 
-    def __init__(
-        self,
-        *,
-        store: RunStore,
-        sessions: SessionStore,
-        provider: Provider,
-        tiering: Tiering,
-        toolbox: Toolbox,
-        observer: RunObserver,
-        feeds: Feeds,
-        shadows: Shadows,
-        approval_ttl: float,
-        usage: UsageLedger,
-        quotes: Quotes,
-    ) -> None:
-        self._usage = usage
-        self._quotes = quotes
-        self._store = store
-        self._sessions = sessions
-        self._provider = provider
-        self._tiering = tiering
-        self._toolbox = toolbox
-        self._observer = observer
+    def __init__(self, *, means: Means, feeds: Feeds, shadows: Shadows) -> None:
+        self._means = means
+        self._observer = means.observer
         self._feeds = feeds
         self._shadows = shadows
-        self._approval_ttl = approval_ttl
-        self._histories = Histories(store=sessions)
+        self._histories = Histories(store=means.sessions)
 
     async def execute(self, job: Job, stop: Stop) -> bool:
         """Bring the run to its end, or to where it waits or is handed on. Returns when that is stored, or when it turned out not to be ours.
@@ -95,28 +35,17 @@ class Runner:
         Whether a run may be claimed now that could not before: this one, or the next of its session.
         """
         began = time.monotonic()
-        owned, toolbox = job.owned, self._toolbox
-        shadow = job.created.shadow_of is not msgspec.UNSET
-        if shadow:
-            agent, toolbox = rehearsed(job.agent, toolbox)
-            job = msgspec.structs.replace(job, agent=agent)
-        feed = self._feeds.open(owned.run_id)
-        with self._observer.running(_info(job)) as watch:
-            execution = _Execution(
-                job=job,
-                stop=stop,
-                store=self._store,
-                sessions=self._sessions,
-                feed=feed,
-                provider=self._provider,
-                tiering=self._tiering,
-                toolbox=toolbox,
-                observer=self._observer,
-                approval_ttl=self._approval_ttl,
-                usage=self._usage,
-                quotes=self._quotes,
-                began=began,
-            )
+        feed = self._feeds.open(job.owned.run_id)
+        execution = Execution(means=self._means, job=job, stop=stop, feed=feed, began=began)
+        try:
+            return await self._executed(execution, job, stop, began)
+        finally:
+            if execution.cached is not None:
+                execution.cached.leave()
+
+    async def _executed(self, execution: Execution, job: Job, stop: Stop, began: float) -> bool:
+        owned = job.owned
+        with self._observer.running(info(job)) as watch:
             try:
                 try:
                     await execution.restore(self._histories)
@@ -135,9 +64,11 @@ class Runner:
                 return False
             self._tell(watch, end, stop, RunTimes(total=time.monotonic() - began, effects=stop.effects))
         if isinstance(end, ev.RunFinished):
-            if execution.restored and not shadow:
+            if execution.restored and not job.shadow:
                 self._histories.keep(owned, execution.state)
             self._feeds.end(owned.run_id, end)
+            if execution.cached is not None:
+                await execution.cached.keep(end)
             return execution.more
         self._feeds.release(owned.run_id)
         return end is None
@@ -151,221 +82,3 @@ class Runner:
             if stop.called_at is not None and stop.cause not in HANDED_ON:
                 self._observer.stopped(time.monotonic() - stop.called_at)
             watch.finished(end, end.model, times)
-
-
-def _info(job: Job) -> RunInfo:
-    owned = job.owned
-    return RunInfo(
-        run_id=owned.run_id,
-        session_id=owned.session_id,
-        tenant=owned.tenant,
-        user_id=owned.user_id,
-        agent=owned.agent,
-        agent_version=owned.agent_version,
-        route=job.agent.model,
-        attempt=owned.attempt,
-        traceparent=owned.traceparent,
-        queued=owned.queued,
-        experiments=job.created.exposure,
-        shadow_of=None if job.created.shadow_of is msgspec.UNSET else job.created.shadow_of,
-    )
-
-
-class _Execution:
-    """One run being executed by one owner."""
-
-    def __init__(
-        self,
-        *,
-        job: Job,
-        stop: Stop,
-        store: RunStore,
-        sessions: SessionStore,
-        feed: Feed,
-        provider: Provider,
-        tiering: Tiering,
-        toolbox: Toolbox,
-        observer: RunObserver,
-        approval_ttl: float,
-        usage: UsageLedger,
-        quotes: Quotes,
-        began: float,
-    ) -> None:
-        owned = job.owned
-        self._job = job
-        self._stop = stop
-        self._store = store
-        self._approval_ttl = approval_ttl
-        self._began = began
-        self._usage = usage
-        self._read = 0
-        self._steering: list[Post] = []
-        self._reached = False
-        self.restored = False
-        self.more = False
-        self.state = RunState(agent=job.agent, system=job.system, history=())
-        self._journal = Journal(
-            store=store,
-            feed=feed,
-            run_id=owned.run_id,
-            epoch=owned.epoch,
-            last_seq=owned.last_seq,
-            inbox=owned.inbox,
-        )
-        self._ledger = Ledger(state=self.state, journal=self._journal)
-        self._models = ModelCalls(
-            run_id=owned.run_id,
-            session_id=owned.session_id,
-            ledger=self._ledger,
-            feed=feed,
-            provider=provider,
-            attempts=Attempts(ledger=usage, quotes=quotes, run_id=owned.run_id, epoch=owned.epoch),
-            tiering=tiering,
-            stop=stop,
-        )
-        self._last_words = LastWords(ledger=self._ledger, models=self._models, stop=stop)
-        self._tools = ToolCalls(
-            owned=owned,
-            ledger=self._ledger,
-            toolbox=toolbox,
-            observer=observer,
-            stop=stop,
-            session_state=RunSessionState(store=sessions, journal=self._journal, owned=owned),
-        )
-
-    async def restore(self, histories: Histories) -> None:
-        """The state is what the session had said before, and what earlier owners of the run had done."""
-        owned = self._job.owned
-        history = await histories.before(owned)
-        self.state.history, self.state.compacted = history.messages, history.compacted
-        if owned.last_seq <= BORN:
-            self.state.apply(self._job.created)
-            self.restored = True
-            return
-        stored: list[ev.StoredEvent] = []
-        while not stored or stored[-1].seq < owned.last_seq:
-            after = stored[-1].seq if stored else 0
-            stored += await patiently(lambda after=after: self._store.events(owned.run_id, after, PAGE))  # type: ignore[misc]
-        self.state.restore(stored)
-        for lost in await patiently(lambda: self._usage.lost(owned.run_id, owned.epoch)):
-            self._ledger.used(*record.abandoned(lost))
-        await self._ledger.flush()
-        self.restored = True
-        left = self._job.agent.limits.timeout - self.state.executed
-        self._stop.end = min(self._stop.end, self._began + left)
-
-    async def run(self) -> ev.RunFinished | ev.RunWaiting | None:
-        """Perform what `decide` says until the run ends, waits, or is handed on (None), and that is stored."""
-        while True:
-            try:
-                await self._read_inbox()
-                if self._stop.cause is not None and self._stop.cause not in HANDED_ON:
-                    raise RunStopped(self._stop.cause)
-                decision = self._last_words.end or (hurry if self._last_words.due else decide)(self.state)
-                if isinstance(decision, Finish):
-                    return await self._finish(await self._last_words.say(decision))
-                if self._stop.leaving or self._stop.cause is not None:
-                    await self._hand_on()
-                    return None
-                if isinstance(decision, AskApproval):
-                    return await self._ask(decision)
-                if self._reached:
-                    return await self._park("stopped_after_step")
-                await self._perform(decision)
-            except UnreadInbox:
-                continue
-            except BudgetExhausted as error:
-                log.info("budget_exhausted", extra={"scope": error.scope})
-                await self._last_words.out_of_budget()
-            except (RunStopped, ProviderError) as error:
-                if isinstance(error, RunStopped) and (self._stop.cause or error.cause) in HANDED_ON:
-                    await self._hand_on()
-                    return None
-                if self._last_words.begin(error):
-                    continue
-                try:
-                    return await self._finish(await self._last_words.ending(error))
-                except UnreadInbox:
-                    continue
-
-    async def fail(self) -> ev.RunFinished:
-        """A fault of ours ended it: so the journal says, whatever came for the run."""
-        while True:
-            try:
-                return await self._finish(FAULT)
-            except UnreadInbox:
-                self._read = self._journal.inbox
-
-    async def _perform(self, decision: Decision) -> None:
-        if isinstance(decision, CallModel):
-            await self._models.perform(decision)
-            done = {"model"}
-            if self._last_words.due:
-                await self._last_words.answered()
-        elif isinstance(decision, Compact):
-            await self._models.compact(decision)
-            done = set()
-        else:
-            assert isinstance(decision, CallTools)
-            await self._tools.perform(decision)
-            done = {"tool", *(call.name for call in decision.calls)}
-        self._reached = self._job.owned.stop_after in done
-
-    async def _read_inbox(self) -> None:
-        """What came for the run: a stop takes effect, what the user says joins the conversation once no call is open."""
-        if self._journal.inbox > self._read:
-            for post in await patiently(lambda: self._store.inbox(self._job.owned.run_id, self._read)):
-                self._read = post.n
-                if post.kind == "stop":
-                    self._stop.call(post.cause, post.cancellation, age=post.age)
-                elif post.id not in self.state.steered:
-                    self._steering.append(post)
-        if self._steering and not self.state.open_calls:
-            for post in self._steering:
-                said = ev.VisibleMessage(id=post.id, role="user", content=post.content)
-                self._ledger.add(ev.MessageCompleted(message=said))
-            self._steering = []
-            await self._ledger.flush()
-
-    async def _finish(self, end: Finish) -> ev.RunFinished:
-        """Write the run's end, and with it whatever was not written yet; no call is left without an outcome."""
-        self._last_words.close_calls()
-        finished = record.finished(
-            end,
-            self.state,
-            duration=self._executed(),
-            queued=self._job.owned.queued,
-            cancellation=self._stop.cancellation if end.status == "cancelled" else None,
-        )
-        self.more = await self._ledger.finish(finished, read=self._read)
-        return finished
-
-    async def _hand_on(self) -> None:
-        if self._stop.cause == "lease":
-            log.warning("the lease was lost, or could not be extended in time")
-        await self._ledger.flush()
-        await self._journal.release()
-
-    async def _ask(self, decision: AskApproval) -> ev.RunWaiting:
-        """Ask people about the calls that they were not asked about yet, and wait."""
-        expires = datetime.now(UTC) + timedelta(seconds=self._approval_ttl)
-        for call, risk in decision.calls:
-            approval = PendingApproval(
-                id=new_id("apr"),
-                call_id=call.id,
-                name=call.name,
-                arguments=record.arguments(call.arguments),
-                risk=risk,
-                expires_at=expires,
-            )
-            self._ledger.add(ev.ApprovalRequested(approval=approval, digest=digest(call.name, call.arguments)))
-        return await self._park("approval_required")
-
-    async def _park(self, reason: record.WaitReason) -> ev.RunWaiting:
-        waiting = record.waiting(reason, self.state, duration=self._executed(), queued=self._job.owned.queued)
-        await self._ledger.park(waiting, read=self._read)
-        return waiting
-
-    def _executed(self) -> float:
-        """Seconds of execution, earlier owners' too."""
-        return self.state.executed + time.monotonic() - self._began

@@ -88,6 +88,7 @@ class RunService:
             context=wanted.context,
             preface=msgspec.json.encode(unused).decode() if unused else None,
             user_id=user_id,
+            tags=wanted.tags or msgspec.UNSET,
             experiments=chosen.experiments or msgspec.UNSET,
         )
         return await self._acceptance.start(principal, wanted, agent, system, created)

@@ -15,7 +15,7 @@ from app.runs.patience import patiently
 
 
 class RunSessionState:
-    """The `SessionStateAccess` of one run."""
+    """The `SessionStateAccess` of one run. `used`: a tool has asked for the state."""
 
     def __init__(self, *, store: SessionStore, journal: Journal, owned: Owned) -> None:
         self._store = store
@@ -23,6 +23,7 @@ class RunSessionState:
         self._principal = Principal(tenant=owned.tenant)
         self._session_id = owned.session_id
         self._owned = (owned.run_id, owned.epoch)
+        self.used = False
 
     async def get(self) -> JsonObject:
         """The state as it is now; empty at first."""
@@ -44,6 +45,7 @@ class RunSessionState:
                 raise Fenced(self._owned[0])
 
     async def _current(self) -> SessionState:
+        self.used = True
         state = await patiently(lambda: self._store.state(self._principal, self._session_id))
         if state is None:
             raise LookupError("the session was deleted")

@@ -118,6 +118,14 @@ class CallbackOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: Count = 8
 
 
+class EmbeddingOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """[embeddings] as written: which provider's `model` turns texts into vectors, and of how many `dimensions` where that can be chosen."""
+
+    provider: str | None = None
+    model: str | None = None
+    dimensions: Annotated[int, msgspec.Meta(ge=8, le=8192)] | None = None
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """Logs. `auto`: pretty on a terminal, else JSON."""
 
@@ -209,6 +217,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     prices: tuple[PriceOptions, ...] = ()
     budgets: BudgetOptions = BudgetOptions()
     experiments: dict[str, ExperimentOptions] = {}
+    embeddings: EmbeddingOptions = EmbeddingOptions()
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,6 +261,14 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True):
     tenant: Decimal | None = TENANT_MONTHLY_USD
     levels: tuple[Decimal, ...] = ()
     written: tuple[str, ...] = ()
+
+
+class Embeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """What turns texts into vectors, resolved. `model` is empty for kind `offline`; `dimensions` None: as many as the model has."""
+
+    provider: str
+    model: str
+    dimensions: int | None = None
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -299,7 +316,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `providers` are all that may be used (those of a chain have their key); `routes` are those with a chain, `tiers` those with
     tiers, and one of them is `default`; `prices` are the operator's own, by provider/model. `experiments` are as written: the
-    workspace resolves them.
+    workspace resolves them. `embeddings` None: there are none.
     `warnings` and `advice` are sentences for the log and the banner. `dotenv` holds the variables of `.env` that the process
     does not have yet: the program puts them into its environment, so that OTEL_* and the workspace's tools see them too.
     `data_dir`, where relative, is meant from the current folder.
@@ -322,6 +339,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     experiments: dict[str, ExperimentOptions] = {}
     prices: dict[str, Price] = {}
     budgets: Budgets = Budgets()
+    embeddings: Embeddings | None = None
     warnings: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
     dotenv: dict[str, Secret] = {}
@@ -359,7 +377,6 @@ NOT_YET: frozenset[str] = frozenset(
         "safety.max_input",
         "safety.pii",
         "mcp",
-        "embeddings",
         "retention",
     }
 )

@@ -18,6 +18,8 @@ from app.settings.options import (
     CallbackOptions,
     Callbacks,
     Database,
+    EmbeddingOptions,
+    Embeddings,
     Options,
     PriceOptions,
     Provider,
@@ -83,6 +85,7 @@ class Resolution:
             tiers=tier_routes(models, routes, self._wrong),
             prices=self._prices(options.prices, providers),
             budgets=_budgets(options.budgets),
+            embeddings=self._embeddings(options.embeddings, options.providers, providers),
             advice=tuple(
                 f'route {name} has no model, so the offline provider answers. Write [models.{name}] chain = ["openai/MODEL"] '
                 f'in steadyhand.toml and set OPENAI_API_KEY, or use "anthropic/MODEL" and ANTHROPIC_API_KEY'
@@ -217,6 +220,34 @@ class Resolution:
             prices[price.model] = Price(rates=_rates(price), steps=steps, batch=Decimal(repr(price.batch)))
         return prices
 
+    def _embeddings(
+        self,
+        options: EmbeddingOptions,
+        written: Mapping[str, ProviderOptions],
+        providers: Mapping[str, Provider],
+    ) -> Embeddings | None:
+        """A provider that makes vectors, with its key where it takes one. Nothing written: None."""
+        name, model = options.provider, options.model or ""
+        if options == EmbeddingOptions():
+            return None
+        path = ("embeddings", "provider")
+        if name is None:
+            self._wrong(path, "missing: one of the providers")
+        elif name not in providers:
+            near = get_close_matches(name, list(providers), n=1) or sorted(providers)
+            if not self._known_wrong(("providers", name)):
+                self._wrong(path, f"{name} is not there; known: {', '.join(near)}")
+        elif providers[name].kind == "anthropic":
+            self._wrong(path, f"{name} is of kind anthropic, which has no embeddings; use kind openai or offline")
+        elif providers[name].kind == "offline":
+            if model:
+                self._wrong(("embeddings", "model"), "has no meaning for kind offline")
+        elif not model:
+            self._wrong(("embeddings", "model"), "missing, such as text-embedding-3-small")
+        else:
+            self._check_key(path, f"{name}/{model}", name, written, providers)
+        return Embeddings(provider=name or "", model=model, dimensions=options.dimensions)
+
     def _check_targets(
         self, routes: Mapping[str, Route], written: Mapping[str, ProviderOptions], providers: Mapping[str, Provider]
     ) -> None:
@@ -233,14 +264,27 @@ class Resolution:
                     near = get_close_matches(name, list(providers), n=1) or sorted(providers)
                     self._wrong(path, f"{target} names a provider that is not there; known: {', '.join(near)}")
                     continue
-                variable = _key_variable(written[name])
-                key = providers[name].api_key
-                if variable and key is None:
-                    why = f"{target} needs the variable {variable}, which is not set"
-                    hint = f'; if that server takes no key, write api_key_env = "" in [providers.{name}]'
-                    self._wrong(path, why if providers[name].base_url is None else why + hint)
-                elif key and not (key.isascii() and key.isprintable()):
-                    self.problems.append(ConfigProblem(str(variable), "not a key", "holds a character that no key has"))
+                self._check_key(path, str(target), name, written, providers)
+
+    def _check_key(
+        self,
+        path: KeyPath,
+        target: str,
+        name: str,
+        written: Mapping[str, ProviderOptions],
+        providers: Mapping[str, Provider],
+    ) -> None:
+        """The provider that the target needs has its key."""
+        variable = _key_variable(written[name])
+        key = providers[name].api_key
+        if variable and key is None:
+            why = f"{target} needs the variable {variable}, which is not set"
+            hint = f'; if that server takes no key, write api_key_env = "" in [providers.{name}]'
+            self._wrong(path, why if providers[name].base_url is None else why + hint)
+        elif key and not (key.isascii() and key.isprintable()):
+            problem = ConfigProblem(str(variable), "not a key", "holds a character that no key has")
+            if problem not in self.problems:
+                self.problems.append(problem)
 
 
 def _rates(written: PriceOptions | RateOptions) -> Rates:

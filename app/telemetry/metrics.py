@@ -119,6 +119,9 @@ class Metrics:
         )
         self.tool_calls = counter("agent_tool_calls_total", "Tool calls that ended.", ("tool", "outcome"))
         self.tool_duration = histogram("agent_tool_duration_seconds", "Time of a tool call.", ("tool",))
+        self.cache_requests = counter(
+            "agent_cache_requests_total", "Look-ups in the cache of answers, by level.", ("cache", "result")
+        )
         self.queue_depth = Gauge("agent_queue_depth", "Runs that wait for an owner.", registry=registry)
         self.queue_oldest_age = Gauge(
             "agent_queue_oldest_age_seconds", "How long the oldest waiting run has waited.", registry=registry

@@ -11,6 +11,7 @@ from typing import Final
 SPAN_AGENT: Final = "invoke_agent"
 SPAN_CHAT: Final = "chat"
 SPAN_TOOL: Final = "execute_tool"
+SPAN_EMBEDDINGS: Final = "embeddings"
 
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"
@@ -60,6 +61,7 @@ DROPPED_PARAMETERS: Final = "steadyhand.dropped_parameters"
 COST_USD: Final = "steadyhand.cost_usd"
 ITERATIONS: Final = "steadyhand.iterations"
 STATUS: Final = "steadyhand.status"
+CACHED: Final = "steadyhand.cached"
 STOP_REASON: Final = "steadyhand.stop_reason"
 TOOL_STATUS: Final = "steadyhand.tool.status"
 

@@ -207,6 +207,8 @@ def _ended(event: RunFinished, response_model: str | None) -> dict[str, Attribut
         attributes[names.RESPONSE_MODEL] = response_model
     if event.tier is not msgspec.UNSET:
         attributes[names.TIER] = event.tier
+    if event.cached:
+        attributes[names.CACHED] = True
     if event.usage is not None:
         attributes.update(usage_attributes(event.usage))
     if event.cost_usd is not None:

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 def providers_of(
     settings: Settings, prices: PriceBook, http_client: httpx2.AsyncClient | None
 ) -> dict[str, ModelProvider]:
-    """A client for each provider that a route uses; its models are priced by `prices`."""
+    """A client for each provider that a route or the embeddings use; its models are priced by `prices`."""
     used = {target.provider for route in settings.routes.values() for target in route.chain}
+    if settings.embeddings is not None:
+        used.add(settings.embeddings.provider)
     return {
         name: open_provider(
             name=name,

@@ -28,6 +28,7 @@ from app.main import VERSION, create_app, create_worker_app
 from app.prompts.render import render
 from app.runs.agents import Agents
 from app.runs.assembly import Runs, Stores, assemble
+from app.runs.cache_service import CacheService
 from app.runs.heartbeat import Heartbeat
 from app.runs.tool_calls import TOOL_GRACE
 from app.storage.migrate import Schema, read_migrations, status
@@ -48,6 +49,7 @@ from app.tools.toolbox import PythonToolbox
 from app.wiring.batches import batches_of
 from app.wiring.breakers import breakers_of
 from app.wiring.budgets import RouteQuotes, caps_of, check_budgets
+from app.wiring.caches import answers_of
 from app.wiring.callbacks import callbacks_of
 from app.wiring.models import providers_of, routes_of
 from app.wiring.prompts import prompt_views
@@ -114,6 +116,7 @@ class Services:
 
     def _missed(self) -> None:
         """Hints were lost: look at everything that they could have been about."""
+        self.runs.answers.forget()
         self.runs.worker.queued()
         for feed in self.runs.feeds.followed():
             self.runs.feeds.look(feed)
@@ -183,6 +186,8 @@ async def open_services(
         stack.push_async_callback(python_tools.aclose)
         hints = PostgresHints(dsn=direct, command=role)
         stack.push_async_callback(hints.aclose)
+        answers = answers_of(settings, channel, providers, tracing, metrics)
+        stack.push_async_callback(answers.aclose)
         heartbeat = Heartbeat(
             open_leases=lambda: _lease_store(direct, role, settings.worker.lease),
             lease=settings.worker.lease,
@@ -211,6 +216,7 @@ async def open_services(
             hints=hints,
             channel=channel,
             leases=heartbeat,
+            answers=answers,
             concurrency=0 if role == "api" else concurrency or settings.worker.concurrency,
             lease=settings.worker.lease,
             max_attempts=settings.worker.max_attempts,
@@ -244,6 +250,7 @@ async def open_services(
                 usage=runs.usage,
                 callbacks=callbacks,
                 batches=batches,
+                caches=CacheService(answers=answers, hints=hints),
                 idempotent=Idempotent(store=keys),
                 readings=readings,
                 targets=targets,

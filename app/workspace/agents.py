@@ -13,7 +13,7 @@ from jsonschema.exceptions import best_match
 from jsonschema.validators import validator_for
 from referencing.jsonschema import specification_with
 
-from app.domain.agents import Agent, Budget, Kind, Limits, versioned
+from app.domain.agents import Agent, Budget, Caching, Kind, Limits, versioned
 from app.domain.errors import ConfigProblem
 from app.domain.messages import JsonObject
 from app.domain.models import Reasoning
@@ -25,7 +25,7 @@ from app.workspace.documents import Document
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Of agents and prompts."""
-NOT_YET = ("kind=team", "cache")
+NOT_YET = ("kind=team",)
 
 
 class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +45,19 @@ class ContextOptions(msgspec.Struct, frozen=True, kw_only=True):
     summary: str | None = None
 
 
+class SemanticOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`cache.semantic` as written. `threshold`: the least cosine of two questions that mean the same."""
+
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.85
+
+
+class CacheOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`cache` as written. `ttl`: seconds that an answer is given again."""
+
+    ttl: Annotated[float, msgspec.Meta(gt=0, le=2_592_000)] | None = None
+    semantic: SemanticOptions | None = None
+
+
 class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     """agents/NAME.yaml as written."""
 
@@ -62,6 +75,7 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     output_schema: JsonObject | None = None
     fallback_reply: Text | None = None
     context: ContextOptions = ContextOptions()
+    cache: CacheOptions | None = None
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +87,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     broken_prompts: frozenset[str]
     tools: Mapping[str, ToolSpec]
     tools_complete: bool
+    embeddings: bool | None = None
 
 
 class ReadAgent(msgspec.Struct, frozen=True):
@@ -103,6 +118,8 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Rea
     if file.output_schema is not None:
         _check_schema(check, file.output_schema)
     _check_reply(check, file)
+    if file.cache is not None and ("cache",) not in check.refused:
+        _check_cache(check, file.cache, around)
     needs_broken = file.prompt is not None and file.prompt.partition("@")[0] in around.broken_prompts
     if check.problems or needs_broken or not around.tools.keys() >= set(file.tools):
         return None, check.problems
@@ -145,6 +162,7 @@ def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
             output_schema=file.output_schema,
             fallback_reply=file.fallback_reply if file.fallback_reply is not None else msgspec.UNSET,
             context=budget if budget != Budget() else msgspec.UNSET,
+            cache=_caching(file.cache) if file.cache is not None else msgspec.UNSET,
         )
     )
 
@@ -158,6 +176,19 @@ def _limits(written: LimitOptions) -> Limits:
         tokens=msgspec.UNSET if default or written.tokens is None else written.tokens,
         cost_usd=msgspec.UNSET if written.cost_usd is None else written.cost_usd,
     )
+
+
+def _check_cache(check: Check, written: CacheOptions, around: Surroundings) -> None:
+    if written.ttl is None and ("cache", "ttl") not in check.refused:
+        check.refuse(("cache", "ttl"), "missing: the seconds that an answer is given again")
+    known_wrong = any(path[:2] == ("cache", "semantic") for path in check.refused)
+    if written.semantic is not None and around.embeddings is False and not known_wrong:
+        check.refuse(("cache", "semantic"), "needs [embeddings] in steadyhand.toml, which says who makes the vectors")
+
+
+def _caching(written: CacheOptions) -> Caching:
+    assert written.ttl is not None
+    return Caching(ttl=written.ttl, threshold=None if written.semantic is None else written.semantic.threshold)
 
 
 def _check_instructions(check: Check, file: AgentFile, around: Surroundings) -> None:

@@ -73,6 +73,7 @@ def _defined(
         broken_prompts=frozenset(broken),
         tools={tool.spec.name: tool.spec for tool in tools},
         tools_complete=tools_complete,
+        embeddings=settings.embeddings is not None if settings is not None else None,
     )
     agents, failed = _agents(folder / "agents", around, wrong)
     written = str(folder / "steadyhand.toml")

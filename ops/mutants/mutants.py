@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ops.mutants.batches import BATCHES
+from ops.mutants.cache import CACHE
 from ops.mutants.money import MONEY
 from ops.mutants.run import Mutant
 
@@ -303,5 +304,5 @@ PEOPLE = (
 )
 
 MUTANTS: tuple[Mutant, ...] = (
-    *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *MONEY, *BATCHES,
+    *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *MONEY, *BATCHES, *CACHE,
 )  # fmt: skip

@@ -27,6 +27,7 @@ from app.batches.parts import PartWork
 from app.batches.service import BatchService
 from app.callbacks.service import CallbackService
 from app.domain.agents import Agent
+from app.domain.cache import SharedAnswers
 from app.domain.errors import RequestError
 from app.domain.experiments import Experiment
 from app.domain.models import Provider
@@ -38,7 +39,10 @@ from app.llm.breaker import Breakers
 from app.main import create_app
 from app.prompts.render import render
 from app.runs.agents import Agents
+from app.runs.answers import Answers
 from app.runs.assembly import Runs, assemble
+from app.runs.cache_service import CacheService
+from app.storage.local.answers import LocalAnswers
 from app.storage.postgres.batches import PostgresBatchStore
 from app.storage.postgres.callbacks import PostgresCallbackStore
 from app.storage.postgres.hints import PostgresHints
@@ -49,7 +53,7 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.setup import open_tracing
 from tests.batches.answering import Offline
 from tests.runs.conftest import OwnLeases, react, stores_of
-from tests.scripted import NoHints, Notes, Quoted, ScriptedToolbox
+from tests.scripted import Counts, NoHints, Notes, Quoted, ScriptedToolbox
 
 LEASE = 30.0
 FORBIDDEN = "inside.example"
@@ -110,6 +114,7 @@ async def open_edge(
     through: Callable[[Any], Any] = lambda store: store,
     toolbox: ScriptedToolbox | None = None,
     hinted: bool = False,
+    far: SharedAnswers | None = None,
     principal: Principal = ANONYMOUS,
     caps: Caps = NO_CAPS,
     tiers: Mapping[str, TierRoute] | None = None,
@@ -142,6 +147,7 @@ async def open_edge(
             observer=notes,
             hints=hints,
             leases=OwnLeases(),
+            answers=Answers(near=LocalAnswers(), far=far, count=Counts().count),
             concurrency=concurrency,
             lease=LEASE,
             max_attempts=3,
@@ -172,6 +178,7 @@ async def open_edge(
             usage=runs.usage,
             callbacks=callbacks,
             batches=batches,
+            caches=CacheService(answers=runs.answers, hints=hints),
             idempotent=Idempotent(store=stores.keys),
             readings=Readings(version="test", vital={}, others={}),
             targets=Targets(routes=routes, breakers=breakers, tiers=tiers),
@@ -201,6 +208,7 @@ async def open_edge(
             runs.feeds.close()
             await runs.worker.drain(1.0)
             await runs.service.aclose()
+            await runs.answers.aclose()
             for task in serving:
                 task.cancel()
             await asyncio.wait(serving)

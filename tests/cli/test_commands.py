@@ -147,6 +147,8 @@ class Nobody:
 
     def posted(self, run_id: str) -> None: ...
 
+    def dropped(self, labels: object) -> None: ...
+
 
 def test_a_workspace_with_several_faults_is_one_json_document(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (mine / "steadyhand.toml").write_text("one = 1\ntwo = 2\n" + SETTINGS)

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from app.domain.agents import Agent, versioned
+from app.domain.cache import SharedAnswers
 from app.domain.events import StoredEvent
 from app.domain.experiments import Experiment
 from app.domain.principals import ANONYMOUS
 from app.domain.tiers import TierRoute
 from app.domain.usage import Caps
 from app.runs.agents import Agents
+from app.runs.alike import Alike
+from app.runs.answers import Answers
 from app.runs.approvals import ApprovalService
 from app.runs.assembly import Stores, assemble
 from app.runs.housekeeping import Housekeeping
@@ -24,13 +27,14 @@ from app.runs.live import Feeds
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
 from app.runs.worker import Worker
+from app.storage.local.answers import LocalAnswers
 from app.storage.postgres.approvals import PostgresApprovalStore
 from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool
 from app.storage.postgres.runs import NO_CAPS, PostgresRunStore
 from app.storage.postgres.sessions import PostgresSessionStore
 from app.storage.postgres.usage import PostgresUsageLedger
-from tests.scripted import NoHints, Notes, Quoted, ScriptedToolbox, tool_spec
+from tests.scripted import Counts, NoHints, Notes, Quoted, ScriptedToolbox, tool_spec
 
 
 def render(agent: Agent, context: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -91,6 +95,8 @@ class Harness:
     provider: Any
     toolbox: Any
     notes: Notes
+    answers: Answers
+    counts: Counts
     serving: asyncio.Future[Any]
 
     async def die(self) -> None:
@@ -120,11 +126,16 @@ async def process(
     caps: Caps = NO_CAPS,
     tiers: Mapping[str, TierRoute] | None = None,
     experiments: Sequence[Experiment] = (),
+    far: SharedAnswers | None = None,
+    alike: Alike | None = None,
+    near: LocalAnswers | None = None,
 ) -> AsyncIterator[Harness]:
     """One process on that database, with that model (priced, if it has a price) and, by default, scripted tools. Leaving it is a
     drain without patience.
     """
     notes, toolbox, leases = Notes(), toolbox or ScriptedToolbox(), OwnLeases()
+    counts = Counts()
+    answers = Answers(near=near or LocalAnswers(), far=far, alike=alike, count=counts.count, lease=0.5)
     async with open_pool(dsn) as database:
         store = PostgresRunStore(database=database, owner=owner, lease=lease, caps=caps)
         known = {agent.name: agent for agent in agents or (react(),)}
@@ -141,6 +152,7 @@ async def process(
             observer=notes,
             hints=NoHints(),
             leases=leases,
+            answers=answers,
             concurrency=concurrency,
             lease=lease,
             max_attempts=3,
@@ -161,6 +173,8 @@ async def process(
                 provider=provider,
                 toolbox=toolbox,
                 notes=notes,
+                answers=answers,
+                counts=counts,
                 serving=serving,
             )
         finally:
@@ -168,6 +182,7 @@ async def process(
                 toolbox.gate.set()
             await runs.worker.drain(1.0)
             await runs.service.aclose()
+            await answers.aclose()
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
 

@@ -67,7 +67,7 @@ per_tenant = 5
 def test_every_problem_of_a_file_at_once_with_its_line() -> None:
     assert sorted(problems({}, {"w/steadyhand.toml": FILE}), key=lambda line: int(line.split(":")[1])) == [
         "w/steadyhand.toml:1: default_agent: expected str, got int",
-        "w/steadyhand.toml:2: colour: unknown; known here: default_agent, data_dir, server, database, redis, worker, safety, callbacks, log, breaker, providers, models, prices, budgets, experiments",
+        "w/steadyhand.toml:2: colour: unknown; known here: default_agent, data_dir, server, database, redis, worker, safety, callbacks, log, breaker, providers, models, prices, budgets, experiments, embeddings",
         "w/steadyhand.toml:4: server.port: expected int <= 65535",
         "w/steadyhand.toml:5: server.prot: unknown; did you mean server.port?",
         "w/steadyhand.toml:7: server.max_body: expected int, got array",

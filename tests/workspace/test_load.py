@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import app.tools
-from app.domain.agents import Agent, Budget, Limits, Variable, versioned
+from app.domain.agents import Agent, Budget, Caching, Limits, Variable, versioned
 from app.domain.errors import ConfigError
 from app.workspace.load import SHIPPED, Workspace, load_workspace
 from app.workspace.scaffold import scaffold
@@ -138,6 +138,22 @@ def test_an_agents_own_reply_makes_a_version_and_none_keeps_it(tmp_path: Path) -
     assert msgspec.json.decode(msgspec.json.encode(replies), type=Agent) == replies
 
 
+def test_a_cache_makes_a_version_and_none_keeps_it(tmp_path: Path) -> None:
+    toml = '[embeddings]\nprovider = "offline"\n'
+    plain = loaded(write(tmp_path / "a", agents__assistant=CHAT)).agents["assistant"]
+    exact = loaded(write(tmp_path / "b", agents__assistant=CHAT + "cache: {ttl: 3600}\n")).agents["assistant"]
+    near = CHAT + "cache: {ttl: 60, semantic: {}}\n"
+    folder = write(tmp_path / "c", agents__assistant=near)
+    (folder / "steadyhand.toml").write_text(toml)
+    semantic = loaded(folder).agents["assistant"]
+    assert plain.cache is msgspec.UNSET
+    assert b"cache" not in msgspec.json.encode(plain)
+    assert (exact.cache, semantic.cache) == (Caching(ttl=3600), Caching(ttl=60, threshold=0.85))
+    assert len({plain.version, exact.version, semantic.version}) == 3
+    for agent in (exact, semantic):
+        assert msgspec.json.decode(msgspec.json.encode(agent), type=Agent) == agent
+
+
 def test_an_agent_needs_instructions_only(tmp_path: Path) -> None:
     agent = loaded(write(tmp_path, agents__assistant="instructions: hello\n")).agents["assistant"]
     assert (agent.description, agent.kind, agent.instructions, agent.tools) == ("", "react", "hello", ())
@@ -178,7 +194,11 @@ def test_an_agent_needs_instructions_only(tmp_path: Path) -> None:
         (CHAT + "context: {tokens: 999}\n", "agents/x.yaml:4: context.tokens: expected int >= 1000"),
         (CHAT + "context: {summary: fast}\n", "agents/x.yaml:4: context.summary: there is no route fast; known: default"),
         (CHAT + "context: {tool_result: 5}\n", "agents/x.yaml:4: context.tool_result: expected int >= 200"),
-        (CHAT + "cache: {ttl: 5}\n", "agents/x.yaml:4: cache: not available in this version"),
+        (CHAT + "cache: {ttl: 0}\n", "agents/x.yaml:4: cache.ttl: expected float > 0.0"),
+        (CHAT + "cache: {}\n", "agents/x.yaml:4: cache.ttl: missing: the seconds that an answer is given again"),
+        (CHAT + "cache: 60\n", "agents/x.yaml:4: cache: expected object | null, got int"),
+        (CHAT + "cache: {ttl: 5, semantic: {threshold: 1.5}}\n", "agents/x.yaml:4: cache.semantic.threshold: expected float <= 1.0"),
+        (CHAT + "cache: {ttl: 5, semantic: {}}\n", "agents/x.yaml:4: cache.semantic: needs [embeddings] in steadyhand.toml, which says who makes the vectors"),
         (CHAT + "temprature: 1\n", "agents/x.yaml:4: temprature: unknown; did you mean temperature?"),
         (CHAT + "output_schema: text\n", "agents/x.yaml:4: output_schema: expected object | null, got str"),
         (CHAT + "output_schema:\n  properties:\n    a: {type: strin}\n", "agents/x.yaml:6: output_schema.properties.a.type: 'strin' is not valid under any of the given schemas"),

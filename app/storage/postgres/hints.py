@@ -76,6 +76,10 @@ class PostgresHints:
     def posted(self, run_id: str) -> None:
         self._note("p", run_id)
 
+    def dropped(self, labels: Sequence[str]) -> None:
+        """Answers with all those labels are not to be given any more."""
+        self._note("d", "+".join(labels))
+
     async def start(self, hinted: Hinted, missed: Callable[[], None]) -> None:
         """From now on `hinted` is told what other processes say, and `missed` called when some of it may have been lost.
 
@@ -193,6 +197,8 @@ class PostgresHints:
                 self._hinted.wrote(run_id)
             elif kind == "p":
                 self._hinted.posted(run_id)
+            elif kind == "d":
+                self._hinted.dropped(run_id.split("+"))
             elif kind == _EVERYTHING:
                 self._missed()
         except Exception:  # noqa: BLE001  # logged; the connection must not end with it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
@@ -40,6 +40,9 @@ class Process:
     def posted(self, run_id: str) -> None:
         self.told.append(f"posted {run_id}")
 
+    def dropped(self, labels: Sequence[str]) -> None:
+        self.told.append(f"dropped {' and '.join(labels)}")
+
     def miss(self) -> None:
         self.missed += 1
 
@@ -72,10 +75,11 @@ async def test_every_other_process_is_told_and_never_oneself(database: str) -> N
         hints.wrote("run_1")
         hints.wrote("run_1")
         hints.posted("run_2")
-        expected = ["queued", "wrote run_1", "posted run_2"]
+        one.hints.dropped(["0a", "1b"])
+        expected = ["queued", "wrote run_1", "posted run_2", "dropped 0a and 1b"]
         await until(lambda: two.told == expected and three.told == expected)
         two.hints.queued()
-        await until(lambda: one.told == ["queued"] and len(three.told) == 4)
+        await until(lambda: one.told == ["queued"] and len(three.told) == 5)
         assert two.told == expected
         assert (one.missed, two.missed, three.missed) == (0, 0, 0)
 
