@@ -28,11 +28,12 @@ class Attempts:
         self._quotes = quotes
         self._run_id = run_id
         self._epoch = epoch
+        self._sized: tuple[ModelRequest, int] | None = None
 
     async def open(self, attempt: Attempt, request: ModelRequest, spent: Decimal) -> ModelRequest:
         """As `Opener.open` says. A model whose price is not known is bounded by no dollars."""
         price = await self._quotes.price(attempt.provider, attempt.model)
-        size = tokens.request(request)
+        size = self._size(request)
         allowed = request if price is None else _affordable(request, price.at(size), spent)
         attempt.id, attempt.input_tokens = new_uuid(), size
         opening = Opening(
@@ -52,6 +53,12 @@ class Attempts:
             raise BudgetExhausted(opened.refused)
         attempt.near = opened.near
         return allowed
+
+    def _size(self, request: ModelRequest) -> int:
+        """Tokens of the request, by an estimate; made once for all attempts of a call."""
+        if self._sized is None or self._sized[0] is not request:
+            self._sized = request, tokens.request(request)
+        return self._sized[1]
 
 
 def _affordable(request: ModelRequest, rates: Rates, spent: Decimal) -> ModelRequest:

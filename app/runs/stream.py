@@ -31,6 +31,7 @@ RETRY = 1.0
 """Seconds after which a reader looks again for a database that was away, or `keep_alive` where that is less."""
 _CURSOR = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?", re.ASCII)
 _encode = msgspec.json.Encoder().encode
+_decode_used = msgspec.json.Decoder(ev.UsageRecorded).decode
 _decode_message = msgspec.json.Decoder(ev.MessageCompleted).decode
 
 
@@ -172,7 +173,8 @@ class Reader:
             elif name in ("message.reset", "run.finished"):
                 self._offset = 0
             elif name == "usage.recorded":
-                self._told = True  # the attempt lived to say how it ended
+                # The attempt lived to say how it ended; of one that did not, whoever took over says that.
+                self._told |= _decode_used(event.payload).outcome != "abandoned"
         self._seq = event.seq
         items.append(Item(str(event.seq), name, event.payload))
         return items

@@ -17,6 +17,7 @@ from app.domain.prices import Price, Rates
 from app.domain.principals import ANONYMOUS
 from app.domain.usage import Caps, UsageQuery
 from app.runs.service import StartRun
+from app.runs.stream import parse_cursor
 from app.storage.postgres.usage import PostgresUsageLedger
 from tests.runs.asking import time_is_up
 from tests.runs.conftest import Harness
@@ -144,7 +145,15 @@ async def test_a_run_that_is_given_up_leaves_nothing_open(start_process: Any) ->
             await end_of(p, run_id)
             assert (await p.service.run(ANONYMOUS, run_id)).status == "failed"
             ((basis, *_),) = await settled(p, run_id)
+            names = await p.names(run_id)
+            cursor = f"{names.index('usage.recorded')}.5"  # of one who had read half a word
+            read = [
+                item.name
+                async for batch in await p.service.events(ANONYMOUS, run_id, parse_cursor(cursor))
+                for item in batch
+            ]
     assert basis == "abandoned"
+    assert read == ["usage.recorded", "message.reset", "run.finished"]
 
 
 async def test_what_is_deleted_is_swept(start_process: Any) -> None:
