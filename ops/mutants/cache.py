@@ -5,6 +5,7 @@ from __future__ import annotations
 from ops.mutants.run import Mutant
 
 CACHE_TESTS = "tests/runs/test_cache.py"
+LEADS = "tests/runs/test_leads.py"
 
 CACHE = (
     Mutant(
@@ -12,7 +13,7 @@ CACHE = (
         file="app/runs/answers.py",
         old="            if lead is None:\n",
         new="            if lead is None or True:\n",
-        tests=(f"{CACHE_TESTS}::test_many_at_once_are_one_call",),
+        tests=(f"{LEADS}::test_many_at_once_are_one_call",),
     ),
     Mutant(
         name="one lead among processes",
@@ -61,14 +62,14 @@ CACHE = (
         file="app/runs/cached_turn.py",
         old='        if finished.status != "succeeded" or finished.degraded:\n',
         new='        if finished.status != "succeeded":\n',
-        tests=(CACHE_TESTS,),
+        tests=(LEADS,),
     ),
     Mutant(
         name="nothing begun before a drop, here",
         file="app/storage/local/answers.py",
         old="        if dropped:\n",
         new="        if False:\n",
-        tests=(CACHE_TESTS,),
+        tests=(LEADS,),
     ),
     Mutant(
         name="nothing begun before a drop, there",

@@ -139,12 +139,10 @@ def test_an_agents_own_reply_makes_a_version_and_none_keeps_it(tmp_path: Path) -
 
 
 def test_a_cache_makes_a_version_and_none_keeps_it(tmp_path: Path) -> None:
-    toml = '[embeddings]\nprovider = "offline"\n'
     plain = loaded(write(tmp_path / "a", agents__assistant=CHAT)).agents["assistant"]
     exact = loaded(write(tmp_path / "b", agents__assistant=CHAT + "cache: {ttl: 3600}\n")).agents["assistant"]
-    near = CHAT + "cache: {ttl: 60, semantic: {}}\n"
-    folder = write(tmp_path / "c", agents__assistant=near)
-    (folder / "steadyhand.toml").write_text(toml)
+    folder = write(tmp_path / "c", agents__assistant=CHAT + "cache: {ttl: 60, semantic: {}}\n")
+    (folder / "steadyhand.toml").write_text('[embeddings]\nprovider = "offline"\n')
     semantic = loaded(folder).agents["assistant"]
     assert plain.cache is msgspec.UNSET
     assert b"cache" not in msgspec.json.encode(plain)
