@@ -72,13 +72,14 @@ class BatchJobs:
         finally:
             for task in (working, keeping):
                 task.cancel()
-            results = await asyncio.gather(working, keeping, return_exceptions=True)
             self._running -= 1
             self._wake.set()
-        for error in results:
+            await asyncio.wait([working, keeping])
+        for task in (working, keeping):
+            error = None if task.cancelled() else task.exception()
             if isinstance(error, DatabaseUnavailable):  # its claim runs out, and it goes on from where it stands
                 log.warning("a part of a batch could not be stored", extra={"part": part.id, "reason": str(error)})
-            elif isinstance(error, Exception):
+            elif error is not None:
                 log.error(
                     "the work on a part of a batch broke; it is tried again", extra={"part": part.id}, exc_info=error
                 )
