@@ -8,22 +8,15 @@ from app.settings.options import (
     BUILTIN_PROVIDERS,
     NOT_YET,
     Breaker,
-    Budgets,
-    Callbacks,
     Database,
-    Embeddings,
     Log,
-    Provider,
     Redis,
-    Route,
     Safety,
     Secret,
     Server,
-    Settings,
-    Target,
-    Weighted,
     Worker,
 )
+from app.settings.resolved import Budgets, Callbacks, Embeddings, Provider, Route, Settings, Target, Weighted
 
 __all__ = [
     "BUILTIN_PROVIDERS",

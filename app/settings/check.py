@@ -48,7 +48,7 @@ class Check:
         self.problems.append(ConfigProblem(self._source.where(path), what, why))
 
     def _visit(self, expected: Any, value: Any, path: KeyPath, pattern: KeyPath) -> Any:
-        expected = _member(expected, value)
+        expected = _member(expected, value, text=self._source.text)
         if (item := _items_of(expected)) is not None:
             return self._list(item, value, path, pattern)
         fields = _fields(expected)
@@ -144,9 +144,10 @@ def _items_of(expected: Any) -> Any:
     return None
 
 
-def _member(expected: Any, value: Any) -> Any:
-    """The member of a union that a table must be, where `value` is one."""
-    if isinstance(value, dict) and get_origin(expected) in (Union, UnionType):
+def _member(expected: Any, value: Any, *, text: bool) -> Any:
+    """The member of a union that a table must be, where `value` is one, or in a variable is the JSON of one."""
+    table = isinstance(value, dict) or (text and isinstance(value, str) and value.lstrip().startswith("{"))
+    if table and get_origin(expected) in (Union, UnionType):
         return next((m for m in get_args(expected) if _fields(m) is not None or get_origin(m) is dict), expected)
     return expected
 

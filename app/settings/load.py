@@ -22,8 +22,9 @@ from app.settings.layers import (
     toml_layer,
     variable_layers,
 )
-from app.settings.options import BUILTIN_PROVIDERS, NOT_YET, Options, Secret, Settings
+from app.settings.options import BUILTIN_PROVIDERS, NOT_YET, Options, Secret
 from app.settings.resolve import Resolution
+from app.settings.resolved import Settings
 
 MAX_BYTES = 1_000_000
 """A settings file larger than this is a mistake."""

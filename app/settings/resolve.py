@@ -14,24 +14,17 @@ from app.settings.check import KeyPath
 from app.settings.experiments import check_experiments
 from app.settings.options import (
     BudgetOptions,
-    Budgets,
     CallbackOptions,
-    Callbacks,
     Database,
     EmbeddingOptions,
-    Embeddings,
     Options,
     PriceOptions,
-    Provider,
     ProviderOptions,
     RateOptions,
-    Route,
     RouteOptions,
     Secret,
-    Settings,
-    Target,
-    Weighted,
 )
+from app.settings.resolved import Budgets, Callbacks, Embeddings, Provider, Route, Settings, Target, Weighted
 from app.settings.tiers import check_without_tiers, tier_routes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

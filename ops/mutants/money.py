@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ops.mutants.run import Mutant
 
-MIGRATION = "migrations/0004_usage.sql"
+MIGRATION = "migrations/0005_usage.sql"
 BOOKS = "tests/storage/postgres/test_usage.py"
 SETTLEMENT = "tests/runs/test_settlement.py"
 BUDGETS = "tests/runs/test_budgets.py"

@@ -56,6 +56,8 @@ async def test_who_asks_decides_and_everything_says_so(start_process: Any) -> No
             assert run.experiments == started.experiments == exposure
             assert (await created(p, started.run_id)).experiments == exposure
             assert p.notes.begun[-1].experiments == exposure
+            row = await p.database.fetchval("SELECT experiments FROM usage WHERE run_id = $1", run.id)
+            assert msgspec.json.decode(row) == exposure
 
 
 async def test_a_run_in_no_experiment_says_nothing_of_any(start_process: Any) -> None:
@@ -181,6 +183,12 @@ async def test_a_shadow_is_recorded_and_nothing_else(start_process: Any) -> None
         assert await p.database.fetchval("SELECT priority FROM runs WHERE id = $1", run.id) == LOWEST
         assert await p.database.fetchval("SELECT count(*) FROM approvals") == 0
         assert p.notes.shadows == [("trial", "started")]
+        rows = await p.database.fetch("SELECT run_id, kind, owner, experiments FROM usage ORDER BY started_at")
+        assert [tuple(row) for row in rows] == [
+            (first.run_id, "run", "ann", None),
+            (second.run_id, "run", "ann", None),
+            *[(run.id, "shadow", None, b'{"trial":"shadow"}')] * 2,
+        ]
 
 
 async def test_a_shadow_goes_with_what_it_repeats(start_process: Any) -> None:

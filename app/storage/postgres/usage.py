@@ -1,4 +1,4 @@
-"""`UsageLedger` on PostgreSQL. The statements, and why they are as they are, stand in usage.sql and in the migration 0004."""
+"""`UsageLedger` on PostgreSQL. The statements, and why they are as they are, stand in usage.sql and in the migration 0005."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ CREATE TABLE usage (
     agent text,
     agent_version text,
     tags json NOT NULL,
+    experiments json,
     route text NOT NULL,
     provider text NOT NULL,
     model text NOT NULL,
@@ -34,6 +35,8 @@ CREATE TABLE usage (
     CHECK ((basis IS NULL) = (settled_at IS NULL))
 );
 COMMENT ON TABLE usage IS 'one row per attempt at a model, written before its first byte leaves; it outlives its run and its session';
+COMMENT ON COLUMN usage.owner IS 'the user; NULL also for a shadow run, which its user did not ask for';
+COMMENT ON COLUMN usage.experiments IS 'the variants that its run was exposed to, by experiment; NULL: it was in none';
 COMMENT ON COLUMN usage.number IS 'its place among the attempts of its call';
 COMMENT ON COLUMN usage.epoch IS 'that of the owner who made it; NULL: no run''s';
 COMMENT ON COLUMN usage.month IS 'the month, in UTC, that it is charged to';
@@ -112,7 +115,7 @@ DECLARE
     also_near boolean;
 BEGIN
     near := false;
-    SELECT r.tenant, r.owner INTO run FROM runs r
+    SELECT r.tenant, CASE WHEN r.shadow_of IS NULL THEN r.owner END AS owner INTO run FROM runs r
     WHERE r.id = of_run AND r.lease_epoch = of_epoch AND r.status = 'running';
     IF NOT FOUND THEN
         outcome := 'fenced';
@@ -138,11 +141,12 @@ BEGIN
         END IF;
     END IF;
     INSERT INTO usage (
-        id, tenant, owner, kind, run_id, session_id, agent, agent_version, tags, route, provider, model, number, epoch, month,
-        estimated_tokens, estimated_usd, reserved_usd
+        id, tenant, owner, kind, run_id, session_id, agent, agent_version, tags, experiments, route, provider, model, number,
+        epoch, month, estimated_tokens, estimated_usd, reserved_usd
     )
-    SELECT new_id, r.tenant, r.owner, 'run', of_run, r.session_id, r.agent, r.agent_version, r.tags, of_route, of_provider,
-        of_model, nth, of_epoch, this_month, tokens, dollars, amount
+    SELECT new_id, r.tenant, run.owner, CASE WHEN r.shadow_of IS NULL THEN 'run' ELSE 'shadow' END, of_run, r.session_id,
+        r.agent, r.agent_version, r.tags, r.experiments, of_route, of_provider, of_model, nth, of_epoch, this_month, tokens,
+        dollars, amount
     FROM runs r WHERE r.id = of_run;
     outcome := 'open';
 END
