@@ -112,7 +112,9 @@ async def test_what_it_refuses_to_start_with(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         if name == "wrong":
-            workspace(folder, {"steadyhand.toml": 'nonsense = 1\n[server]\nport = "eighty"\n[budgets]\nnotify = [1]\n'})
+            workspace(
+                folder, {"steadyhand.toml": 'nonsense = 1\n[server]\nport = "eighty"\n[admission]\nnotify = [1]\n'}
+            )
         if name == "broken":
             workspace(
                 folder, {"agents/a.yaml": "kind: react\ntools: [nothing]\n", "steadyhand.toml": 'default_agent = "a"'}
@@ -142,7 +144,7 @@ async def test_what_it_refuses_to_start_with(tmp_path: Path) -> None:
     assert [found[0] for found in (worker, role, workers, unknown, nothing)] == [2] * 5
     lines = wrong[2].splitlines()
     assert len(lines) == 3, lines
-    for line, (number, key) in zip(sorted(lines), ((1, "nonsense"), (3, "port"), (4, "budgets")), strict=True):
+    for line, (number, key) in zip(sorted(lines), ((1, "nonsense"), (3, "port"), (4, "admission")), strict=True):
         assert line.startswith("steadyhand: "), line
         assert f"steadyhand.toml:{number}: " in line, line
         assert key in line, line
