@@ -65,13 +65,17 @@ Decision = CallModel | CallTools | AskApproval | Compact | Finish
 
 
 def decide(state: RunState) -> Decision:
-    """The next step of a run that has begun and not ended. No model is asked once a budget of the run is used up."""
+    """The next step of a run that has begun and not ended."""
+    decision = _affordable(state)
+    return context.to_compact(state) or decision if isinstance(decision, CallModel) else decision
+
+
+def _affordable(state: RunState) -> Decision:
+    """No model is asked once a budget of the run is used up."""
     decision = _next(state)
-    if not isinstance(decision, CallModel):
-        return decision
-    if (reason := state.used_up) is not None:
+    if isinstance(decision, CallModel) and (reason := state.used_up) is not None:
         return out_of_budget(state, reason)
-    return context.to_compact(state) or decision
+    return decision
 
 
 def _next(state: RunState) -> Decision:
@@ -93,7 +97,7 @@ def _next(state: RunState) -> Decision:
 
 def hurry(state: RunState) -> CallModel | Finish:
     """The next step of a run whose time is up, and whose calls all have outcomes: the answer that is there, or one plain call."""
-    decision = _next(state)
+    decision = _affordable(state)
     if isinstance(decision, CallModel):
         return CallModel(tools="none", rejects=decision.rejects)
     assert isinstance(decision, Finish), "a call was left open"
