@@ -61,7 +61,7 @@ MONEY = (
     ),
     Mutant(
         name="who takes over settles",
-        file="app/runs/runner.py",
+        file="app/runs/execution.py",
         old="            self._ledger.used(*record.abandoned(lost))\n",
         new="            record.abandoned(lost)\n",
         tests=(SETTLEMENT,),

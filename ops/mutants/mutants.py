@@ -171,7 +171,7 @@ LEDGER = (
     ),
     Mutant(
         name="what was done is restored",
-        file="app/runs/runner.py",
+        file="app/runs/execution.py",
         old="        self.state.restore(stored)\n",
         new="        self.state.apply(self._job.created)\n",
         tests=(f"{DURABILITY}::test_a_finished_model_call_is_not_paid_again",),
@@ -187,14 +187,14 @@ INBOX = (
     ),
     Mutant(
         name="steering joins once",
-        file="app/runs/runner.py",
+        file="app/runs/execution.py",
         old="                elif post.id not in self.state.steered:\n",
         new="                else:\n",
         tests=(f"{CONTROL}::test_steering_survives_a_crash_and_comes_once",),
     ),
     Mutant(
         name="stop of a dead owner's run",
-        file="app/runs/runner.py",
+        file="app/runs/execution.py",
         old="                if self._stop.cause is not None and self._stop.cause not in HANDED_ON:\n",
         new="                if False:\n",
         tests=(f"{CONTROL}::test_a_cancel_from_another_process_survives_the_owners_death",),
