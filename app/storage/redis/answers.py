@@ -5,20 +5,16 @@ Whatever is there that is not ours, or cannot be read, is a miss. All times are 
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
-from redis.exceptions import ResponseError
 
 from app.domain.cache import Found, Kept, Stamp
-from app.storage.redis.link import GONE, Link, reason
+from app.storage.redis.link import Link, Questions, Silence
 
-_log = logging.getLogger(__name__)
 _DROPPED = 2 * 86_400_000
 """Milliseconds that a drop is known: no run takes longer."""
 _BATCH = 500
@@ -41,7 +37,7 @@ class RedisAnswers:
             (files("app.storage.redis") / f"{name}.lua").read_text(encoding="utf-8")
             for name in ("keep_answer", "hold_lead", "give_back")
         )
-        self._refused = False
+        self._questions = Questions(link=link, refusal="redis_refuses_answers")
 
     async def get(self, key: str) -> Found | None:
         async def read() -> list[Any]:
@@ -133,22 +129,9 @@ class RedisAnswers:
         await self._asked(left)
 
     async def _asked(self, question: Callable[[], Awaitable[T]]) -> T | None:
-        """The answer; None: the server is away, or refuses."""
-        if not self._link.there():
-            return None
-        try:
-            async with asyncio.timeout(self._link.timeout):
-                answer = await question()
-        except ResponseError as error:  # it is there, but full, or has something else under that key
-            if not self._refused:
-                _log.warning("redis_refuses_answers", extra={"reason": reason(error)})
-            self._refused = True
-            return None
-        except GONE as error:
-            self._link.gone(error)
-            return None
-        self._refused = False
-        return answer
+        """The answer; None: there is none."""
+        answer = await self._questions.ask(question)
+        return None if isinstance(answer, Silence) else answer
 
     def _answer(self, key: str) -> str:
         return f"{self._prefix}answer:{key}"

@@ -11,14 +11,14 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, nullcontext
 from importlib.resources import files
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any
 from uuid import uuid4
 
 import msgspec
 from redis.exceptions import ResponseError
 
 from app.domain.breakers import BreakerNews
-from app.storage.redis.link import GONE, Link, reason
+from app.storage.redis.link import GONE, Link, Questions, Silence, reason
 
 _log = logging.getLogger(__name__)
 _KEPT = 3600.0
@@ -26,8 +26,6 @@ _KEPT = 3600.0
 _VALUE = re.compile(rb"(?P<word>open|closed) (?P<kept>\d{1,10})")
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
-
-T = TypeVar("T")
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -56,7 +54,7 @@ class RedisBreakers:
         self._idle = idle
         self._me = uuid4().hex
         self._script = (files("app.storage.redis") / "give_back.lua").read_text(encoding="utf-8")
-        self._refused = False
+        self._questions = Questions(link=link, refusal="redis_refuses_breakers")
         self._deaf = False
 
     async def back(self) -> None:
@@ -79,8 +77,8 @@ class RedisBreakers:
             await pipeline.execute()
             return True
 
-        answer = await self._asked(written)
-        return None if answer is _AWAY else answer is True
+        answer = await self._questions.ask(written)
+        return None if answer is Silence.AWAY else answer is True
 
     async def read(self, targets: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], BreakerNews] | None:
         async def answers() -> list[Any]:
@@ -92,11 +90,10 @@ class RedisBreakers:
             found: list[Any] = await pipeline.execute(raise_on_error=False)
             return found
 
-        found = await self._asked(answers)
-        if found is _AWAY:
-            return None
-        values = cast("list[Any]", found or [])
-        news = (_news(target, *values[2 * n : 2 * n + 2]) for n, target in enumerate(targets) if values)
+        values = await self._questions.ask(answers)
+        if isinstance(values, Silence):
+            return None if values is Silence.AWAY else {}
+        news = (_news(target, *values[2 * n : 2 * n + 2]) for n, target in enumerate(targets))
         return {(one.provider, one.model): one for one in news if one is not None}
 
     async def claim(self, provider: str, model: str, place: str, seconds: float) -> bool | None:
@@ -104,32 +101,14 @@ class RedisBreakers:
             name = f"{self._prefix}probe:{provider}/{model}"
             return bool(await self._link.client.set(name, place, nx=True, px=max(1, round(seconds * 1000))))
 
-        answer = await self._asked(claimed)
+        answer = await self._questions.ask(claimed)
         return answer if isinstance(answer, bool) else None
 
     async def give_back(self, provider: str, model: str, place: str) -> None:
         async def freed() -> None:
             await self._link.client.eval(self._script, 1, f"{self._prefix}probe:{provider}/{model}", place)
 
-        await self._asked(freed)
-
-    async def _asked(self, question: Callable[[], Awaitable[T]]) -> T | object:
-        """The answer; None: the server refuses; `_AWAY`: it does not answer."""
-        if not self._link.there():
-            return _AWAY
-        try:
-            async with asyncio.timeout(self._link.timeout):
-                answer = await question()
-        except ResponseError as error:  # it is there, but full, or has something else under that key
-            if not self._refused:
-                _log.warning("redis_refuses_breakers", extra={"reason": reason(error)})
-            self._refused = True
-            return None
-        except GONE as error:
-            self._link.gone(error)
-            return _AWAY
-        self._refused = False
-        return answer
+        await self._questions.ask(freed)
 
     async def receive(self, said: Callable[[BreakerNews], None], again: Callable[[], Awaitable[bool]]) -> None:
         pause = _FIRST_PAUSE
@@ -171,9 +150,6 @@ class RedisBreakers:
             return None
         serial = message.serial if message.by == self._me else None
         return BreakerNews(message.provider, message.model, message.open_for, serial)
-
-
-_AWAY = object()
 
 
 def _news(target: tuple[str, str], value: object, expires: object) -> BreakerNews | None:

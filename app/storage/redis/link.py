@@ -8,21 +8,30 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from app.domain.errors import ConfigError, ConfigProblem
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 GONE = (RedisError, OSError, TimeoutError, EOFError, RuntimeError)
 """What a connection that broke raises. RuntimeError is uvloop's, about a transport that closed a moment ago."""
 _FIRST_PAUSE = 0.05
 _CALM = 10.0
 """An outage that begins this many seconds after the one before is a new one: it is tried again soon."""
+
+
+class Silence(Enum):
+    """Why there is no answer."""
+
+    AWAY = "the server is not there"
+    REFUSED = "it is, and does not do it"
 
 
 class Link:
@@ -146,6 +155,36 @@ class Link:
         except GONE as error:
             return error
         return None
+
+
+class Questions:
+    """What one user of a link asks of its server. Nothing raises, and nothing takes longer than the link's timeout.
+
+    `refusal` is what the log calls it when the server refuses: once, until it answers again.
+    """
+
+    def __init__(self, *, link: Link, refusal: str) -> None:
+        self._link = link
+        self._refusal = refusal
+        self._refused = False
+
+    async def ask(self, question: Callable[[], Awaitable[T]]) -> T | Silence:
+        """The answer, or why there is none."""
+        if not self._link.there():
+            return Silence.AWAY
+        try:
+            async with asyncio.timeout(self._link.timeout):
+                answer = await question()
+        except ResponseError as error:  # it is there, but full, or has something else under that key
+            if not self._refused:
+                _log.warning(self._refusal, extra={"reason": reason(error)})
+            self._refused = True
+            return Silence.REFUSED
+        except GONE as error:
+            self._link.gone(error)
+            return Silence.AWAY
+        self._refused = False
+        return answer
 
 
 def reason(error: BaseException) -> str:
