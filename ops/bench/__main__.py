@@ -89,6 +89,7 @@ async def bench(options: argparse.Namespace) -> int:
             folder=folder,
             names=services if parts - {"queue", "router"} else (),
             queue="queue" in parts,
+            router="router" in parts,
             telemetry=telemetry,
         )
         samples = await Bench(stack=running, plan=plan).run()

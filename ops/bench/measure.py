@@ -124,8 +124,12 @@ class Bench:
 
     async def _router(self) -> None:
         """Model calls through the router with all that belongs to it, and past it, in one process of their own."""
+        assert self._stack.router_dsn is not None
         job = Routed(
-            mock_port=self._stack.mock_port, calls=self._plan.routed_calls, workspace=str(ROOT / "ops/bench/workspace")
+            mock_port=self._stack.mock_port,
+            dsn=self._stack.router_dsn,
+            calls=self._plan.routed_calls,
+            workspace=str(ROOT / "ops/bench/workspace"),
         )
         command = [sys.executable, "-m", "ops.bench.routed", msgspec.json.encode(job).decode()]
         seen = msgspec.json.decode(await completed(command, cwd=ROOT), type=RoutedResult)

@@ -36,7 +36,8 @@ ROUTER_METRICS = {
     "router_off_ms": "CPU ms per model call, SDK only",
     "router_cost_ms": "CPU ms that the router costs",
 }
-"""Of one process that makes model calls and nothing else: through the router with spans, metrics, prices, breakers, and past it."""
+"""Of one process that makes model calls and nothing else: through the router with spans, metrics, prices, breakers, ledger and
+budgets, and past it. Both write what the call used into a run's journal."""
 STREAM_METRICS = {
     "token_us_{}": "CPU µs per token, {} streams",
     "tokens_per_s_{}": "tokens/s, {} streams",

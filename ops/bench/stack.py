@@ -30,12 +30,13 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that runs. `queued` is one of ours that only accepts, beside a worker that executes. `dsn` is that of the server's own database; `spare` are the cores that the services do not use."""
+    """Everything that runs. `queued` is one of ours that only accepts, beside a worker that executes. `dsn` is that of the server's own database, `router_dsn` of an empty one with our schema; `spare` are the cores that the services do not use."""
 
     services: tuple[Service, ...]
     queued: tuple[Service, ...]
     mock_port: int
     dsn: str
+    router_dsn: str | None
     spare: tuple[int, ...]
 
 
@@ -46,7 +47,7 @@ def cores() -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 async def open_stack(
-    stack: contextlib.AsyncExitStack, *, folder: Path, names: Sequence[str], queue: bool, telemetry: bool
+    stack: contextlib.AsyncExitStack, *, folder: Path, names: Sequence[str], queue: bool, router: bool, telemetry: bool
 ) -> Stack:
     """Every part answers. `folder` takes the database, the peer's environment and the logs."""
     serving, spare = cores()
@@ -77,7 +78,14 @@ async def open_stack(
         serve, worker = [*OURS, "serve", "--role", "api", *WORKSPACE], [*OURS, "worker", *WORKSPACE]
         queued.append(await _started(stack, "queue", serve, "readiness", environment, folder, ()))
         await _started(stack, "queue-worker", worker, "readiness", environment, folder, ())
-    return Stack(services=tuple(services), queued=tuple(queued), mock_port=mock_port, dsn=dsn, spare=spare)
+    bare = None
+    if router:
+        bare = await create_database(dsn, "bench_router")
+        environment |= ours_environment(None) | {"DATABASE_URL": bare}
+        await completed([*OURS, "migrate", *WORKSPACE], env=environment, cwd=ROOT)
+    return Stack(
+        services=tuple(services), queued=tuple(queued), mock_port=mock_port, dsn=dsn, router_dsn=bare, spare=spare
+    )
 
 
 async def _started(
