@@ -174,10 +174,11 @@ class Router:
         try:
             if restart:
                 yield Restarted()
-            asked = time.monotonic()
-            attempt, request = await begin(call.recorder, target.provider, target.model, call.request, asked)
+            loop = asyncio.get_running_loop()
+            asked = loop.time()
+            attempt, request = await begin(call.recorder, target.provider, target.model, call.request, time.monotonic())
             lane.attempt, attempt.started = attempt, time.monotonic()
-            call.deadline += attempt.started - asked
+            call.deadline += loop.time() - asked
             async with aclosing(target.stream(request, attempt)) as chunks:
                 while True:
                     limit = min(watch.time() + patience, call.deadline)

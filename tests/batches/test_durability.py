@@ -16,7 +16,7 @@ from app.domain.errors import DatabaseUnavailable
 from app.domain.usage import Caps
 from app.storage.postgres.batches import PostgresBatchStore
 from tests.batches.conftest import Open
-from tests.batches.vendor import Reply, Vendor
+from tests.batches.vendor import Remote, Reply, Vendor
 from tests.batches.world import COST, Kind, World, serving
 from tests.e2e.service import ROOT
 from tests.waiting import until
@@ -128,14 +128,15 @@ async def test_a_submission_that_never_arrived_is_made_again(world: Open, remote
 async def test_nothing_is_sent_while_another_batch_may_be_ours(world: Open, remote: Vendor) -> None:
     """Anthropic names nobody's batch before it has ended: one of as many requests, made at that time, is waited for."""
     before = remote.stranger("anthropic", 2, state="in_progress")  # older than the submission: of no concern
-    remote.replies = [(r"POST /v1/messages/batches", Reply(cut=True))]
+    made: list[Remote] = []  # the second has more requests
+    others = lambda: made.extend(remote.stranger("anthropic", count) for count in (2, 3))  # noqa: E731
+    remote.replies = [(r"POST /v1/messages/batches", Reply(cut=True, beside=others))]
     async with world("anthropic") as w:
         batch = await w.create("a", "b")
         jobs = w.jobs()
         async with serving(jobs):
-            await until(lambda: not remote.replies)
-            theirs = remote.stranger("anthropic", 2)
-            remote.stranger("anthropic", 3)  # has more requests
+            await until(lambda: made)
+            theirs = made[0]
             found = await w.until(batch.id, ("submitting",), jobs)
 
             async def waits() -> bool:

@@ -31,13 +31,16 @@ class Errs(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """An HTTP answer in the place of the right one; `cut`: the connection ends without one; `after`: the request is served all the same."""
+    """An HTTP answer in the place of the right one; `cut`: the connection ends without one; `after`: the request is served all the same.
+    `beside` is called first: what others do at that moment.
+    """
 
     status: int = 500
     body: Any = None
     headers: dict[str, str] = {}
     cut: bool = False
     after: bool = False
+    beside: Callable[[], object] = lambda: None
 
 
 class Remote(msgspec.Struct):
@@ -125,6 +128,8 @@ class Vendor:
             (i for i, (pattern, _) in enumerate(self.replies) if re.fullmatch(pattern, f"{method} {path}")), None
         )
         reply = None if wanted is None else self.replies.pop(wanted)[1]
+        if reply is not None:
+            reply.beside()
         if reply is not None and not reply.after:
             if reply.cut:
                 return False
