@@ -92,7 +92,7 @@ MONEY = (
         file="app/llm/prices.py",
         old='        if attempt.basis == "estimated" and attempt.input_tokens is not None:\n',
         new="        if False:\n",
-        tests=("tests/llm/test_prices.py",),
+        tests=("tests/llm/test_broken_prices.py",),
     ),
     Mutant(
         name="a level is told before the end",

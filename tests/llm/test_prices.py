@@ -4,66 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
-from contextlib import aclosing
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.errors import FailureKind, ProviderError
 from app.domain.messages import Api, Usage
-from app.domain.models import Attempt, TextDelta
 from app.domain.prices import Price, Rates, Step
 from app.llm.offline import OfflineTarget
-from app.llm.prices import PriceBook, PriceList, TargetPrices, Vendor
+from app.llm.prices import PriceBook, PriceList, Vendor
 from app.llm.providers import open_provider
 from tests.llm.messages import REQUEST
-from tests.llm.wire import API_NAMES, Pieces, Script, Served, ask, attempt, collect, cut, provider
-
-FOLDER = Path(__file__).parent / "streams"
-NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-OPENAI, ANTHROPIC = Vendor(url="https://api.openai.com/v1"), Vendor(url="https://api.anthropic.com")
-OWN = Price(rates=Rates(input=Decimal("0.2"), output=Decimal("0.6")))
-MODELS: dict[Api, str] = {
-    "anthropic-messages": "claude-opus-5-5",
-    "openai-responses": "gpt-6.1-sol",
-    "openai-chat": "gpt-6.1-sol",
-}
-
-each_api = pytest.mark.parametrize("api", API_NAMES)
-
-
-def book(own: Mapping[str, Price] | None = None) -> PriceBook:
-    return PriceBook(own=own or {}, now=lambda: NOW)
-
-
-async def target(
-    model: str, vendor: Vendor = OPENAI, provider: str = "openai", own: Mapping[str, Price] | None = None
-) -> TargetPrices:
-    prices = book(own).target(provider, model, vendor)
-    await prices.ready()
-    return prices
-
-
-def spent(prices: TargetPrices, usage: Usage | None, **fields: Any) -> Decimal | None:
-    tried = Attempt(number=1, provider="p", model="m", started=0.0, usage=usage, **fields)
-    prices.settle(tried, None)
-    return tried.cost_usd
-
-
-def stream(api: Api, model: str) -> bytes:
-    """The recorded shape of a turn: 20 tokens uncached, 100 read from the cache, 7 written to it; 42 written, 9 of them reasoning."""
-    body = (FOLDER / f"{api.removesuffix('-messages')}-tools.sse").read_bytes()
-    named = {b"claude-test", b"gpt-test"} & set(body.replace(b'"', b" ").split())
-    for name in named:
-        body = body.replace(name, model.encode())
-    return body
+from tests.llm.pricing import ANTHROPIC, MODELS, NOW, OPENAI, OWN, book, each_api, spent, stream, target
+from tests.llm.wire import Script, Served, ask, attempt, collect, provider
 
 
 @each_api
@@ -261,96 +217,6 @@ def test_our_sums_are_those_of_the_package(
     assert prices is not None
     assert parts is not None
     assert prices.cost(parts) == want
-
-
-# --- however an attempt ends ---------------------------------------------------------------------------------------------
-
-
-@each_api
-@pytest.mark.parametrize("status", [400, 401, 402, 404, 413, 429, 500, 503, 529])
-async def test_what_a_provider_refuses_costs_nothing(api: Api, status: int) -> None:
-    script = Script(Served(b'{"error": {"type": "x", "message": "no"}}', status, {"content-type": "application/json"}))
-    async with provider(api, script, prices=book()) as opened:
-        tried = attempt()
-        with pytest.raises(ProviderError):
-            await ask(opened, model=MODELS[api], tried=tried)
-    assert (tried.usage, tried.cost_usd, tried.basis) == (None, Decimal(0), "provider")
-
-
-@pytest.mark.parametrize(
-    ("kind", "begun", "want"),
-    [
-        ("connect", False, 0),
-        ("auth", False, 0),
-        ("rate_limited", False, 0),
-        ("rate_limited", True, None),
-        ("overloaded", False, 0),
-        ("overloaded", True, None),
-        ("stream_broken", False, None),
-        ("idle_timeout", False, None),
-    ],
-)
-async def test_what_nobody_counted(kind: FailureKind, begun: bool, want: int | None) -> None:
-    tried = attempt()
-    (await target("gpt-6.1-sol")).settle(tried, None, ProviderError(kind, ""), begun=begun)
-    assert tried.cost_usd == want
-    assert tried.basis == ("estimated" if want is None else "provider")
-
-
-@each_api
-async def test_an_answer_that_breaks_costs_what_was_counted_by_then(api: Api) -> None:
-    """Anthropic counts the input at the beginning, OpenAI counts at the end."""
-    body = stream(api, MODELS[api])
-    script = Script(Served(Pieces([body[: len(body) // 2]], ConnectionError())))
-    async with provider(api, script, prices=book()) as opened:
-        tried = attempt()
-        with pytest.raises(ProviderError):
-            await ask(opened, model=MODELS[api], tried=tried)
-    if api == "anthropic-messages":
-        # 20 x 4 + 100 x 0.2 + 7 x 5 + 1 x 20
-        assert (tried.cost_usd, tried.basis) == (Decimal("0.000155"), "estimated")
-    else:
-        assert (tried.usage, tried.cost_usd, tried.basis) == (None, None, "estimated")
-
-
-async def test_an_answer_that_nobody_waits_for_is_charged_too() -> None:
-    script = Script(Served(Pieces(cut(stream("anthropic-messages", "claude-opus-5-5"), 64))))
-    async with provider("anthropic-messages", script, prices=book()) as opened:
-        tried = attempt()
-        async with aclosing(opened.target("claude-opus-5-5").stream(REQUEST, tried)) as chunks:
-            async for chunk in chunks:
-                if isinstance(chunk, TextDelta):
-                    break
-        # begun: 20 x 4 + 100 x 0.2 + 7 x 5 + 1 x 20
-    assert (tried.cost_usd, tried.basis) == (Decimal("0.000155"), "estimated")
-
-
-@each_api
-async def test_what_was_not_counted_is_estimated(api: Api) -> None:
-    """The input as the ledger has it where the provider had not counted it; of the output what had come."""
-    body = stream(api, MODELS[api])
-    script = Script(Served(Pieces([body[: len(body) // 2]], ConnectionError())))
-    async with provider(api, script, prices=book()) as opened:
-        tried = attempt()
-        tried.input_tokens = 1000
-        with pytest.raises(ProviderError):
-            await ask(opened, model=MODELS[api], tried=tried)
-    assert tried.basis == "estimated"
-    assert tried.usage is not None
-    assert tried.usage.input_tokens == (127 if api == "anthropic-messages" else 1000)
-    assert (tried.usage.output_tokens or 0) > 0
-    assert (tried.cost_usd or 0) > Decimal("0.000155")
-
-
-async def test_a_whole_answer_without_counts_is_estimated() -> None:
-    body = {"id": "c", "model": "g", "choices": [{"message": {"content": "x" * 400}, "finish_reason": "stop"}]}
-    served = Served(msgspec.json.encode(body), headers={"content-type": "application/json"})
-    async with provider("openai-chat", Script(served), prices=book({"openai/g": OWN})) as opened:
-        tried = attempt()
-        tried.input_tokens = 50
-        await ask(opened, model="g", tried=tried)
-    assert (tried.basis, tried.usage) == ("estimated", Usage(input_tokens=50, output_tokens=100))
-    assert tried.cost_usd == OWN.rates.input * 50 / 1_000_000 + OWN.rates.output * 100 / 1_000_000
 
 
 async def test_offline_costs_nothing() -> None:

@@ -17,7 +17,7 @@ from app.telemetry.traced import TracedTarget
 from tests.llm.wire import attempt
 from tests.telemetry.fakes import COMPLETED, REQUEST, FakeTarget, new_metrics, run_info
 from tests.telemetry.receiver import otlp_receiver
-from tests.telemetry.test_spans import environment
+from tests.telemetry.turns import environment
 
 MID = TierDecision(route="auto", tier="mid", by="raised", score=0.125, reasons=("tool_errors",))
 ENDED = RunFinished(

@@ -13,7 +13,7 @@ from app.telemetry.setup import open_tracing
 from app.telemetry.traced_embedder import TracedEmbedder
 from tests.telemetry.fakes import CANARY, new_metrics
 from tests.telemetry.receiver import otlp_receiver
-from tests.telemetry.test_spans import environment
+from tests.telemetry.turns import environment
 
 
 class Fake:

@@ -14,7 +14,7 @@ from app.domain.principals import DEFAULT_TENANT
 from app.runs.agents import Agents
 from app.wiring.prompts import prompt_views
 from app.wiring.reload import Reloading, reloading_of
-from tests.workspace.test_load import CHAT, loaded, problems, write
+from tests.workspace.folders import CHAT, loaded, problems, write
 
 PROMPT = (
     "latest: v1\nversions:\n  v1: {template: 'Hi {{who}}', variables: {who: {default: you}}}\n"
