@@ -186,7 +186,7 @@ END
 $$;
 
 -- Settle attempts that are open still; what was settled before stays as it is. The levels as in charge_usd, as a JSON array;
--- NULL where there are none.
+-- NULL where there are none. A shadow run is told of none: nobody reads its journal.
 CREATE FUNCTION settle_attempts(
     ids uuid[], bases text[], outcomes text[], models text[], inputs bigint[], cached bigint[], writes bigint[],
     hours bigint[], outputs bigint[], reasonings bigint[], costs numeric[], tell boolean
@@ -202,18 +202,21 @@ BEGIN
         FROM unnest(ids, bases, outcomes, models, inputs, cached, writes, hours, outputs, reasonings, costs)
             AS s (id, basis, outcome, model, input, cache, write, hour, output, reasoning, cost)
         WHERE u.id = s.id AND u.settled_at IS NULL
-        RETURNING u.tenant, u.owner, u.month, u.reserved_usd, coalesce(u.cost_usd, 0) AS cost
+        RETURNING u.tenant, u.owner, u.kind, u.month, u.reserved_usd, coalesce(u.cost_usd, 0) AS cost
     LOOP
         crossed := crossed || ARRAY(
             SELECT row_to_json(c)
-            FROM charge_usd(done.tenant, done.owner, done.month, done.reserved_usd, done.cost, tell) c
+            FROM charge_usd(
+                done.tenant, done.owner, done.month, done.reserved_usd, done.cost, tell AND done.kind <> 'shadow'
+            ) c
         );
     END LOOP;
     RETURN CASE WHEN cardinality(crossed) > 0 THEN array_to_json(crossed) END;
 END
 $$;
 
--- Settle as abandoned, with the estimate of their input, open attempts that no owner will settle any more. How many.
+-- Settle as abandoned, with the estimate of their input, open attempts that no owner will settle any more. How many. Those of a
+-- run that is being executed are its owner's, also where an older one made them: they belong into its journal.
 CREATE FUNCTION abandon_attempts(most integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     stale record;
@@ -223,8 +226,8 @@ BEGIN
         SELECT u.id, u.tenant, u.owner, u.month, u.reserved_usd, u.estimated_usd, u.estimated_tokens
         FROM usage u LEFT JOIN runs r ON r.id = u.run_id
         WHERE u.settled_at IS NULL AND u.started_at < statement_timestamp() - interval '1 minute'
-            AND (r.id IS NULL OR r.status <> 'running' OR r.lease_epoch <> u.epoch)
-        ORDER BY u.tenant, u.owner, u.month, u.id LIMIT most FOR UPDATE OF u SKIP LOCKED
+            AND (r.id IS NULL OR r.status <> 'running')
+        ORDER BY u.tenant, u.month, u.owner, u.id LIMIT most FOR UPDATE OF u SKIP LOCKED
     LOOP
         UPDATE usage u SET settled_at = clock_timestamp(), basis = 'abandoned', outcome = 'abandoned',
             input_tokens = stale.estimated_tokens, cost_usd = stale.estimated_usd

@@ -83,6 +83,13 @@ def note(state: RunState, messages: Sequence[Message], cut: int) -> str:
     )
 
 
+def size(decision: Compact, budget: Budget) -> int:
+    """Tokens that the summary takes, in and out, by estimate."""
+    said = sum(map(tokens.message, decision.messages))
+    before = 0 if decision.earlier is None else tokens.prose(decision.earlier)
+    return tokens.prose(SYSTEM) + min(said, budget.tokens) + before + allowance(budget)
+
+
 def request(state: RunState, decision: Compact, *, affinity: str = "") -> ModelRequest:
     """The request for the summary. A text that is longer than the agent's budget is shortened in its middle."""
     budget = state.agent.budget

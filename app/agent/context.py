@@ -13,7 +13,7 @@ from typing import Literal
 from app.agent import compaction, limits, structured, tokens, trimming
 from app.agent.compaction import Compact
 from app.agent.trimming import Sent
-from app.domain.fold import RunState
+from app.domain.fold import MIN_OUTPUT, RunState
 from app.domain.messages import Message
 from app.domain.models import ModelRequest
 
@@ -45,11 +45,16 @@ def build(state: RunState, tools: Literal["auto", "none"], *, affinity: str = ""
 
 
 def to_compact(state: RunState) -> Compact | None:
-    """What has to be summed up before the next model call."""
-    if not isinstance(state.agent.budget.summary, str):
+    """What has to be summed up before the next model call. Nothing where that would eat up what the call itself needs."""
+    if not isinstance(state.agent.budget.summary, str) or state.short is not None:
         return None
     current = _with_repairs(state)
-    return compaction.due(state, (*state.history, *current), _trimmed(state, current))
+    sent = _trimmed(state, current)
+    decision = compaction.due(state, (*state.history, *current), sent)
+    if decision is None or sent is None:
+        return None
+    enough = sent.tokens + compaction.size(decision, state.agent.budget) + MIN_OUTPUT <= state.tokens_left
+    return decision if enough else None
 
 
 def _fitted(state: RunState) -> tuple[tuple[Message, ...], int]:

@@ -144,12 +144,13 @@ class Execution:
             after = stored[-1].seq if stored else 0
             stored += await patiently(lambda after=after: self._store.events(owned.run_id, after, PAGE))  # type: ignore[misc]
         self.state.restore(stored)
-        for lost in await patiently(lambda: self._usage.lost(owned.run_id, owned.epoch)):
-            self._ledger.used(*record.abandoned(lost))
+        lost = await patiently(lambda: self._usage.lost(owned.run_id, owned.epoch))
+        for attempt in lost:
+            self._ledger.used(*record.abandoned(attempt))
         await self._ledger.flush()
         self.restored = True
         if self.cached is not None:
-            self.cached.begun = any(event.name not in ("run.created", "run.started") for event in stored)
+            self.cached.begun = bool(lost) or any(event.name not in ("run.created", "run.started") for event in stored)
         left = self._job.agent.limits.timeout - self.state.executed
         self._stop.end = min(self._stop.end, self._began + left)
 

@@ -15,7 +15,7 @@ from app.agent import compaction, context
 from app.agent.compaction import Compact
 from app.agent.decide import CallModel
 from app.domain import events as ev
-from app.domain.errors import ProviderError
+from app.domain.errors import BudgetExhausted, ProviderError
 from app.domain.messages import Message
 from app.domain.models import (
     Attempt,
@@ -113,17 +113,19 @@ class ModelCalls:
         request = compaction.request(ledger.state, decision, affinity=self._session_id)
         await ledger.flush()
         recorder = Recorder(self._attempts)
-        text = ""
+        text: str | None = None
         try:
             async with aclosing(self._provider.stream(request, recorder)) as chunks, self._stop:
                 async for chunk in chunks:
                     if isinstance(chunk, Completed):
                         text = chunk.content if chunk.stop in ("stop", "length") else ""
-        except ProviderError as error:
+        except (ProviderError, BudgetExhausted) as error:
+            text = ""
             log.warning("context_not_summed_up", extra={"route": request.route, "reason": str(error)})
         finally:
             self._used(recorder.attempts, request)
-        ledger.add(compaction.compacted(decision, text, ledger.state.agent.budget))
+            if text is not None:  # also where a stop came just after
+                ledger.add(compaction.compacted(decision, text, ledger.state.agent.budget))
         await ledger.flush()
 
     async def _begin(self) -> str:

@@ -11,7 +11,7 @@ from contextlib import aclosing
 import msgspec
 
 from app.agent import complexity, tokens
-from app.domain.errors import ProviderError
+from app.domain.errors import BudgetExhausted, ProviderError
 from app.domain.fold import RunState
 from app.domain.messages import Message
 from app.domain.models import Attempt, Completed, ModelRequest, Provider, Recorder
@@ -74,14 +74,14 @@ class Tiering:
         )
         if route.classifier is None:
             return decision
-        question, recorder, said = _question(route.classifier, state, request), effects.recorder(), None
+        question, recorder = _question(route.classifier, state, request), effects.recorder()
         try:
             async with effects.stop:
                 said = await self._classified(question, recorder, route.classifier_timeout)
-        finally:
             if said is not None:
                 decision = msgspec.structs.replace(decision, tier=said, by="classifier")
-                question = msgspec.structs.replace(question, tier=decision)
+            question = msgspec.structs.replace(question, tier=decision)
+        finally:
             effects.used(recorder.attempts, question)
         return decision
 
@@ -93,7 +93,7 @@ class Tiering:
                 async for chunk in chunks:
                     if isinstance(chunk, Completed):
                         answer = chunk.content
-        except (ProviderError, TimeoutError) as error:
+        except (ProviderError, BudgetExhausted, TimeoutError) as error:
             log.warning("tier_classifier_failed", extra={"route": question.route, "reason": type(error).__name__})
             return None
         said = _ANSWER.fullmatch(answer)

@@ -28,7 +28,9 @@ class SettingsProviders:
         self._providers = providers
 
     def of_route(self, route: str) -> BatchProvider | None:
-        chain = self._settings.routes[route].chain if route in self._settings.routes else ()
+        tiers = self._settings.tiers.get(route)
+        known = self._settings.routes.get(route if tiers is None else tiers.routes[tiers.default])
+        chain = () if known is None else known.chain
         return next((found for t in chain if (found := self.of_target(t.provider, t.model)) is not None), None)
 
     def of_target(self, provider: str, model: str) -> BatchProvider | None:

@@ -112,7 +112,8 @@ async def test_a_classifier_that_says_nothing_leaves_the_default(start_process: 
         assert (end.status, end.output, end.tier) == ("succeeded", "done", "mid")
         assert routes(provider) == ["sorter", "default"]
         asked, _ = await usages(p, started.run_id)
-        assert (asked.purpose, asked.tier) == ("classifier", msgspec.UNSET)
+        assert isinstance(asked.tier, msgspec.Struct)
+        assert (asked.purpose, asked.tier.by) == ("classifier", "default")
         assert [decision.by for decision in p.notes.tiers] == ["default"]
 
 

@@ -88,7 +88,7 @@ class PostgresBatchStore:
                         [None if item.context is None else msgspec.json.encode(item.context) for _, (item, _) in some],
                         [msgspec.json.encode(item.tags) for _, (item, _) in some],
                     )  # fmt: skip
-            row = await connection.fetchrow(self._sql["batch"], principal.tenant, principal.user, batch.id)
+            row = await connection.fetchrow(self._sql["batch"], principal.tenant, batch.user_id, batch.id)
         return _batch(row)
 
     async def batch(self, principal: Principal, batch_id: str) -> Batch | None:

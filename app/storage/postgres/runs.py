@@ -245,7 +245,7 @@ class PostgresRunStore:
             row = await connection.fetchrow(
                 self._sql["end_unowned"], run_id, [event.id for event in events], [event.name for event in events],
                 [event.payload for event in events], finished.status, finished.stop_reason, _json(finished.error),
-                list(statuses), events[0].seq - 1,
+                list(statuses), events[0].seq - 1, finished.iterations, _json(finished.usage), finished.cost_usd,
             )  # fmt: skip
         return None if row is None else EndedRun(run_id=run_id, session_id=row["session_id"], agent=row["agent"])
 

@@ -210,7 +210,7 @@ RETURNING runs.id AS run_id, runs.inbox;
 -- The owner's write, behind the fence: stores all events or, for a stale owner, none.
 -- $1 run  $2 epoch  $3 last_seq before  $4 last_seq after  $5 seqs  $6 ids  $7 names  $8 payloads  $9 privates
 -- $10 lease seconds  $11 to $21 attempts that are settled by it: as settle_attempts has them
--- The budgets' counters are locked last, here and everywhere.
+-- The budgets' counters are locked after the run, and in one order, here and everywhere.
 WITH fence AS (
     UPDATE runs SET last_seq = $4, lease_until = clock_timestamp() + make_interval(secs => $10)
     WHERE id = $1 AND lease_epoch = $2 AND status = 'running' AND last_seq = $3
@@ -316,10 +316,11 @@ WHERE r.id = $1 FOR UPDATE OF s;
 -- name: end_unowned
 -- End a run that nobody owns. The new epoch shuts out whoever is claiming it at this moment.
 -- $1 run  $2 ids  $3 names  $4 payloads of its last events  $5 status  $6 stop_reason  $7 error  $8 statuses that it may have
--- $9 last_seq that it must have
+-- $9 last_seq that it must have  $10 iterations  $11 usage  $12 cost_usd
 WITH run AS (
     UPDATE runs SET lease_epoch = lease_epoch + 1, last_seq = last_seq + cardinality($2::uuid[]),
-        status = $5, stop_reason = $6, error = $7, not_before = NULL, finished_at = clock_timestamp()
+        status = $5, stop_reason = $6, error = $7, iterations = $10, usage = $11, cost_usd = $12::float8::numeric,
+        not_before = NULL, finished_at = clock_timestamp()
     WHERE id = $1 AND status = ANY ($8::text[]) AND last_seq = $9
     RETURNING tenant, owner, last_seq, session_id, agent, turn
 ), journal AS (
