@@ -95,7 +95,7 @@ async def test_a_summary_leaves_what_the_answer_needs(start_process: Any) -> Non
             chunks = super().stream(request, recorder)
             usage = Usage(input_tokens=900, output_tokens=100)
             if request.purpose is msgspec.UNSET:
-                text = f"answer {len(self.requests) - 1 - len(self.asked)}"
+                text = f"answer {len(self.requests) - len(self.asked)}"
                 self.answers[-1] = [TextDelta(text), Completed(content=text, stop="stop", usage=usage)]
             else:
                 self.answers[-1] = [Completed(content="They count.", stop="stop", usage=usage)]
