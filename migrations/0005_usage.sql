@@ -101,13 +101,23 @@ RETURNS TABLE (scope text) LANGUAGE sql STABLE AS $$
         )
 $$;
 
+-- What an attempt may reserve where it was refused that amount: what is left on the counters that have not enough. Nothing where
+-- others have reserved on one of these: only who is alone takes the rest. NULL: there is enough by now.
+CREATE FUNCTION left_usd(of_tenant text, of_owner text, of_month date, amount numeric, tenant_cap numeric, user_cap numeric)
+RETURNS numeric LANGUAGE sql STABLE AS $$
+    SELECT min(CASE WHEN coalesce(b.reserved, 0) > 0 THEN 0 ELSE bound.cap - coalesce(b.spent, 0) END)
+    FROM (VALUES ('tenant', '', tenant_cap), ('user', of_owner, user_cap)) AS bound (scope, key, cap)
+    LEFT JOIN budgets b ON b.tenant = of_tenant AND b.scope = bound.scope AND b.key = bound.key AND b.month = of_month
+    WHERE bound.key IS NOT NULL AND coalesce(b.spent + b.reserved, 0) + amount > bound.cap
+$$;
+
 -- Write an attempt of a run down, and reserve what it may cost on all counters that bound it, or do neither.
--- `outcome`: open; fenced, where the run is not owned under that epoch; or the scope whose budget refused it. Always in this order:
--- tenant, then user. A violation of usage_pkey: it was opened before. One that was is not refused for its own reservation.
+-- `outcome`: open; fenced, where the run is not owned under that epoch; or the scope whose budget refused it, and `rest` is what
+-- the budgets have left. Always in this order: tenant, then user. A violation of usage_pkey: it was opened before. One that was is not refused for its own reservation.
 CREATE FUNCTION open_attempt(
     new_id uuid, of_run text, of_epoch bigint, of_route text, of_provider text, of_model text, nth integer,
     tokens integer, dollars numeric, amount numeric, tenant_cap numeric, user_cap numeric, tell_at numeric[],
-    OUT outcome text, OUT near boolean
+    OUT outcome text, OUT near boolean, OUT rest numeric
 ) LANGUAGE plpgsql AS $$
 DECLARE
     run record;
@@ -126,6 +136,7 @@ BEGIN
         IF near IS NULL THEN
             outcome := CASE WHEN EXISTS (SELECT FROM usage u WHERE u.id = new_id) THEN 'open' ELSE 'tenant' END;
             near := true;
+            rest := left_usd(run.tenant, run.owner, this_month, amount, tenant_cap, user_cap);
             RETURN;
         END IF;
         IF run.owner IS NOT NULL THEN
@@ -135,6 +146,7 @@ BEGIN
                 WHERE b.tenant = run.tenant AND b.scope = 'tenant' AND b.key = '' AND b.month = this_month;
                 outcome := CASE WHEN EXISTS (SELECT FROM usage u WHERE u.id = new_id) THEN 'open' ELSE 'user' END;
                 near := true;
+                rest := left_usd(run.tenant, run.owner, this_month, amount, tenant_cap, user_cap);
                 RETURN;
             END IF;
             near := near OR also_near;

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 
 import msgspec
 
@@ -43,24 +44,26 @@ def says(
 class Quoted:
     """`Quotes` of a fixed price for everything; None: nobody knows one."""
 
-    def __init__(self, price: Price | None = None) -> None:
+    def __init__(self, price: Price | None = None, least: Decimal = Decimal(0)) -> None:
         self.known = price
+        self._least = least
 
     async def price(self, provider: str, model: str) -> Price | None:
         return self.known
 
-    async def metered(self, route: str) -> bool:
-        return self.known is not None
+    async def least(self, route: str, input_tokens: int) -> Decimal | None:
+        return None if self.known is None else self._least
 
 
 class ScriptedProvider:
     """Answers the n-th request with the n-th script; an Event in a script is waited for. Keeps every request, as it may be sent.
 
-    With a `price` its attempts cost what their usage says.
+    With a `price` its attempts cost what their usage says; a call is said to cost `least` at least.
     """
 
-    def __init__(self, *answers: Say | Script, price: Price | None = None) -> None:
+    def __init__(self, *answers: Say | Script, price: Price | None = None, least: Decimal = Decimal(0)) -> None:
         self.price = price
+        self.least = least
         self.answers = list(answers)
         self.requests: list[ModelRequest] = []
         self.closed = 0

@@ -45,10 +45,14 @@ async def drop_answers(
     What is being answered while they are dropped is not kept either.
     """
     no_nul(agent, prompt, tag)
-    unknown = sorted(set(request.query_params) - {"agent", "prompt", "tag"})
-    if unknown:  # one that is misspelt must not mean all answers
-        problem = FieldError(unknown[0], "unknown; known here: agent, prompt, tag")
-        raise RequestError("validation_error", f"`{unknown[0]}` is no parameter of this call.", [problem])
+    # What is misspelt, said twice, or said in a body must not mean all answers.
+    given = [name for name, _ in request.query_params.multi_items()]
+    wrong = next((name for name in given if name not in ("agent", "prompt", "tag") or given.count(name) > 1), None)
+    if wrong is not None:
+        problem = FieldError(wrong, "unknown, or given twice; known here: agent, prompt, tag")
+        raise RequestError("validation_error", f"`{wrong}` is no parameter of this call, or given twice.", [problem])
+    if await request.body():
+        raise RequestError("validation_error", "This call takes no body: say which answers in its query.")
     selection = Selection(agent=agent, prompt=prompt, tag=tag)
 
     async def action() -> Dropped:

@@ -176,7 +176,7 @@ def _public(request: Request[Any, Any, Any], key: str) -> str:
 _DETAILS = {
     "not_found": "There is nothing at this path; /docs lists what there is.",
     "method_not_allowed": "This path takes other methods; the Allow header names them.",
-    "body_too_large": "The body is larger than server.max_body allows.",
+    "body_too_large": "The body is larger than this call takes: server.max_body bytes, and 8,000,000 for a batch.",
 }
 
 

@@ -17,7 +17,7 @@ def serve_banner(
     settings = workspace.settings
     lines = [
         f"Steadyhand {VERSION}",
-        f"  listening  {_url(address, port)}   (API and try-it page: /docs)",
+        f"  listening  {url_of(address, port)}   (API and try-it page: /docs)",
         _database(database, pending),
     ]
     if workers:
@@ -46,7 +46,7 @@ def worker_banner(
     """What `worker` started."""
     lines = [
         f"Steadyhand {VERSION} worker",
-        f"  listening  {_url(address, port)}   (/healthz, /readiness, /metrics)",
+        f"  listening  {url_of(address, port)}   (/healthz, /readiness, /metrics)",
         _database(database, pending),
         f"  executes   {concurrency} runs at once of {', '.join(sorted(workspace.agents))}",
         *_missing(workspace.settings.advice),
@@ -55,7 +55,8 @@ def worker_banner(
     return "\n".join(lines)
 
 
-def _url(address: str, port: int) -> str:
+def url_of(address: str, port: int) -> str:
+    """Where a service at that address is."""
     return f"http://{f'[{address}]' if ':' in address else address}:{port}"
 
 

@@ -62,10 +62,11 @@ async def _do(options: argparse.Namespace, client: BatchClient, found: list[Piec
         results |= zip(piece.places, await client.results(batch.id), strict=True)
     ordered = [results[place] for place in sorted(results)]
     _write(options, sent, ordered)
-    for batch in sent:
+    for piece, batch in zip(found, sent, strict=True):
         cost = "not known" if batch.cost_usd is None else f"{batch.cost_usd:.6f} USD"
         why = f"; {batch.error.code}: {batch.error.detail}" if batch.error else ""
-        _tell(f"{batch.id}: {batch.status}, {batch.counts.succeeded} of {len(ordered)} answered, cost {cost}{why}")
+        why += ". The same file means the same batch: --new sends it again" if batch.status == "failed" else ""
+        _tell(f"{batch.id}: {batch.status}, {batch.counts.succeeded} of {len(piece.places)} answered, cost {cost}{why}")
     return (
         DONE if all(batch.counts.succeeded == len(p.places) for p, batch in zip(found, sent, strict=True)) else FAILED
     )

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
+from app.cli.banner import url_of
 from app.cli.commands import DONE, FAILED, USAGE
 from app.domain.errors import SteadyhandError
 from app.domain.messages import JsonObject
@@ -128,7 +129,7 @@ async def _service(options: argparse.Namespace) -> AsyncIterator[httpx2.AsyncCli
     url = options.url
     if url is None:
         server = load_workspace(options.workspace, os.environ).settings.server
-        url = f"http://{'127.0.0.1' if server.host in ('0.0.0.0', '::') else server.host}:{server.port}"  # noqa: S104
+        url = url_of("127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host, server.port)  # noqa: S104
     headers = {} if options.key is None else {"Authorization": f"Bearer {options.key}"}
     timeout = httpx2.Timeout(PATIENCE, connect=10.0)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal, Protocol
 from uuid import UUID
 
@@ -28,7 +29,8 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run to be accepted. `created` is the payload of its first event; `timeout`: seconds until its caller stops waiting.
 
     `delay`: seconds before it takes its place in its session's line; `priority`: higher goes first. `resumed_from` names a
-    failed run of the same session whose finished steps are copied into the new journal. `metered`: it needs a budget.
+    failed run of the same session whose finished steps are copied into the new journal. `needs_usd`: what
+    its first call costs at least, None: it needs no budget.
     `experiments` are the variants by experiment; `shadow_of` names the run that it repeats.
     """
 
@@ -47,7 +49,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     callback_url: str | None = None
     resumed_from: str | None = None
-    metered: bool = False
+    needs_usd: Decimal | None = None
     experiments: dict[str, str] = {}
     shadow_of: str | None = None
     key: IdempotencyKey | None = None

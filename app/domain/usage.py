@@ -60,12 +60,13 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an opening. `refused`: that budget has not enough left, and nothing was written.
+    """What became of an opening. `refused`: that budget has not enough left, `left_usd` at the most, and nothing was written.
 
     `near`: what is spent and reserved comes to a level that nobody was told of yet.
     """
 
     refused: Scope | None = None
+    left_usd: Decimal | None = None
     near: bool = False
 
 
@@ -178,8 +179,8 @@ class Quotes(Protocol):
         """The price of a call without a service tier of its own; None: not known."""
         ...
 
-    async def metered(self, route: str) -> bool:
-        """Whether the route's first choice costs money, as far as is known: a call of it needs a budget."""
+    async def least(self, route: str, input_tokens: int) -> Decimal | None:
+        """Dollars that a call of the route's first choice costs at least, with such an input. None: nothing, or nobody knows."""
         ...
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from app.agent import tokens
 from app.domain import events as ev
 from app.domain.agents import Agent
 from app.domain.errors import DatabaseUnavailable, RequestError
@@ -121,7 +122,7 @@ class Acceptance:
             priority=wanted.priority,
             callback_url=wanted.callback_url,
             resumed_from=created.resumed_from,
-            metered=await self._quotes.metered(agent.model),
+            needs_usd=await self._quotes.least(agent.model, tokens.prose(system)),
             experiments=created.exposure,
             shadow_of=None if created.shadow_of is msgspec.UNSET else created.shadow_of,
             key=wanted.key,

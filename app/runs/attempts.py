@@ -7,15 +7,19 @@ import time
 from decimal import ROUND_CEILING, Decimal
 from uuid import UUID
 
+import msgspec
+
 from app.agent import tokens
 from app.agent.limits import OPEN_OUTPUT, bounded
 from app.domain.errors import BudgetExhausted
 from app.domain.fold import MIN_OUTPUT
 from app.domain.models import Attempt, ModelRequest
 from app.domain.prices import Price, Rates
-from app.domain.usage import Opening, Quotes, UsageLedger
+from app.domain.usage import Opened, Opening, Quotes, UsageLedger
 from app.runs.patience import patiently
 
+MOST_TRIES = 3
+"""A rest that others take first is looked at again, so many times."""
 MICRO = Decimal("0.000001")
 """Dollars are reserved in full millionths, rounded up."""
 
@@ -46,9 +50,15 @@ class Attempts:
             number=attempt.number,
             input_tokens=size,
             input_usd=None if price is None else _dollars(size, price.at(size).input),
-            reserved_usd=Decimal(0) if price is None else _reserved(size, allowed, price),
+            reserved_usd=_reserved(size, allowed, price),
         )
         opened = await patiently(lambda: self._ledger.open(opening))
+        for _ in range(MOST_TRIES):
+            if opened.refused is None:
+                break
+            allowed = _within(allowed, size, price, opened)
+            smaller = msgspec.structs.replace(opening, reserved_usd=_reserved(size, allowed, price))
+            opened = await patiently(lambda smaller=smaller: self._ledger.open(smaller))  # type: ignore[misc]
         if opened.refused is not None:
             raise BudgetExhausted(opened.refused)
         attempt.near = opened.near
@@ -76,8 +86,22 @@ def _affordable(request: ModelRequest, rates: Rates, spent: Decimal) -> ModelReq
     return bounded(request, room)
 
 
-def _reserved(size: int, request: ModelRequest, price: Price) -> Decimal:
+def _within(request: ModelRequest, size: int, price: Price | None, refused: Opened) -> ModelRequest:
+    """The request with its output bounded by what the month has left. Raises `BudgetExhausted` where that is too little to say anything."""
+    assert refused.refused is not None
+    rates = None if price is None else price.at(size)
+    if rates is None or refused.left_usd is None or not rates.output:
+        raise BudgetExhausted(refused.refused)
+    room = int((refused.left_usd - _dollars(size, rates.dearest_input)) * 1_000_000 / rates.output)
+    if room < MIN_OUTPUT:
+        raise BudgetExhausted(refused.refused)
+    return bounded(request, room)
+
+
+def _reserved(size: int, request: ModelRequest, price: Price | None) -> Decimal:
     """What the attempt costs at most, were the estimate of its input exact; an output without a bound counts as `OPEN_OUTPUT`."""
+    if price is None:
+        return Decimal(0)
     rates = price.at(size)
     output = OPEN_OUTPUT if request.max_output_tokens is None else request.max_output_tokens
     return _dollars(size, rates.dearest_input) + _dollars(output, rates.output)

@@ -21,7 +21,7 @@ class VariantOptions(msgspec.Struct, frozen=True, kw_only=True):
     """One variant: another prompt, route or agent in the place of the agent's own. Percentages have two decimals."""
 
     name: str = ""
-    percent: Percent = 0.0
+    percent: Percent | None = None
     prompt: str | None = None
     model: str | None = None
     agent: str | None = None
@@ -70,8 +70,13 @@ def _check_variants(experiment: ExperimentOptions, path: KeyPath, wrong: Callabl
         seen.add(variant.name)
         if not variant.changes:
             wrong(here, "names neither prompt, model nor agent")
-    total = sum(variant.percent for variant in experiment.variants)
+        if variant.percent is None:
+            wrong((*here, "percent"), "missing: how many of all get it; 0 for nobody")
+    total = sum(variant.percent or 0.0 for variant in experiment.variants)
     if total > 100.000001:
         wrong((*path, "variants"), f"have {total:g} percent together, which is more than 100")
-    if experiment.shadow is not None and not experiment.shadow.changes:
-        wrong((*path, "shadow"), "names neither prompt, model nor agent")
+    if (shadow := experiment.shadow) is not None:
+        if not shadow.changes:
+            wrong((*path, "shadow"), "names neither prompt, model nor agent")
+        if shadow.percent is None:
+            wrong((*path, "shadow", "percent"), "missing: of how many runs there is one; 0 for none")

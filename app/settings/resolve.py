@@ -205,7 +205,7 @@ class Resolution:
             if not (provider and model):
                 self._wrong(path, f"{price.model!r} is not of the form provider/model")
             elif provider not in providers and not self._known_wrong(("providers", provider)):
-                near = get_close_matches(provider, list(providers), n=1) or sorted(providers)
+                near = sorted(providers)
                 self._wrong(path, f"{price.model} names a provider that is not there; known: {', '.join(near)}")
             elif price.model in prices:
                 self._wrong(path, f"{price.model} has a price already")
@@ -227,7 +227,7 @@ class Resolution:
         if name is None:
             self._wrong(path, "missing: one of the providers")
         elif name not in providers:
-            near = get_close_matches(name, list(providers), n=1) or sorted(providers)
+            near = sorted(providers)
             if not self._known_wrong(("providers", name)):
                 self._wrong(path, f"{name} is not there; known: {', '.join(near)}")
         elif providers[name].kind == "anthropic":
@@ -254,7 +254,7 @@ class Resolution:
                     continue
                 asked.add(name)
                 if name not in providers:
-                    near = get_close_matches(name, list(providers), n=1) or sorted(providers)
+                    near = sorted(providers)
                     self._wrong(path, f"{target} names a provider that is not there; known: {', '.join(near)}")
                     continue
                 self._check_key(path, str(target), name, written, providers)

@@ -10,6 +10,7 @@ import msgspec
 
 from app.domain.agents import Agent
 from app.domain.errors import ConfigError, ConfigProblem
+from app.domain.fold import MIN_OUTPUT
 from app.domain.prices import Price, Rates
 from app.domain.usage import Caps
 from app.llm.prices import PriceBook
@@ -47,18 +48,21 @@ class RouteQuotes:
             self._known[provider, model] = now, price
         return price
 
-    async def metered(self, route: str) -> bool:
+    async def least(self, route: str, input_tokens: int) -> Decimal | None:
         if (tiers := self._settings.tiers.get(route)) is not None:
-            return all([await self.metered(name) for name in tiers.routes.values()])
+            found = [await self.least(name, input_tokens) for name in tiers.routes.values()]
+            return None if None in found else min(dollars for dollars in found if dollars is not None)
         known = self._settings.routes.get(route)
         if known is None:
-            return False
+            return None
         first = [await self.price(w.target.provider, w.target.model) for w in known.places[0]]
-        return any(price is not None and _costs(price) for price in first)
+        costs = [_least(price.at(input_tokens), input_tokens) for price in first if price is not None]
+        return min((dollars for dollars in costs if dollars), default=None)
 
 
-def _costs(price: Price) -> bool:
-    return any((rates.input or rates.output) for rates in (price.rates, *(step.rates for step in price.steps)))
+def _least(rates: Rates, input_tokens: int) -> Decimal:
+    """Of an answer of a few words, and an input that no cache makes cheaper."""
+    return (input_tokens * rates.input + MIN_OUTPUT * rates.output) / 1_000_000
 
 
 async def check_budgets(workspace: Workspace) -> None:

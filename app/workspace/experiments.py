@@ -32,7 +32,9 @@ def read_experiments(
 
         def variant(given: VariantOptions, path: str, agent: str = options.agent) -> Variant | None:
             made = _variant(given, agent, files, around, agents[agent], lambda key, why: wrong(f"{path}{key}", why))
-            return None if made is None else Variant(name=given.name or SHADOW, percent=given.percent, agent=made)
+            return (
+                None if made is None else Variant(name=given.name or SHADOW, percent=given.percent or 0.0, agent=made)
+            )
 
         variants = [variant(given, f"{path}.variants.{n}") for n, given in enumerate(options.variants)]
         shadow = None if options.shadow is None else variant(options.shadow, f"{path}.shadow")

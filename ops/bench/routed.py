@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
+from decimal import Decimal
 from pathlib import Path
 from uuid import uuid4
 
@@ -136,7 +137,7 @@ async def _begun(store: PostgresRunStore, run_id: str) -> Accepted:
     """A run that is executed here."""
     fields = {"session_id": f"ses_{run_id}", "agent": "plain", "agent_version": "bench", "user_id": "ann"}
     created = RunCreated(run_id=run_id, message_id="msg_1", input="What is 1 + 1?", **fields)
-    run = NewRun(id=run_id, tags={}, created=msgspec.json.encode(created), metered=True, **fields)
+    run = NewRun(id=run_id, tags={}, created=msgspec.json.encode(created), needs_usd=Decimal(0), **fields)
     accepted = await store.start(ANONYMOUS, run, slot=True)
     assert isinstance(accepted, Accepted), accepted
     return accepted

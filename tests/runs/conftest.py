@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -146,7 +147,7 @@ async def process(
             agents=registry,
             render=render,
             provider=provider,
-            quotes=Quoted(getattr(provider, "price", None)),
+            quotes=Quoted(getattr(provider, "price", None), getattr(provider, "least", Decimal(0))),
             tiers=tiers,
             toolbox=toolbox,
             observer=notes,

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.agent.decide import USED_UP
 from app.domain import events as ev
 from app.domain.agents import Agent, Limits
 from app.domain.errors import RequestError
@@ -192,6 +193,31 @@ async def test_no_run_is_made_where_nothing_is_left(start_process: Any) -> None:
         assert "-01T00:00:00Z" in refused.value.detail
         assert await p.database.fetchval("SELECT count(*) FROM runs") == 1
         assert (await ended(p, user_id="bob"))[0].output == "x"
+
+
+async def test_the_rest_of_a_month_is_spent_by_shorter_answers_until_it_pays_for_none(start_process: Any) -> None:
+    """A cent a token: an answer without a bound would reserve 164 dollars."""
+    provider = ScriptedProvider(*[says("answer")] * 5, price=PRICE)
+    agent = limited(cost_usd=1_000.0)
+    async with start_process(provider, agent, caps=Caps(user=Decimal("0.25"), levels=LEVELS)) as p:
+        for left in (25, 20):
+            end, _ = await ended(p, ANN)
+            assert (end.stop_reason, end.output) == ("completed", "answer")
+            assert p.provider.requests[-1].max_output_tokens == left
+        end, _ = await ended(p, ANN)  # fifteen tokens are too few to ask for
+        assert (end.stop_reason, end.output, len(p.provider.requests)) == ("cost_budget", USED_UP, 2)
+        assert await reserved(p) == {Decimal(0)}
+
+
+async def test_no_run_is_made_where_the_rest_pays_for_no_answer(start_process: Any) -> None:
+    provider = ScriptedProvider(*[says("answer")] * 5, price=PRICE, least=Decimal("0.16"))
+    async with start_process(provider, limited(cost_usd=1_000.0), caps=Caps(user=Decimal("0.25"), levels=LEVELS)) as p:
+        for _ in range(2):
+            await ended(p, ANN)
+        with pytest.raises(RequestError) as refused:
+            await p.service.start(ANN, StartRun(input="go"))
+        assert refused.value.code == "budget_exhausted"
+        await ended(p)
 
 
 async def test_sixty_four_at_once_with_room_for_nine(start_process: Any) -> None:

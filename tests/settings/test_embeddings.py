@@ -33,7 +33,7 @@ def test_who_makes_vectors(text: str, found: Embeddings | None) -> None:
     ("text", "wrong"),
     [
         ('model = "m"', "steadyhand.toml:1: embeddings.provider: missing: one of the providers"),
-        ('provider = "opnai"\nmodel = "m"', "steadyhand.toml:2: embeddings.provider: opnai is not there; known: openai"),
+        ('provider = "opnai"\nmodel = "m"', "steadyhand.toml:2: embeddings.provider: opnai is not there; known: anthropic, offline, openai"),
         ('provider = "openai"', "steadyhand.toml:1: embeddings.model: missing, such as text-embedding-3-small"),
         ('provider = "offline"\nmodel = "m"', "steadyhand.toml:3: embeddings.model: has no meaning for kind offline"),
         ('provider = "anthropic"\nmodel = "m"', "steadyhand.toml:2: embeddings.provider: anthropic is of kind anthropic, which has no embeddings; use kind openai or offline"),

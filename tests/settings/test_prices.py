@@ -89,7 +89,7 @@ def test_what_is_wrong_is_named_with_its_line() -> None:
     [
         ("x", "'x' is not of the form provider/model"),
         ("openai/", "'openai/' is not of the form provider/model"),
-        ("opnai/x", "opnai/x names a provider that is not there; known: openai"),
+        ("opnai/x", "opnai/x names a provider that is not there; known: anthropic, offline, openai"),
         ("openai/x", "openai/x has a price already"),
     ],
 )

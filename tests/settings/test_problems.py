@@ -87,7 +87,7 @@ def test_every_problem_of_a_file_at_once_with_its_line() -> None:
         "w/steadyhand.toml:32: models.default.chain: 'nothing' is not of the form provider/model",
         "w/steadyhand.toml:32: models.default.chain: openai/x needs the variable OPENAI_API_KEY, which is not set",
         "w/steadyhand.toml:32: models.default.chain: anthropic/y needs the variable ANTHROPIC_API_KEY, which is not set",
-        "w/steadyhand.toml:32: models.default.chain: opnai/z names a provider that is not there; known: openai",
+        "w/steadyhand.toml:32: models.default.chain: opnai/z names a provider that is not there; known: a/b, anthropic, claude, gw, nokind, offline, openai",
         "w/steadyhand.toml:39: models.default.hedge_after: 20 is not less than first_token_timeout, which is 20",
         "w/steadyhand.toml:41: models.fast.chain: expected array, got str",
         "w/steadyhand.toml:42: models.fast.idle_timeout: expected float > 0.0",

@@ -58,7 +58,7 @@ def test_the_other_options() -> None:
         ('chain = [{ "a" = 1 }]', "models.default.chain: 'a' is not of the form provider/model"),
         (
             'chain = [{ "opnai/a" = 1 }]',
-            "models.default.chain: opnai/a names a provider that is not there; known: openai",
+            "models.default.chain: opnai/a names a provider that is not there; known: anthropic, offline, openai",
         ),
         ('chain = ["openai/a"]\non_midstream = "reste"', "models.default.on_midstream: must be one of reset, error"),
         ('chain = ["openai/a"]\nhedge_after = -1', "models.default.hedge_after: expected float >= 0.0"),

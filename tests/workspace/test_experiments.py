@@ -68,7 +68,8 @@ E = '[experiments.e]\nagent = "assistant"\n'
 
 
 def one(variant: str) -> str:
-    return f"{E}variants = [{{ {variant} }}]"
+    share = "" if "percent" in variant else "percent = 1, "
+    return f"{E}variants = [{{ {share}{variant} }}]"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def one(variant: str) -> str:
             "experiments.e.agent: missing: the agent that it varies",
         ),
         (
-            E.replace("assistant", "nobody") + 'shadow = { model = "best" }',
+            E.replace("assistant", "nobody") + 'shadow = { percent = 1, model = "best" }',
             "experiments.e.agent: there is no agent 'nobody'; known: assistant, other",
         ),
         (
@@ -88,6 +89,14 @@ def one(variant: str) -> str:
             "experiments.e.variants.0.name: a variant has a name: 1 to 64 of a-z 0-9 _ -",
         ),
         (one('name = "control", model = "best"'), "experiments.e.variants.0.name: control is whoever is in no variant"),
+        (
+            f'{E}variants = [{{ name = "x", model = "best" }}]',
+            "experiments.e.variants.0.percent: missing: how many of all get it; 0 for nobody",
+        ),
+        (
+            f'{E}shadow = {{ model = "best" }}',
+            "experiments.e.shadow.percent: missing: of how many runs there is one; 0 for none",
+        ),
         (one('name = "x", percent = 1'), "experiments.e.variants.0: names neither prompt, model nor agent"),
         (one('name = "x", percent = 101, model = "best"'), "experiments.e.variants.0.percent: expected float <= 100.0"),
         (
@@ -116,12 +125,13 @@ def one(variant: str) -> str:
             "experiments.e.variants: have 120 percent together, which is more than 100",
         ),
         (
-            f'{E}variants = [{{ name = "x", model = "best" }}, {{ name = "x", model = "best" }}]',
+            f'{E}variants = [{{ percent = 1, name = "x", model = "best" }}, {{ percent = 1, name = "x", model = "best" }}]',
             "experiments.e.variants.1.name: x is another variant's name",
         ),
         (f"{E}shadow = {{ percent = 1 }}", "experiments.e.shadow: names neither prompt, model nor agent"),
         (
-            one('name = "x", model = "best"') + '\n[experiments.f]\nagent = "assistant"\nshadow = { model = "best" }',
+            one('name = "x", model = "best"')
+            + '\n[experiments.f]\nagent = "assistant"\nshadow = { percent = 1, model = "best" }',
             "experiments.f.agent: agent assistant is in experiment e already; one at a time",
         ),
         (

@@ -107,7 +107,7 @@ class PostgresRunStore:
             uuid4(), run.created, uuid4(), _FIRST_ATTEMPT, self._owner, self._lease, run.stop_after, run.delay,
             run.priority, run.callback_url, run.resumed_from, run.on_busy == "reject",
             *((None, None, None, None) if key is None else (key.method, key.path, key.key, key.fingerprint)),
-            principal.user or "", run.metered, self._caps.tenant, self._caps.user,
+            principal.user or "", run.needs_usd, self._caps.tenant, self._caps.user,
             msgspec.json.encode(run.experiments) if run.experiments else None, run.shadow_of,
         )  # fmt: skip
 
@@ -128,14 +128,14 @@ class PostgresRunStore:
 
     async def _refusal(self, principal: Principal, run: NewRun) -> Refusal:
         """Why the statement made nothing."""
-        if run.metered:
+        if run.needs_usd is not None:
             scope = await self._db.fetchval(
                 self._sql["exhausted"],
                 principal.tenant,
                 run.session_id,
                 run.user_id,
-                self._caps.tenant,
-                self._caps.user,
+                None if self._caps.tenant is None else self._caps.tenant - run.needs_usd,
+                None if self._caps.user is None else self._caps.user - run.needs_usd,
             )
             if scope is not None:
                 return "tenant_budget" if scope == "tenant" else "user_budget"

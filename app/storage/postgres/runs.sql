@@ -16,7 +16,7 @@ SELECT FROM sessions WHERE tenant = $1 AND id = $2 FOR UPDATE;
 -- $9 slot  $10 seconds to answer  $11 traceparent  $12 event id  $13 run.created  $14 event id  $15 run.started
 -- $16 lease owner  $17 lease seconds  $18 stop_after  $19 delay seconds  $20 priority  $21 callback_url  $22 resumed_from
 -- $23 reject  $24 method  $25 path  $26 key  $27 fingerprint  $28 key's owner
--- $29 whether it needs a budget  $30 tenant's cap  $31 user's cap  $32 experiments  $33 shadow_of
+-- $29 dollars that it needs, or NULL  $30 tenant's cap  $31 user's cap  $32 experiments  $33 shadow_of
 -- The run is born running where nothing of its session is live. A statement that waited for the session's row does not see the
 -- turn before it among the runs, but sees by the session's count of turns that there was one: such a run is queued, or it
 -- would overtake. A delayed run has no place in the line yet.
@@ -45,8 +45,11 @@ WITH before AS MATERIALIZED (
     SELECT $1, $3, $4, 1,
         CASE WHEN $19::float8 IS NULL AND NOT ($9 AND (SELECT b.turns IS NULL FROM before b)) THEN next_rank($1) END,
         CASE WHEN $19 IS NULL THEN $20::integer ELSE 0 END
-    WHERE ($26 IS NULL OR EXISTS (SELECT FROM key)) AND NOT ($29::boolean AND EXISTS (
-        SELECT FROM exhausted($1, coalesce($4, (SELECT o.owner FROM sessions o WHERE o.tenant = $1 AND o.id = $3)), $30, $31)
+    WHERE ($26 IS NULL OR EXISTS (SELECT FROM key)) AND NOT ($29::numeric IS NOT NULL AND EXISTS (
+        SELECT FROM exhausted(
+            $1, coalesce($4, (SELECT o.owner FROM sessions o WHERE o.tenant = $1 AND o.id = $3)),
+            $30::numeric - $29::numeric, $31::numeric - $29::numeric
+        )
     ))
     ON CONFLICT (tenant, id) DO UPDATE
     SET turns = s.turns + 1, owner = coalesce(s.owner, excluded.owner), updated_at = clock_timestamp(),

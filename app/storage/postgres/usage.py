@@ -107,7 +107,9 @@ class PostgresUsageLedger:
         assert row is not None
         if row["outcome"] == "fenced":
             raise Fenced(o.run_id)
-        return Opened(near=row["near"]) if row["outcome"] == "open" else Opened(refused=row["outcome"])
+        if row["outcome"] == "open":
+            return Opened(near=row["near"])
+        return Opened(refused=row["outcome"], left_usd=row["rest"])
 
     async def lost(self, run_id: str, epoch: int) -> list[Lost]:
         return [Lost(**row) for row in await self._db.fetch(self._sql["lost"], run_id, epoch)]

@@ -230,7 +230,7 @@ async def test_what_older_owners_left_is_known_and_settled_by_the_next(books: Bo
     ("change", "swept"),
     [
         ("UPDATE runs SET status = 'succeeded'", 1),
-        ("UPDATE runs SET lease_epoch = 2", 1),
+        ("UPDATE runs SET lease_epoch = 2", 0),  # its new owner's
         ("DELETE FROM runs", 1),
         ("UPDATE runs SET lease_until = clock_timestamp()", 0),
     ],
@@ -262,20 +262,20 @@ async def test_an_attempt_outside_of_a_run_is_charged_once(books: Books) -> None
     done = spending(cost="100", tags={"team": "x"})
     assert [await books.ledger.record(done) for _ in range(2)] == [True, False]
     assert await books.counters() == {("tenant", ""): (100, 0), ("user", "ann"): (100, 0)}
-    assert await books.run("r1", user="ann", metered=True) == "tenant_budget"
-    assert isinstance(await books.run("r2", user="ann", metered=False), Accepted)
+    assert await books.run("r1", user="ann", needs_usd=Decimal(0)) == "tenant_budget"
+    assert isinstance(await books.run("r2", user="ann", needs_usd=None), Accepted)
 
 
 async def test_a_run_needs_something_left_of_its_users_month(books: Books) -> None:
     await books.ledger.record(spending(cost="4"))
-    assert await books.run("r1", user="ann", metered=True) == "user_budget"
-    assert isinstance(await books.run("r2", user="bob", metered=True), Accepted)
-    assert isinstance(await books.run("r3", metered=True), Accepted)
+    assert await books.run("r1", user="ann", needs_usd=Decimal(0)) == "user_budget"
+    assert isinstance(await books.run("r2", user="bob", needs_usd=Decimal(0)), Accepted)
+    assert isinstance(await books.run("r3", needs_usd=Decimal(0)), Accepted)
 
 
 async def test_last_month_is_another_month(books: Books) -> None:
     await books.ledger.record(spending(cost="50", at=NOW.replace(day=1) - timedelta(days=1)))
-    assert isinstance(await books.run("r1", user="ann", metered=True), Accepted)
+    assert isinstance(await books.run("r1", user="ann", needs_usd=Decimal(0)), Accepted)
 
 
 async def test_reports(books: Books) -> None:
