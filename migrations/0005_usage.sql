@@ -199,10 +199,7 @@ $$;
 
 -- Settle attempts that are open still; what was settled before stays as it is. The levels as in charge_usd, as a JSON array;
 -- NULL where there are none. A shadow run is told of none: nobody reads its journal.
-CREATE FUNCTION settle_attempts(
-    ids uuid[], bases text[], outcomes text[], models text[], inputs bigint[], cached bigint[], writes bigint[],
-    hours bigint[], outputs bigint[], reasonings bigint[], costs numeric[], tell boolean
-) RETURNS json LANGUAGE plpgsql AS $$
+CREATE FUNCTION settle_attempts(what json, tell boolean) RETURNS json LANGUAGE plpgsql AS $$
 DECLARE
     done record;
     crossed json[] := '{}';
@@ -211,8 +208,10 @@ BEGIN
         UPDATE usage u SET settled_at = clock_timestamp(), basis = s.basis, outcome = s.outcome, response_model = s.model,
             input_tokens = s.input, cached_input_tokens = s.cache, cache_write_tokens = s.write,
             cache_write_1h_tokens = s.hour, output_tokens = s.output, reasoning_tokens = s.reasoning, cost_usd = s.cost
-        FROM unnest(ids, bases, outcomes, models, inputs, cached, writes, hours, outputs, reasonings, costs)
-            AS s (id, basis, outcome, model, input, cache, write, hour, output, reasoning, cost)
+        FROM json_to_recordset(what) AS s (
+            id uuid, basis text, outcome text, model text, input bigint, cache bigint, write bigint, hour bigint,
+            output bigint, reasoning bigint, cost numeric
+        )
         WHERE u.id = s.id AND u.settled_at IS NULL
         RETURNING u.tenant, u.owner, u.kind, u.month, u.reserved_usd, coalesce(u.cost_usd, 0) AS cost
     LOOP

@@ -117,7 +117,7 @@ class Life:
         tasks = [listening, supervising, *others]
         try:
             await answers(address, port, listening)
-            _settle_memory()
+            settle_memory()
             ready(address, port)
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             log.info("draining")
@@ -169,7 +169,7 @@ class Life:
             at_once.cancel()
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """What was loaded stays: the collector need not walk through a hundred thousand of its objects again and again."""
     gc.collect()
     gc.freeze()

@@ -15,7 +15,7 @@ import msgspec
 from ops.bench.load import Streams, StreamsResult, Turns, TurnsResult, percentile
 from ops.bench.processes import completed, rss_mib
 from ops.bench.routed import Routed, RoutedResult
-from ops.bench.stack import ROOT, Service, Stack
+from ops.bench.stack import ROOT, Service, Stack, cores
 
 HISTORY_TURNS = 25  # a turn with a tool leaves four messages: 100 of them
 STATISTICS_DELAY = 12.0  # seconds after which idle PostgreSQL backends have reported their counters (10 s is theirs)
@@ -132,7 +132,8 @@ class Bench:
             workspace=str(ROOT / "ops/bench/workspace"),
         )
         command = [sys.executable, "-m", "ops.bench.routed", msgspec.json.encode(job).decode()]
-        seen = msgspec.json.decode(await completed(command, cwd=ROOT), type=RoutedResult)
+        serving, _ = cores()
+        seen = msgspec.json.decode(await completed(command, cwd=ROOT, cores=serving), type=RoutedResult)
         values = self.samples.values["router"]
         values["router_on_ms"].append(seen.on)
         values["router_off_ms"].append(seen.off)

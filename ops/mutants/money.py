@@ -55,15 +55,15 @@ MONEY = (
     Mutant(
         name="the end settles, too",
         file="app/storage/postgres/runs.sql",
-        old="FROM line WHERE cardinality($21::uuid[]) > 0",
-        new="FROM line WHERE cardinality($21::uuid[]) < 0",
+        old="FROM line WHERE $21 IS NOT NULL",
+        new="FROM line WHERE $21 IS NULL",
         tests=(SETTLEMENT,),
     ),
     Mutant(
         name="who takes over settles",
         file="app/runs/execution.py",
-        old="            self._ledger.used(*record.abandoned(lost))\n",
-        new="            record.abandoned(lost)\n",
+        old="            self._ledger.used(*record.abandoned(attempt))\n",
+        new="            record.abandoned(attempt)\n",
         tests=(SETTLEMENT,),
     ),
     Mutant(
@@ -76,8 +76,8 @@ MONEY = (
     Mutant(
         name="no run without a budget",
         file="app/storage/postgres/runs.sql",
-        old="AND NOT ($29::boolean AND EXISTS (",
-        new="AND NOT ($29::boolean AND false AND EXISTS (",
+        old="AND NOT ($29::numeric IS NOT NULL AND EXISTS (",
+        new="AND NOT ($29::numeric IS NOT NULL AND false AND EXISTS (",
         tests=(BOOKS, BUDGETS),
     ),
     Mutant(

@@ -187,7 +187,7 @@ class PostgresRunStore:
 
     async def append(self, run_id: str, epoch: int, events: Sequence[NewEvent]) -> Appended:
         row = await self._db.fetchrow(
-            self._sql["append"], *_written(run_id, epoch, events), self._lease, *settlements(events)
+            self._sql["append"], *_written(run_id, epoch, events), self._lease, settlements(events)
         )
         if row is None:
             raise Fenced(run_id)
@@ -201,7 +201,7 @@ class PostgresRunStore:
             self._sql["finish"], *_written(run_id, epoch, events),
             finished.status, finished.stop_reason, msgspec.json.encode(finished.output), _json(finished.error),
             finished.iterations, _json(finished.usage), finished.cost_usd, finished.degraded, finished.cached,
-            finished.outcome_unknown, inbox, *settlements(events),
+            finished.outcome_unknown, inbox, settlements(events),
         )  # fmt: skip
         if row is None:
             await self._refused(run_id, epoch, events)
@@ -222,7 +222,7 @@ class PostgresRunStore:
             _json(waiting.usage), waiting.outcome_unknown, inbox,
             [a.id for a in asked], [a.call_id for a in asked], [a.name for a in asked],
             [msgspec.json.encode(a.arguments) for a in asked], [a.risk for a in asked],
-            [a.expires_at for a in asked], datetime.now(UTC), waiting.cost_usd, *settlements(events),
+            [a.expires_at for a in asked], datetime.now(UTC), waiting.cost_usd, settlements(events),
         )  # fmt: skip
         if row is None:
             await self._refused(run_id, epoch, events)

@@ -212,7 +212,7 @@ RETURNING runs.id AS run_id, runs.inbox;
 -- name: append
 -- The owner's write, behind the fence: stores all events or, for a stale owner, none.
 -- $1 run  $2 epoch  $3 last_seq before  $4 last_seq after  $5 seqs  $6 ids  $7 names  $8 payloads  $9 privates
--- $10 lease seconds  $11 to $21 attempts that are settled by it: as settle_attempts has them
+-- $10 lease seconds  $11 attempts that are settled by it, as settle_attempts has them; NULL: none
 -- The budgets' counters are locked after the run, and in one order, here and everywhere.
 WITH fence AS (
     UPDATE runs SET last_seq = $4, lease_until = clock_timestamp() + make_interval(secs => $10)
@@ -223,10 +223,7 @@ WITH fence AS (
     SELECT $1, e.seq, fence.tenant, fence.owner, e.id, e.name, e.payload, e.private
     FROM fence, unnest($5::integer[], $6::uuid[], $7::text[], $8::json[], $9::json[]) AS e (seq, id, name, payload, private)
 ), settled AS (
-    SELECT settle_attempts(
-        $11::uuid[], $12::text[], $13::text[], $14::text[],
-        $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::numeric[], true
-    ) AS crossed FROM fence WHERE cardinality($11::uuid[]) > 0
+    SELECT settle_attempts($11::json, true) AS crossed FROM fence WHERE $11 IS NOT NULL
 )
 SELECT inbox, (SELECT crossed FROM settled) AS crossed FROM fence;
 
@@ -235,7 +232,7 @@ SELECT inbox, (SELECT crossed FROM settled) AS crossed FROM fence;
 -- in its row, which is locked first. A condition on the row would be judged by what this statement's snapshot knows, and a turn that came since
 -- would wait for ever.
 -- $10 status  $11 stop_reason  $12 output  $13 error  $14 iterations  $15 usage  $16 cost_usd  $17 degraded  $18 cached
--- $19 outcome_unknown  $20 rows of the inbox that were read (NULL: it does not matter)  $21 to $31 as in append
+-- $19 outcome_unknown  $20 rows of the inbox that were read (NULL: it does not matter)  $21 as $11 in append
 WITH fence AS (
     UPDATE runs SET last_seq = $4, status = $10, stop_reason = $11, output = $12, error = $13, iterations = $14,
         usage = $15, cost_usd = $16::float8::numeric, degraded = $17, cached = $18, outcome_unknown = $19,
@@ -258,10 +255,7 @@ WITH fence AS (
 ), callback AS (
     UPDATE callbacks SET status = 'due', next_at = clock_timestamp() FROM fence WHERE run_id = $1
 ), settled AS (
-    SELECT settle_attempts(
-        $21::uuid[], $22::text[], $23::text[], $24::text[],
-        $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::numeric[], false
-    ) AS crossed FROM line WHERE cardinality($21::uuid[]) > 0
+    SELECT settle_attempts($21::json, false) AS crossed FROM line WHERE $21 IS NOT NULL
 )
 SELECT coalesce((SELECT more FROM line), false) AS more, (SELECT count(*) FROM settled) FROM fence;
 
@@ -270,7 +264,7 @@ SELECT coalesce((SELECT more FROM line), false) AS more, (SELECT count(*) FROM s
 -- comes after is not held against it that owners died before.
 -- $10 stop_reason  $11 iterations  $12 usage  $13 outcome_unknown  $14 rows of the inbox that were read
 -- $15 ids of approvals  $16 calls  $17 tools  $18 arguments  $19 risks  $20 when they expire, by the clock of the owner,
--- $21 where that stands now: they are judged by the database's  $22 cost_usd  $23 to $33 as in append
+-- $21 where that stands now: they are judged by the database's  $22 cost_usd  $23 as $11 in append
 WITH fence AS (
     UPDATE runs SET last_seq = $4, status = 'waiting', stop_reason = $10, iterations = $11, usage = $12, outcome_unknown = $13,
         cost_usd = $22::float8::numeric, failures = 0, answer_by = NULL, stop_after = CASE WHEN $10 = 'stopped_after_step' THEN NULL ELSE stop_after END, lease_owner = NULL, lease_until = NULL
@@ -287,10 +281,7 @@ WITH fence AS (
     FROM fence, unnest($15::text[], $16::text[], $17::text[], $18::json[], $19::text[], $20::timestamptz[])
         AS a (id, call_id, tool, arguments, risk, expires_at)
 ), settled AS (
-    SELECT settle_attempts(
-        $23::uuid[], $24::text[], $25::text[], $26::text[],
-        $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[], $33::numeric[], false
-    ) AS crossed FROM fence WHERE cardinality($23::uuid[]) > 0
+    SELECT settle_attempts($23::json, false) AS crossed FROM fence WHERE $23 IS NOT NULL
 )
 SELECT (SELECT count(*) FROM settled) FROM fence;
 

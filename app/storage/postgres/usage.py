@@ -54,6 +54,7 @@ class _Crossed(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(list[_Crossed]).decode
+_encode = msgspec.json.Encoder().encode
 
 
 def crossings(told: bytes | None) -> tuple[Crossing, ...]:
@@ -66,14 +67,19 @@ def crossings(told: bytes | None) -> tuple[Crossing, ...]:
     )
 
 
-def settlements(events: Sequence[Settling]) -> tuple[list[Any], ...]:
-    """The arguments of `settle_attempts`, but for its last: a column each."""
+def settlements(events: Sequence[Settling]) -> bytes | None:
+    """What `settle_attempts` is given; None: nothing is settled by those events."""
     settled = [event.settles for event in events if event.settles is not None]
-    usage = [counts(s.usage) for s in settled]
-    return (
-        [s.id for s in settled], [s.basis for s in settled], [s.outcome for s in settled], [s.model for s in settled],
-        *([counts[n] for counts in usage] for n in range(6)), [s.cost_usd for s in settled],
-    )  # fmt: skip
+    return _encode([_columns(s) for s in settled]) if settled else None
+
+
+def _columns(settled: Settlement) -> dict[str, Any]:
+    """Decimals are strings: JSON's numbers are not exact everywhere."""
+    named = ("input", "cache", "write", "hour", "output", "reasoning")
+    return {
+        "id": settled.id, "basis": settled.basis, "outcome": settled.outcome, "model": settled.model,
+        "cost": settled.cost_usd, **dict(zip(named, counts(settled.usage), strict=True)),
+    }  # fmt: skip
 
 
 def counts(usage: Usage | None) -> tuple[int | None, ...]:
@@ -92,15 +98,16 @@ class PostgresUsageLedger:
 
     def __init__(self, *, database: Database, caps: Caps) -> None:
         self._db = database
-        self._caps = caps
+        # Exact numbers travel as text: what asyncpg does with a Decimal costs more than the rest of the statement.
+        self._bounds = (_text(caps.tenant), _text(caps.user), f"{{{','.join(map(str, caps.levels))}}}")
         self._sql = queries("usage.sql")
 
     async def open(self, opening: Opening) -> Opened:
-        o, caps = opening, self._caps
+        o = opening
         try:
             row = await self._db.fetchrow(
                 self._sql["open"], o.id, o.run_id, o.epoch, o.route, o.provider, o.model, o.number, o.input_tokens,
-                o.input_usd, o.reserved_usd, caps.tenant, caps.user, list(caps.levels),
+                _text(o.input_usd), _text(o.reserved_usd), *self._bounds,
             )  # fmt: skip
         except asyncpg.UniqueViolationError:  # it arrived, but not the answer
             return Opened(near=True)
@@ -139,6 +146,10 @@ class PostgresUsageLedger:
         )  # fmt: skip
         *groups, whole = map(_group, rows)
         return UsageReport(data=groups, total=whole)
+
+
+def _text(number: Decimal | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def _group(row: Any) -> UsageGroup:

@@ -2,7 +2,10 @@
 -- An attempt, and its reservation on every counter: all of it or nothing. As open_attempt says.
 -- $1 id  $2 run  $3 epoch  $4 route  $5 provider  $6 model  $7 number  $8 estimated tokens  $9 what they cost  $10 what to reserve
 -- $11 tenant's cap  $12 user's cap  $13 levels
-SELECT outcome, near, rest FROM open_attempt($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+SELECT outcome, near, rest FROM open_attempt(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9::text::numeric, $10::text::numeric, $11::text::numeric, $12::text::numeric,
+    $13::text::numeric[]
+);
 
 -- name: lost
 -- What older owners of a run left open.
