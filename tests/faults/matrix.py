@@ -143,7 +143,7 @@ def cuts(statements: int, every: int = 1) -> list[Cut]:
     found: list[Cut] = []
     for number, step in enumerate(WORK.steps, 1):
         pieces = 1 + len(step.text)
-        found += [Cut("model", number, moment) for moment in ("before", "1", "after")]
+        found += [Cut("model", number, moment) for moment in ("before", *map(str, range(1, pieces)), "after")]
         found += [Cut("model", number, str(pieces), linger) for linger in (0.0, 0.02)]
         found.append(Cut("model", number, "after", 0.01))
     for number in range(1, len(WORK.calls) + 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from tests.faults.attended import Attended
 from tests.faults.cuts import Cut
 from tests.faults.house import TOPOLOGIES, house
-from tests.faults.matrix import Cutter
+from tests.faults.matrix import Cutter, Outcome
+from tests.faults.script import WORK
 
 pytestmark = [
     pytest.mark.long,
@@ -38,31 +40,30 @@ CUTS = {
 }
 
 
+async def wrong(cutter: Cutter, cuts: Iterable[Cut]) -> dict[str, Outcome]:
+    """What went wrong at those cuts, or did not come to one."""
+    outcomes = {str(cut): await cutter.cut(cut) for cut in cuts}
+    return {cut: outcome for cut, outcome in outcomes.items() if outcome.problems or not outcome.reached}
+
+
 @pytest.mark.parametrize("topology", CUTS)
 async def test_a_run_whose_process_is_killed_goes_on(tmp_path: Path, database: str, topology: str) -> None:
     async with house(tmp_path, database, *TOPOLOGIES[topology]) as opened:
         cutter = Cutter(house=opened)
         await cutter.uncut()
-        wrong = {}
-        for cut in CUTS[topology]:
-            outcome = await cutter.cut(cut)
-            if outcome.problems or not outcome.reached:
-                wrong[str(cut)] = outcome
-        assert not wrong
+        assert not await wrong(cutter, CUTS[topology])
+
+
+async def test_a_kill_after_each_piece_of_an_answer_leaves_a_row_that_is_settled(tmp_path: Path, database: str) -> None:
+    """The last answer of the run, which has seven pieces: `problems` looks at the ledger, too."""
+    last = len(WORK.steps)
+    async with house(tmp_path, database, *TOPOLOGIES["single"]) as opened:
+        cuts = [Cut("model", last, str(n + 1)) for n in range(len(WORK.steps[-1].text))]
+        assert not await wrong(Cutter(house=opened), cuts)
 
 
 async def test_what_people_said_survives_every_kill(tmp_path: Path, database: str) -> None:
     """An approval is given and a message comes on the way, while the process is killed that asked for them, or heard them."""
+    cuts = (Cut("model", 2, "after"), Cut("effect", 3, "before"), Cut("effect", 4, "after"), Cut("model", 4, "2"))
     async with house(tmp_path, database, "all") as opened:
-        cutter = Cutter(house=opened, runs=Attended)
-        wrong = {}
-        for cut in (
-            Cut("model", 2, "after"),
-            Cut("effect", 3, "before"),
-            Cut("effect", 4, "after"),
-            Cut("model", 4, "2"),
-        ):
-            outcome = await cutter.cut(cut)
-            if outcome.problems or not outcome.reached:
-                wrong[str(cut)] = outcome
-        assert not wrong
+        assert not await wrong(Cutter(house=opened, runs=Attended), cuts)
