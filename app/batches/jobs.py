@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 
 from app.batches.parts import PartWork
 from app.domain.batches import BatchStore, Part
 from app.domain.errors import DatabaseUnavailable
+from app.rounds import rounds
 
 log = logging.getLogger(__name__)
 
@@ -35,26 +35,13 @@ class BatchJobs:
 
     async def serve(self) -> None:
         """Work on what is due until cancelled; what is under way then is left as it stands in storage, for another process."""
-        away = False
         async with asyncio.TaskGroup() as group:
-            while True:
-                self._wake.clear()
-                try:
-                    while self._running < self._concurrency and (part := await self._store.claim(self._claim)):
-                        self._running += 1
-                        group.create_task(self._owned(part), name=f"batch part {part.id}")
-                    away = False
-                except DatabaseUnavailable as error:
-                    if not away:
-                        log.warning("the database is away; batches wait for it", extra={"reason": str(error)})
-                    away = True
-                except Exception:
-                    log.exception("a look at what batches are due broke; the next one follows")
-                try:
-                    async with asyncio.timeout(POLL * random.uniform(0.8, 1.2)):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+            await rounds(lambda: self._begin_due(group), what="batches", every=POLL, wake=self._wake)
+
+    async def _begin_due(self, group: asyncio.TaskGroup) -> None:
+        while self._running < self._concurrency and (part := await self._store.claim(self._claim)):
+            self._running += 1
+            group.create_task(self._owned(part), name=f"batch part {part.id}")
 
     async def _owned(self, part: Part) -> None:
         """Work on it until it is let go of, or lost to another process."""

@@ -17,6 +17,7 @@ from app.callbacks.signing import signed_headers, signing_key, signing_secret
 from app.domain.callbacks import CallbackStatus, CallbackStore, Delivery, Outcome, Runs
 from app.domain.errors import DatabaseUnavailable
 from app.domain.principals import Principal
+from app.rounds import rounds
 
 log = logging.getLogger(__name__)
 
@@ -75,24 +76,8 @@ class Deliveries:
 
     async def serve(self) -> None:
         """Send what is due until cancelled; what is under way then is given back, to be sent by another process."""
-        away = False
         async with asyncio.TaskGroup() as group:
-            while True:
-                self._wake.clear()
-                try:
-                    await self._begin_due(group)
-                    away = False
-                except DatabaseUnavailable as error:
-                    if not away:
-                        log.warning("the database is away; callbacks wait for it", extra={"reason": str(error)})
-                    away = True
-                except Exception:
-                    log.exception("a look at what is due broke; the next one follows")
-                try:
-                    async with asyncio.timeout(POLL * random.uniform(0.8, 1.2)):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+            await rounds(lambda: self._begin_due(group), what="callbacks", every=POLL, wake=self._wake)
 
     async def _begin_due(self, group: asyncio.TaskGroup) -> None:
         while self._hosts.total() < self._concurrency:

@@ -55,6 +55,11 @@ def worker_banner(
     return "\n".join(lines)
 
 
+def url_meant(text: str) -> str:
+    """A URL that somebody typed, who may have left out what it begins with."""
+    return (text if "://" in text else f"http://{text}").rstrip("/")
+
+
 def url_of(address: str, port: int) -> str:
     """Where a service at that address is."""
     return f"http://{f'[{address}]' if ':' in address else address}:{port}"

@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import msgspec
 
+from app.cli.banner import url_meant
 from app.cli.batch_file import BadFile, Piece, pieces
 from app.cli.batch_service import BatchClient
 from app.cli.commands import DONE, FAILED, USAGE
@@ -120,7 +121,7 @@ async def _service(options: argparse.Namespace) -> AsyncIterator[tuple[BatchClie
     """The service at --url, or one of our own for the time of the block; and what fails when it can do nothing more."""
     timeout = httpx2.Timeout(60.0, connect=10.0)
     if options.url is not None:
-        url = options.url if "://" in options.url else f"http://{options.url}"
+        url = url_meant(options.url)
         try:
             async with httpx2.AsyncClient(base_url=url, timeout=timeout) as http:
                 yield BatchClient(http=http, name=url), asyncio.get_running_loop().create_future()

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from app.cli.banner import url_of
+from app.cli.banner import url_meant, url_of
 from app.cli.commands import DONE, FAILED, USAGE
 from app.domain.errors import SteadyhandError
 from app.domain.messages import JsonObject
@@ -130,12 +130,9 @@ async def _service(options: argparse.Namespace) -> AsyncIterator[httpx2.AsyncCli
     if url is None:
         server = load_workspace(options.workspace, os.environ).settings.server
         url = url_of("127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host, server.port)  # noqa: S104
-    headers = {} if options.key is None else {"Authorization": f"Bearer {options.key}"}
     timeout = httpx2.Timeout(PATIENCE, connect=10.0)
     try:
-        async with httpx2.AsyncClient(
-            base_url=url if "://" in url else f"http://{url}", headers=headers, timeout=timeout
-        ) as http:
+        async with httpx2.AsyncClient(base_url=url_meant(url), timeout=timeout) as http:
             yield http
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise SteadyhandError(f"--url {url}: {error}") from error

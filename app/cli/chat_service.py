@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
+from app.cli.banner import url_meant
 from app.domain.errors import RequestError, SteadyhandError
 from app.domain.messages import JsonObject
 from app.domain.runs import TERMINAL, RunStatus
@@ -70,7 +71,7 @@ class RunningService:
     def __init__(self, *, http: httpx2.AsyncClient, url: str, give_up: float = GIVE_UP) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._http = http
-        self._url = (url if "://" in url else f"http://{url}").rstrip("/")
+        self._url = url_meant(url)
         self._give_up = give_up
         self._asked: str | None = None
         """The run of the last `ask`, once it is known."""

@@ -178,7 +178,6 @@ def _cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     warm.add_argument("--concurrency", metavar="N", type=_count, default=8, help="questions at once (default: 8)")
     for action in (invalidate, warm):
         action.add_argument("--url", help="the service (default: where the workspace's settings have it listen)")
-        action.add_argument("--key", help="the key to authenticate with")
 
 
 def _count(text: str) -> int:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 
-from app.domain.errors import DatabaseUnavailable
 from app.domain.hints import Hints
 from app.domain.idempotency import KeyStore
 from app.domain.observers import RunObserver
 from app.domain.stores import RunStore
 from app.domain.usage import UsageLedger
+from app.rounds import rounds
 from app.runs.approvals import ApprovalService
 from app.runs.ledger import told
 
@@ -55,18 +54,7 @@ class Housekeeping:
 
     async def serve(self) -> None:
         """One round after another, also through times without a database."""
-        away = False
-        while True:
-            try:
-                await self.round()
-                away = False
-            except DatabaseUnavailable as error:
-                if not away:
-                    log.warning("housekeeping waits for the database", extra={"reason": str(error)})
-                away = True
-            except Exception:
-                log.exception("a round of housekeeping broke")
-            await asyncio.sleep(EVERY * random.uniform(0.8, 1.2))
+        await rounds(self.round, what="runs", every=EVERY, wake=asyncio.Event())
 
     async def round(self) -> None:
         """Everything that is due now."""

@@ -162,7 +162,7 @@ async def test_the_cache_is_warmed_and_emptied_from_the_command_line(
         assert json.loads(said.out) == {"hit": 0, "miss": 3, "failed": 1}
         assert "line 4: There is no agent 'nobody'" in said.err
         questions.write_text("\n".join(json.dumps(line) for line in lines[:3]))
-        assert await cli("warm", str(questions), *url, "--key", "unused", "--concurrency", "1") == DONE
+        assert await cli("warm", str(questions), *url, "--concurrency", "1") == DONE
         assert capsys.readouterr().out == "3 answers were cached already, 0 were asked for, 0 failed\n"
         assert echo.asked.total() == 3
         assert await asked(e, "two")
