@@ -28,6 +28,7 @@ from app.api import (
     ws,
 )
 from app.api import usage as usages
+from app.api.authentication import METRICS, SCOPE, Access, allowed, principal_of_requests, scopes_of
 from app.api.decoding import StrictRequest
 from app.api.docs import openapi_config
 from app.api.document import published
@@ -43,7 +44,7 @@ from app.api.turns import turns_of_requests
 from app.api.ws import Sockets
 from app.batches.service import BatchService
 from app.callbacks.service import CallbackService
-from app.domain.principals import ANONYMOUS, Principal
+from app.domain.principals import Principal
 from app.runs.approvals import ApprovalService
 from app.runs.cache_service import CacheService
 from app.runs.service import RunService
@@ -58,7 +59,13 @@ WORKER_BODY = 1_000
 """Bytes that a body may have where no route takes one."""
 
 
-@get("/metrics", tags=["health"], summary="Prometheus metrics", media_type="text/plain", opt={"always": True})
+@get(
+    "/metrics",
+    tags=["health"],
+    summary="Prometheus metrics",
+    media_type="text/plain",
+    opt={"always": True, SCOPE: METRICS},
+)
 async def metrics_page(metrics: NamedDependency[Metrics]) -> Response[bytes]:
     """What this process counted, in Prometheus' text format."""
     text, media_type = metrics.render()
@@ -110,13 +117,13 @@ def create_app(
     max_body: int,
     max_streams: int,
     max_stream_age: float,
-    principal: Principal = ANONYMOUS,
+    access: Access,
 ) -> AsgiApp:
-    """The ASGI application over those objects, every request of which is the principal's.
+    """The ASGI application over those objects.
 
     `max_stream_age`: seconds after which clients of streams must connect again.
     """
-    streams = OpenStreams(limit=max_streams, max_age=max_stream_age)
+    streams = OpenStreams(limit=max_streams, max_age=max_stream_age, revocations=access.revocations)
     dependencies = {
         "service": service,
         "sessions": sessions,
@@ -126,37 +133,48 @@ def create_app(
         "batches": batches,
         "caches": caches,
         "idempotent": idempotent,
-        "turns": turns_of_requests(service=service, principal=principal, streams=streams, callbacks=callbacks),
-        "once": once_for_requests(idempotent=idempotent, principal=principal),
+        "turns": turns_of_requests(service=service, streams=streams, callbacks=callbacks),
+        "once": once_for_requests(idempotent=idempotent),
         "readings": readings,
         "targets": targets,
         "prompts": prompt_list,
         "metrics": metrics,
         "streams": streams,
-        "sockets": Sockets(service=service, streams=streams, gate=gate, max_frame=max_body, max_age=max_stream_age),
-        "principal": principal,
+        "sockets": Sockets(
+            service=service,
+            streams=streams,
+            gate=gate,
+            access=access,
+            max_frame=max_body,
+            max_age=max_stream_age,
+        ),
+        "principal": principal_of_requests(),
     }
-    litestar = _litestar(SERVICE, dependencies, gate, max_body)
+    litestar = _litestar(SERVICE, dependencies, gate, access, max_body)
     return HttpTelemetry(app=litestar, tracing=tracing, metrics=metrics)  # type: ignore[arg-type]  # litestar's scope is a TypedDict
 
 
-def create_worker_app(*, readings: Readings, metrics: Metrics, tracing: Tracing, gate: Gate) -> AsgiApp:
+def create_worker_app(*, readings: Readings, metrics: Metrics, tracing: Tracing, gate: Gate, access: Access) -> AsgiApp:
     """The ASGI application of a process that only executes runs: its health and what it counted."""
-    litestar = _litestar(HEALTH, {"readings": readings, "metrics": metrics}, gate, WORKER_BODY)
+    litestar = _litestar(HEALTH, {"readings": readings, "metrics": metrics}, gate, access, WORKER_BODY)
     return HttpTelemetry(app=litestar, tracing=tracing, metrics=metrics)  # type: ignore[arg-type]  # litestar's scope is a TypedDict
 
 
 def describe() -> dict[str, Any]:
     """The OpenAPI document; needs no running service."""
-    return published(_litestar(SERVICE, dict.fromkeys(NAMES), Gate(None), 1).openapi_schema.to_schema())
+    app = _litestar(SERVICE, dict.fromkeys(NAMES), Gate(None), None, 1)
+    return published(app.openapi_schema.to_schema(), scopes_of(app))
 
 
-def _litestar(handlers: Sequence[Any], dependencies: Mapping[str, Any], gate: Gate, max_body: int) -> Litestar:
+def _litestar(
+    handlers: Sequence[Any], dependencies: Mapping[str, Any], gate: Gate, access: Access | None, max_body: int
+) -> Litestar:
+    """`access` None: only for a description; nobody may ask it anything."""
     return Litestar(
         route_handlers=handlers,
         dependencies={name: _provided(value) for name, value in dependencies.items()},
-        guards=[when_serving, no_nul_in_path],
-        state=State({"gate": gate}),
+        guards=[when_serving, no_nul_in_path, allowed],
+        state=State({"gate": gate, "access": access}),
         exception_handlers=HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=max_body,

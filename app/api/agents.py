@@ -6,6 +6,7 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from app.api.authentication import ANY_KEY, SCOPE
 from app.api.problems import responses
 from app.api.schemas import AgentView
 from app.api.targets import Targets
@@ -13,7 +14,13 @@ from app.domain.agents import Agent
 from app.runs.service import RunService
 
 
-@get("/agents", tags=["agents"], summary="List the agents", responses=responses("internal", "not_ready"))
+@get(
+    "/agents",
+    opt={SCOPE: ANY_KEY},
+    tags=["agents"],
+    summary="List the agents",
+    responses=responses("internal", "not_ready"),
+)
 async def list_agents(service: NamedDependency[RunService], targets: NamedDependency[Targets]) -> list[AgentView]:
     """Every agent that can be asked, by name."""
     return [_agent_view(agent, targets) for _, agent in sorted(service.agents.current.items())]
@@ -21,6 +28,7 @@ async def list_agents(service: NamedDependency[RunService], targets: NamedDepend
 
 @get(
     "/agents/{name:str}",
+    opt={SCOPE: ANY_KEY},
     tags=["agents"],
     summary="One agent",
     responses=responses("not_found", "internal", "not_ready"),

@@ -8,6 +8,7 @@ from litestar import Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
+from app.api.authentication import SCOPE
 from app.api.bodies import DecisionRequest
 from app.api.described import BODY_ERRORS
 from app.api.once import Once
@@ -21,6 +22,7 @@ from app.runs.approvals import ApprovalService
 
 @get(
     "/v1/approvals",
+    opt={SCOPE: "approvals"},
     tags=["approvals"],
     summary="List approvals",
     responses=responses("invalid_cursor", "validation_error", "internal", "not_ready"),
@@ -45,6 +47,7 @@ async def list_approvals(
 
 @get(
     "/v1/approvals/{approval_id:str}",
+    opt={SCOPE: "approvals"},
     tags=["approvals"],
     summary="One approval",
     responses=responses("not_found", "internal", "not_ready"),
@@ -58,6 +61,7 @@ async def get_approval(
 
 @post(
     "/v1/approvals/{approval_id:str}",
+    opt={SCOPE: "approvals"},
     status_code=200,
     tags=["approvals"],
     summary="Decide on a call",

@@ -11,6 +11,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 
+from app.api.authentication import SCOPE
 from app.api.bodies import AsyncChatRequest, TaskRequest
 from app.api.described import BODY_ERRORS
 from app.api.problems import UNREACHABLE, problem, request_id, responses
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 @post(
     "/chat/async",
+    opt={SCOPE: "runs"},
     status_code=202,
     tags=["chat"],
     summary="Turns that nobody waits for",

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 
+from app.api.authentication import SCOPE
 from app.api.batch_shapes import MAX_BODY, Batch, BatchPage, BatchRequest, BatchResultPage
 from app.api.described import BODY_ERRORS
 from app.api.once import Once
@@ -25,6 +26,7 @@ from app.runs.ids import new_id
 
 @post(
     "/v1/batches",
+    opt={SCOPE: "runs"},
     status_code=202,
     tags=["batches"],
     summary="Begin a batch",
@@ -61,6 +63,7 @@ class _Named(msgspec.Struct):
 
 @get(
     "/v1/batches",
+    opt={SCOPE: "runs"},
     tags=["batches"],
     summary="List batches",
     responses=responses("invalid_cursor", "validation_error", "internal", "not_ready"),
@@ -79,6 +82,7 @@ async def list_batches(
 
 @get(
     "/v1/batches/{batch_id:str}",
+    opt={SCOPE: "runs"},
     tags=["batches"],
     summary="One batch",
     responses=responses("not_found", "internal", "not_ready"),
@@ -92,6 +96,7 @@ async def get_batch(
 
 @get(
     "/v1/batches/{batch_id:str}/results",
+    opt={SCOPE: "runs"},
     tags=["batches"],
     summary="A batch's results",
     responses=responses("invalid_cursor", "not_found", "validation_error", "internal", "not_ready"),
@@ -117,6 +122,7 @@ def _place(cursor: str) -> int:
 
 @post(
     "/v1/batches/{batch_id:str}/cancel",
+    opt={SCOPE: "runs"},
     status_code=202,
     tags=["batches"],
     summary="Cancel a batch",

@@ -8,6 +8,7 @@ from litestar import Request, Response, delete
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from app.api.authentication import SCOPE
 from app.api.once import Once
 from app.api.paging import no_nul
 from app.api.problems import responses
@@ -20,6 +21,7 @@ from app.runs.cache_service import CacheService
 
 @delete(
     "/v1/cache",
+    opt={SCOPE: "admin"},
     status_code=200,
     tags=["cache"],
     summary="Drop cached answers",

@@ -8,6 +8,7 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from app.api.authentication import SCOPE
 from app.api.idempotency import Idempotent, key_of
 from app.api.problems import responses
 from app.callbacks.service import CallbackService
@@ -17,6 +18,7 @@ from app.domain.principals import Principal
 
 @get(
     "/v1/runs/{run_id:str}/callbacks",
+    opt={SCOPE: "runs"},
     tags=["runs"],
     summary="A run's callback",
     responses=responses("not_found", "internal", "not_ready"),
@@ -30,6 +32,7 @@ async def get_callbacks(
 
 @post(
     "/v1/runs/{run_id:str}/callbacks",
+    opt={SCOPE: "runs"},
     tags=["runs"],
     summary="Send a run's callback again",
     status_code=202,

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
+from app.api.authentication import SCOPE
 from app.api.bodies import CancelRequest, ResumeRequest, RunRequest, SteerRequest
 from app.api.described import BODY_ERRORS
 from app.api.once import Once
@@ -25,6 +26,7 @@ ACCEPTED = {202: ResponseSpec(Run, generate_examples=False, description="Accepte
 
 @post(
     "/v1/runs",
+    opt={SCOPE: "runs"},
     status_code=201,
     tags=["runs"],
     summary="Begin a run",
@@ -40,6 +42,7 @@ async def create_run(data: JSONBody[RunRequest], turns: NamedDependency[Turns]) 
 
 @post(
     "/v1/runs/{run_id:str}/resume",
+    opt={SCOPE: "runs"},
     status_code=201,
     tags=["runs"],
     summary="Let a run go on",
@@ -61,6 +64,7 @@ async def resume_run(
 
 @post(
     "/v1/runs/{run_id:str}/cancel",
+    opt={SCOPE: "runs"},
     status_code=202,
     tags=["runs"],
     summary="Stop a run",
@@ -87,6 +91,7 @@ async def cancel_run(
 
 @post(
     "/v1/runs/{run_id:str}/messages",
+    opt={SCOPE: "runs"},
     status_code=202,
     tags=["runs"],
     summary="Steer a run",

@@ -6,16 +6,19 @@ from importlib.resources import files
 from typing import Any
 
 import msgspec
-from litestar import MediaType, Request, Response, get
+from litestar import MediaType, Request, Response, Router, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import License, Server, Tag
 
+from app.api.authentication import PUBLIC, SCOPE, scopes_of
 from app.api.document import published
 
 DESCRIPTION = (
     "Serves LLM agents over JSON and server-sent events. Every response carries `X-Request-Id`; everything that goes wrong "
     "is an `application/problem+json` with a stable `code`.\n\n"
+    "Once a service has an API key every call needs one: `Authorization: Bearer KEY` or `X-API-Key: KEY`; a token of a trusted "
+    "issuer does as well. `x-scope` of an operation is the scope that the key must have.\n\n"
     "`/ws` is a WebSocket for any number of runs at once. Frames are JSON objects with a `type`: in go `auth` {token}, `run` "
     "{input or message, agent, session_id, user_id, context, tags, timeout, on_busy, idempotency_key}, `subscribe` {run_id, after}, "
     "`unsubscribe` {run_id}, `cancel` {run_id, reason} and `ping`; out come `event` {run_id, event, id, data}, `error` {problem}, "
@@ -34,7 +37,7 @@ PAGE_HEADERS = {
 }
 
 
-@get("/docs", media_type=MediaType.HTML, include_in_schema=False)
+@get("/docs", media_type=MediaType.HTML, include_in_schema=False, opt={SCOPE: PUBLIC})
 async def page() -> Response[bytes]:
     """The page; it fetches the description itself, and nothing from anywhere else."""
     content = files("app.api").joinpath("docs.html").read_bytes()
@@ -46,7 +49,7 @@ class Document(JsonRenderPlugin):
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """The document as it is published."""
-        return msgspec.json.encode(published(request.app.openapi_schema.to_schema()))
+        return msgspec.json.encode(published(request.app.openapi_schema.to_schema(), scopes_of(request.app)))
 
 
 def openapi_config(version: str) -> OpenAPIConfig:
@@ -72,7 +75,8 @@ def openapi_config(version: str) -> OpenAPIConfig:
         ],
         use_handler_docstrings=True,
         operation_id_creator=lambda handler, method, path: str(handler.handler_name),
-        path="/openapi.json",  # not "/": litestar answers what it does not know below this path, and in HTML
+        # Not "/": litestar answers what it does not know below this path, and in HTML.
+        openapi_router=Router("/openapi.json", route_handlers=[], include_in_schema=False, opt={SCOPE: PUBLIC}),
         render_plugins=[Document(path="/")],
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from app.api.authentication import ANY_KEY, METRICS, PUBLIC
 from app.api.batch_shapes import Batch, BatchPage, BatchRequest, BatchResultPage
 from app.api.bodies import (
     AsyncChatRequest,
@@ -22,6 +24,7 @@ from app.api.bodies import (
     SteerRequest,
 )
 from app.api.examples import ANSWERS, MORE, REQUESTS
+from app.api.problems import MEDIA_TYPE, STATUS, TITLES, problem
 from app.api.schemas import (
     AgentView,
     Alive,
@@ -49,6 +52,7 @@ from app.api.schemas import (
     Waiting,
 )
 from app.domain.callbacks import Callback
+from app.domain.errors import RequestCode
 
 SHAPES = (
     ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, CancelRequest, ResumeRequest,
@@ -76,15 +80,31 @@ WITH_TAG = frozenset({"get_state", "put_state"})
 OPTIONAL_BODIES = {"resume_run": ResumeRequest, "cancel_run": CancelRequest, "fork_session": ForkRequest}
 
 
-def published(document: dict[str, Any]) -> dict[str, Any]:
-    """`document` itself, complete: valid OpenAPI 3.1, with an example of everything that goes in and out."""
-    document["security"] = []
+SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key (`steadyhand keys create`), or a token of the issuer that the service trusts.",
+    },
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+}
+SECURED: list[dict[str, list[str]]] = [{"bearer": []}, {"api_key": []}]
+
+
+def published(document: dict[str, Any], scopes: Mapping[str, str | None]) -> dict[str, Any]:
+    """`document` itself, complete: valid OpenAPI 3.1, with an example of everything that goes in and out.
+
+    `scopes` say what each operation needs, by its id.
+    """
+    document["security"] = SECURED
+    document["components"]["securitySchemes"] = SCHEMES
     # msgspec describes what it decodes and encodes exactly; litestar leaves out bounds and `additionalProperties`.
     _, schemas = msgspec.json.schema_components(SHAPES, ref_template="#/components/schemas/{name}")
     document["components"]["schemas"] = schemas
     for path in document["paths"].values():
         for method, operation in path.items():
             _complete(operation)
+            _secure(operation, scopes[operation["operationId"]])
             if method != "get":
                 _keyed(operation)
     _tidy(document)
@@ -120,6 +140,25 @@ def _complete(operation: dict[str, Any]) -> None:
             _header(responses[status], "Location")
         if name in WITH_TAG:
             _header(responses[status], "ETag")
+
+
+def _secure(operation: dict[str, Any], scope: str | None) -> None:
+    """What a caller needs, and how one is refused who has not got it."""
+    if scope == PUBLIC:
+        operation["security"] = []
+        return
+    if scope == METRICS:
+        operation["security"] = [{}, *SECURED]
+    refusals: tuple[RequestCode, ...] = ("unauthenticated",)
+    if scope not in (ANY_KEY, METRICS):
+        operation["x-scope"] = scope
+        refusals = ("unauthenticated", "forbidden")
+    for code in refusals:
+        example = {"summary": TITLES[code], "value": msgspec.to_builtins(problem("req_1", code, TITLES[code] + "."))}
+        operation["responses"][str(STATUS[code])] = {
+            "description": TITLES[code],
+            "content": {MEDIA_TYPE: {"schema": _ref(Problem), "examples": {code: example}}},
+        }
 
 
 def _keyed(operation: dict[str, Any]) -> None:

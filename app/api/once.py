@@ -7,6 +7,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.di import Provide
 
+from app.api.authentication import principal_of
 from app.api.idempotency import Action, Idempotent, derived_id, key_of
 from app.domain.principals import Principal
 
@@ -30,10 +31,10 @@ class Once:
         return None if key is None else derived_id(prefix, self._principal, key)
 
 
-def once_for_requests(*, idempotent: Idempotent, principal: Principal) -> Provide:
+def once_for_requests(*, idempotent: Idempotent) -> Provide:
     """The dependency that is each request's action."""
 
     def once(request: Request[Any, Any, Any]) -> Once:
-        return Once(request=request, idempotent=idempotent, principal=principal)
+        return Once(request=request, idempotent=idempotent, principal=principal_of(request))
 
     return Provide(once, sync_to_thread=False)

@@ -23,12 +23,16 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "1"
+CHALLENGE = 'Bearer realm="steadyhand"'
+"""How to authenticate (RFC 6750 section 3)."""
 UNREACHABLE = "The database cannot be reached. Try again in a moment."
 
 STATUS: dict[str, int] = {
     "malformed_json": 400,
     "invalid_encoding": 400,
     "invalid_cursor": 400,
+    "unauthenticated": 401,
+    "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "session_busy": 409,
@@ -56,6 +60,8 @@ TITLES: dict[str, str] = {
     "malformed_json": "Malformed JSON",
     "invalid_encoding": "Invalid encoding",
     "invalid_cursor": "Invalid cursor",
+    "unauthenticated": "Unauthenticated",
+    "forbidden": "Forbidden",
     "not_found": "Not found",
     "method_not_allowed": "Method not allowed",
     "session_busy": "Session busy",
@@ -128,6 +134,8 @@ def _respond(told: Problem, more: Mapping[str, str] | None = None) -> Response[b
         headers.setdefault("Retry-After", RETRY_AFTER)
     if told.status == 413:
         headers["Connection"] = "close"  # the rest of the body is never read, so no other request can follow it
+    if told.status == 401:
+        headers["WWW-Authenticate"] = CHALLENGE
     return Response(msgspec.json.encode(told), status_code=told.status, media_type=MEDIA_TYPE, headers=headers)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from litestar import get
 from litestar.di import NamedDependency
 
+from app.api.authentication import ANY_KEY, SCOPE
 from app.api.problems import responses
 from app.api.schemas import PromptList, PromptView
 
@@ -18,7 +19,13 @@ class Prompts:
         self.current = list(current)
 
 
-@get("/v1/prompts", tags=["prompts"], summary="List the prompts", responses=responses("internal", "not_ready"))
+@get(
+    "/v1/prompts",
+    opt={SCOPE: ANY_KEY},
+    tags=["prompts"],
+    summary="List the prompts",
+    responses=responses("internal", "not_ready"),
+)
 async def list_prompts(prompts: NamedDependency[Prompts]) -> PromptList:
     """Every prompt, by name, with its versions in rising order. Templates are not shown."""
     return PromptList(data=prompts.current)

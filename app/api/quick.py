@@ -8,6 +8,7 @@ from litestar.params import FromPath, JSONBody
 from litestar.response import Stream
 
 from app.api import sse
+from app.api.authentication import SCOPE
 from app.api.bodies import ChatRequest, QuestionRequest, ResetRequest, RunAgentRequest
 from app.api.described import BODY_ERRORS, RUN_ERRORS, STREAM_ERRORS, WAITING, event_stream
 from app.api.once import Once
@@ -24,6 +25,7 @@ from app.runs.steps import Step
 
 @post(
     "/agents/{name:str}",
+    opt={SCOPE: "runs"},
     status_code=200,
     tags=["agents"],
     summary="Run an agent",
@@ -38,6 +40,7 @@ async def run_agent(
 
 @post(
     "/agents/{name:str}/stream",
+    opt={SCOPE: "runs"},
     status_code=200,
     tags=["agents"],
     summary="Run an agent, streamed",
@@ -51,6 +54,7 @@ async def stream_agent(name: FromPath[str], data: JSONBody[RunAgentRequest], tur
 
 @post(
     "/chat",
+    opt={SCOPE: "runs"},
     status_code=200,
     tags=["chat"],
     summary="One turn",
@@ -63,6 +67,7 @@ async def chat(data: JSONBody[ChatRequest], turns: NamedDependency[Turns]) -> Re
 
 @post(
     "/chat/stream",
+    opt={SCOPE: "runs"},
     status_code=200,
     tags=["chat"],
     summary="One turn, streamed",
@@ -76,6 +81,7 @@ async def stream_chat(data: JSONBody[ChatRequest], turns: NamedDependency[Turns]
 
 @post(
     "/agent",
+    opt={SCOPE: "runs"},
     status_code=200,
     tags=["chat"],
     summary="Question and answer",
@@ -89,6 +95,7 @@ async def question(data: JSONBody[QuestionRequest], turns: NamedDependency[Turns
 
 @get(
     "/history/{session_id:str}",
+    opt={SCOPE: "runs"},
     tags=["chat"],
     summary="A session's messages",
     responses=responses("not_found", "internal", "not_ready"),
@@ -102,6 +109,7 @@ async def history(
 
 @post(
     "/reset",
+    opt={SCOPE: "runs"},
     status_code=204,
     tags=["chat"],
     summary="Begin a session anew",

@@ -13,6 +13,7 @@ from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from app.api import sse
+from app.api.authentication import SCOPE, credential_of
 from app.api.described import event_stream
 from app.api.paging import Limit, PageCursor, cursor_after, no_nul, position
 from app.api.problems import request_id, responses
@@ -37,6 +38,7 @@ LOG_EXAMPLE = (
 
 @get(
     "/v1/runs",
+    opt={SCOPE: "runs"},
     tags=["runs"],
     summary="List runs",
     responses=responses("invalid_cursor", "validation_error", "internal", "not_ready"),
@@ -77,7 +79,11 @@ async def list_runs(
 
 
 @get(
-    "/v1/runs/{run_id:str}", tags=["runs"], summary="One run", responses=responses("not_found", "internal", "not_ready")
+    "/v1/runs/{run_id:str}",
+    opt={SCOPE: "runs"},
+    tags=["runs"],
+    summary="One run",
+    responses=responses("not_found", "internal", "not_ready"),
 )
 async def get_run(
     run_id: FromPath[str], service: NamedDependency[RunService], principal: NamedDependency[Principal]
@@ -88,6 +94,7 @@ async def get_run(
 
 @get(
     "/v1/runs/{run_id:str}/steps",
+    opt={SCOPE: "runs"},
     tags=["runs"],
     summary="A run's steps",
     responses=responses("not_found", "internal", "not_ready"),
@@ -101,6 +108,7 @@ async def get_steps(
 
 @get(
     "/v1/runs/{run_id:str}/events",
+    opt={SCOPE: "runs"},
     tags=["runs"],
     summary="A run's events",
     responses=event_stream(
@@ -145,7 +153,7 @@ async def get_events(
             ).frames
         return sse.encode(await service.events(principal, run_id, cursor), frames)
 
-    return await streams.open(begin)
+    return await streams.open(begin, credential=credential_of(request))
 
 
 def _prefers_json(accept: str) -> bool:

@@ -10,6 +10,7 @@ from litestar import Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter, JSONBody
 
+from app.api.authentication import SCOPE
 from app.api.bodies import ForkRequest, StateRequest
 from app.api.described import BODY_ERRORS
 from app.api.once import Once
@@ -45,6 +46,7 @@ def message_view(run_id: str, message: Message) -> MessageView:
 
 @get(
     "/v1/sessions",
+    opt={SCOPE: "runs"},
     tags=["sessions"],
     summary="List sessions",
     responses=responses("invalid_cursor", "validation_error", "internal", "not_ready"),
@@ -63,6 +65,7 @@ async def list_sessions(
 
 @get(
     "/v1/sessions/{session_id:str}",
+    opt={SCOPE: "runs"},
     tags=["sessions"],
     summary="One session",
     responses=responses("not_found", "internal", "not_ready"),
@@ -76,6 +79,7 @@ async def get_session(
 
 @get(
     "/v1/sessions/{session_id:str}/messages",
+    opt={SCOPE: "runs"},
     tags=["sessions"],
     summary="A session's messages, in pages",
     responses=responses("invalid_cursor", "not_found", "validation_error", "internal", "not_ready"),
@@ -102,6 +106,7 @@ async def list_messages(
 
 @delete(
     "/v1/sessions/{session_id:str}",
+    opt={SCOPE: "runs"},
     status_code=204,
     tags=["sessions"],
     summary="Delete a session",
@@ -119,6 +124,7 @@ async def delete_session(
 
 @get(
     "/v1/sessions/{session_id:str}/state",
+    opt={SCOPE: "runs"},
     tags=["sessions"],
     summary="A session's state",
     responses=responses("not_found", "internal", "not_ready"),
@@ -133,6 +139,7 @@ async def get_state(
 
 @put(
     "/v1/sessions/{session_id:str}/state",
+    opt={SCOPE: "runs"},
     tags=["sessions"],
     summary="Replace a session's state",
     responses=responses(*BODY_ERRORS, "state_conflict"),
@@ -155,6 +162,7 @@ async def put_state(
 
 @post(
     "/v1/sessions/{session_id:str}/fork",
+    opt={SCOPE: "runs"},
     status_code=201,
     tags=["sessions"],
     summary="Fork a session",
@@ -184,7 +192,7 @@ async def fork_session(
             if error.code != "session_busy" or made_up is None:
                 raise
             # Only this very request can have made it, in an attempt whose answer was lost.
-            return await sessions.session(principal, made_up)
+            return await sessions.session(principal.acting_for(wanted.user_id), made_up)
 
     response = await once.answer(fork, status=201)
     response.headers["Location"] = f"/v1/sessions/{_decode_session(response.content).id}"

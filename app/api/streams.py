@@ -13,6 +13,7 @@ from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
+from app.api.revocations import Cut, Revocations
 from app.api.sse import GOODBYE
 from app.domain.errors import RequestError
 
@@ -28,17 +29,23 @@ class OpenStreams:
     By then some end up to a tenth earlier, so that clients that came together do not all come back together. 0: at no age.
     """
 
-    def __init__(self, *, limit: int, max_age: float = 0.0) -> None:
+    def __init__(self, *, limit: int, max_age: float = 0.0, revocations: Revocations | None = None) -> None:
+        """A stream also ends when `revocations` says so (None: nobody does)."""
         self._limit = limit
         self._max_age = max_age
+        self._revocations = revocations
         self.count = 0
 
     async def open(
-        self, begin: Callable[[], Awaitable[Content]], *, headers: Mapping[str, str] | None = None
+        self,
+        begin: Callable[[], Awaitable[Content]],
+        *,
+        headers: Mapping[str, str] | None = None,
+        credential: str | None = None,
     ) -> EventStream:
         """The response that streams what `begin` gives, counted from now to its end; `begin` is called only if there is room.
 
-        `headers` are looked at when it has returned. Raises `RequestError` queue_full where one more would be too many.
+        `headers` are looked at when it has returned. It is for whoever has that credential. Raises `RequestError` queue_full where one more would be too many.
         """
         self.enter()
         try:
@@ -46,7 +53,13 @@ class OpenStreams:
         except BaseException:
             self.leave()
             raise
-        return EventStream(content, self.leave, max_age=self._max_age, headers={**HEADERS, **(headers or {})})
+
+        def watch(cut: Cut) -> Cut:
+            return _nothing if self._revocations is None else self._revocations.enter(credential, cut)
+
+        return EventStream(
+            content, self.leave, max_age=self._max_age, headers={**HEADERS, **(headers or {})}, watch=watch
+        )
 
     def enter(self) -> None:
         """One more is open, also one of another kind. Raises `RequestError` queue_full where it would be too many."""
@@ -62,9 +75,17 @@ class OpenStreams:
 class EventStream(Stream):
     """A response that streams those bytes, through proxies unbuffered; calls `left` when it is over, however it ends."""
 
-    def __init__(self, content: Content, left: Callable[[], None], *, max_age: float, headers: dict[str, str]) -> None:
+    def __init__(
+        self,
+        content: Content,
+        left: Callable[[], None],
+        *,
+        max_age: float,
+        headers: dict[str, str],
+        watch: Callable[[Cut], Cut],
+    ) -> None:
         super().__init__(content, media_type=MEDIA_TYPE, headers=headers, status_code=200)
-        self._served = _Served(content, left, max_age, headers)
+        self._served = _Served(content, left, max_age, headers, watch)
 
     def to_asgi_response(self, app: Litestar | None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:
         """What serves it; the route has no headers or cookies to add."""
@@ -72,13 +93,21 @@ class EventStream(Stream):
 
 
 class _Served(ASGIStreamingResponse):
-    __slots__ = ("_content", "_expired", "_left", "_max_age", "_resting")
+    __slots__ = ("_content", "_expired", "_left", "_max_age", "_resting", "_watch")
 
-    def __init__(self, content: Content, left: Callable[[], None], max_age: float, headers: dict[str, str]) -> None:
+    def __init__(
+        self,
+        content: Content,
+        left: Callable[[], None],
+        max_age: float,
+        headers: dict[str, str],
+        watch: Callable[[Cut], Cut],
+    ) -> None:
         super().__init__(iterator=content, media_type=MEDIA_TYPE, headers=headers)
         self._content = content
         self._left = left
         self._max_age = max_age
+        self._watch = watch
         self._expired = False
         self._resting = False
 
@@ -97,9 +126,11 @@ class _Served(ASGIStreamingResponse):
         if self._max_age:
             age = self._max_age * random.uniform(0.9, 1.0)
             timer = asyncio.get_running_loop().call_later(age, self._expire, sending)
+        leave = self._watch(lambda: self._expire(sending))
         try:
             await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            leave()
             if timer is not None:
                 timer.cancel()
             for task in (gone, sending):
@@ -109,7 +140,7 @@ class _Served(ASGIStreamingResponse):
             sending.result()
 
     def _expire(self, sending: asyncio.Task[None]) -> None:
-        """The stream is old enough: it ends now where it has nothing to send, else after what is being sent."""
+        """The stream is old enough, or its client may not have it any more: it ends now where it has nothing to send, else after what is being sent."""
         self._expired = True
         if self._resting:
             sending.cancel()
@@ -129,6 +160,10 @@ class _Served(ASGIStreamingResponse):
                 raise
             await send({"type": "http.response.body", "body": GOODBYE, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _nothing() -> None:
+    """What is called where nobody was told."""
 
 
 async def _disconnected(receive: Receive) -> None:

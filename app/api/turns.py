@@ -12,6 +12,7 @@ from litestar.di import Provide
 from litestar.response import Stream
 
 from app.api import sse
+from app.api.authentication import credential_of, principal_of
 from app.api.idempotency import REPLAYED, key_of
 from app.api.problems import RunFailed, request_id
 from app.api.schemas import Run, Waiting, run_status_error
@@ -42,7 +43,7 @@ class Turns:
     ) -> None:
         self._request = request
         self._service = service
-        self._principal = principal
+        self._caller = self._principal = principal
         self._streams = streams
         self._callbacks = callbacks
         self._checked: dict[str, RequestError | None] = {}
@@ -54,6 +55,8 @@ class Turns:
 
         Raises what `RunService.start` does, and `RequestError` for a key that is none and a callback that may not be called.
         """
+        # Whoever may name another user sees what is made for it, in this request.
+        self._principal = self._caller.acting_for(wanted.user_id)
         url = wanted.callback_url
         if url is not None:
             await self.check_urls([url])
@@ -118,7 +121,7 @@ class Turns:
             )
             return sse.encode(self._service.follow(started), view.frames, through_waits=False)
 
-        return await self._streams.open(begin, headers=headers)
+        return await self._streams.open(begin, headers=headers, credential=credential_of(self._request))
 
     async def run(self, started: Started, *, background: bool) -> Response[Run]:
         """The run as a resource: 201 once it has ended or waits; 202 at once, or where its caller's time is over before it."""
@@ -130,13 +133,17 @@ class Turns:
         return Response(run, status_code=202 if accepted else 201, headers=headers)
 
 
-def turns_of_requests(
-    *, service: RunService, principal: Principal, streams: OpenStreams, callbacks: CallbackService
-) -> Provide:
+def turns_of_requests(*, service: RunService, streams: OpenStreams, callbacks: CallbackService) -> Provide:
     """The dependency that is each request's turns. It needs nothing injected: litestar runs a task for each of several dependencies."""
 
     def turns(request: Request[Any, Any, Any]) -> Turns:
-        return Turns(request=request, service=service, principal=principal, streams=streams, callbacks=callbacks)
+        return Turns(
+            request=request,
+            service=service,
+            principal=principal_of(request),
+            streams=streams,
+            callbacks=callbacks,
+        )
 
     return Provide(turns, sync_to_thread=False)
 

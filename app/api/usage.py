@@ -8,6 +8,7 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from app.api.authentication import SCOPE
 from app.api.paging import no_nul
 from app.api.problems import responses
 from app.api.schemas import UsageReport
@@ -19,6 +20,7 @@ from app.runs.usage import UsageService
 
 @get(
     "/v1/usage",
+    opt={SCOPE: "usage"},
     tags=["usage"],
     summary="Usage and cost",
     responses=responses("validation_error", "internal", "not_ready"),

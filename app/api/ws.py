@@ -10,12 +10,12 @@ import msgspec
 from litestar import WebSocket, websocket
 from litestar.di import NamedDependency
 
+from app.api.authentication import FIRST_FRAME, SCOPE, Access, credential_of
 from app.api.guards import Gate
 from app.api.problems import request_id
 from app.api.streams import OpenStreams
 from app.api.ws_connection import PING, POLICY, Connection, refusal
 from app.domain.errors import RequestError
-from app.domain.principals import Principal
 from app.runs.service import RunService
 
 TRY_LATER = 1013
@@ -31,6 +31,7 @@ class Sockets:
         service: RunService,
         streams: OpenStreams,
         gate: Gate,
+        access: Access,
         max_frame: int,
         max_age: float,
         ping: float = PING,
@@ -38,11 +39,12 @@ class Sockets:
         self._service = service
         self._streams = streams
         self._gate = gate
+        self._access = access
         self._max_frame = max_frame
         self._max_age = max_age
         self._ping = ping
 
-    async def serve(self, socket: WebSocket[Any, Any, Any], principal: Principal) -> None:
+    async def serve(self, socket: WebSocket[Any, Any, Any]) -> None:
         """Serve one until it is over. A page of another origin is refused: a browser would let it speak for its user."""
         if not _same_origin(socket):
             await socket.close(POLICY, "pages of another origin may not open a socket here")
@@ -51,16 +53,18 @@ class Sockets:
         try:
             if self._gate.closed is not None:
                 raise RequestError("not_ready", self._gate.closed)
+            credential = credential_of(socket)
             self._streams.enter()
         except RequestError as error:
             await socket.send_data(msgspec.json.encode(refusal(request_id(socket), error)))
-            await socket.close(TRY_LATER, error.code)
+            await socket.close(POLICY if error.code == "unauthenticated" else TRY_LATER, error.code)
             return
         try:
             connection = Connection(
                 socket=socket,
                 service=self._service,
-                principal=principal,
+                access=self._access,
+                credential=credential,
                 request_id=request_id(socket),
                 max_frame=self._max_frame,
                 ping=self._ping,
@@ -80,12 +84,10 @@ def _same_origin(socket: WebSocket[Any, Any, Any]) -> bool:
     return urlsplit(origin).netloc.lower() in {host.lower() for host in ours}
 
 
-@websocket("/ws", opt={"always": True})
-async def runs_socket(
-    socket: WebSocket[Any, Any, Any], sockets: NamedDependency[Sockets], principal: NamedDependency[Principal]
-) -> None:
+@websocket("/ws", opt={"always": True, SCOPE: FIRST_FRAME})
+async def runs_socket(socket: WebSocket[Any, Any, Any], sockets: NamedDependency[Sockets]) -> None:
     """Runs over one connection: `auth`, `run`, `subscribe`, `cancel` in; events, errors and acknowledgements out."""
-    await sockets.serve(socket, principal)
+    await sockets.serve(socket)
 
 
 HANDLERS = [runs_socket]

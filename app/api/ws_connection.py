@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +18,7 @@ from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 
 from app.api import ws_frames as frames
+from app.api.authentication import Access, check_scope
 from app.api.guards import Gate
 from app.api.problems import UNREACHABLE, problem
 from app.domain.errors import DatabaseUnavailable, RequestError
@@ -34,6 +35,8 @@ MAX_STRIKES = 3
 SEND_TIMEOUT = 60.0
 """Seconds that a client may take to receive one frame."""
 CLOSE_TIMEOUT = 2.0
+PATIENCE = 10.0
+"""Seconds in which a client has to say who it is."""
 PING = 10.0
 """Seconds without a frame after which the client is told that the connection lives."""
 
@@ -56,15 +59,22 @@ class Connection:
         *,
         socket: WebSocket[Any, Any, Any],
         service: RunService,
-        principal: Principal,
+        access: Access,
+        credential: str | None,
         request_id: str,
         max_frame: int,
         ping: float = PING,
         send_timeout: float = SEND_TIMEOUT,
+        patience: float = PATIENCE,
     ) -> None:
+        """`credential` came with the handshake; None: it comes by the first frame, within `patience` seconds, where one is needed."""
         self._socket = socket
         self._service = service
-        self._principal = principal
+        self._access = access
+        self._credential = credential
+        self._principal: Principal | None = None
+        self._leave: Callable[[], None] | None = None
+        self._patience = patience
         self._request_id = request_id
         self._max_frame = max_frame
         self._ping = ping
@@ -81,7 +91,7 @@ class Connection:
         """
         tasks = [
             asyncio.create_task(work)
-            for work in (self._read(), self._keep_alive(), self._part(gate), self._grow_old(max_age))
+            for work in (self._read(), self._keep_alive(), self._part(gate), self._grow_old(max_age), self._expect())
         ]
         why = None
         try:
@@ -91,6 +101,8 @@ class Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            if self._leave is not None:
+                self._leave()
         if why is not None:
             with suppress(Exception):  # it may be gone already
                 async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -109,6 +121,40 @@ class Connection:
             return
         await asyncio.sleep(max_age)
         self._end((GOING_AWAY, "this connection is old, connect again"))
+
+    async def _expect(self) -> None:
+        """Whoever does not say in time who it is has to leave."""
+        await asyncio.sleep(self._patience)
+        if self._principal is None:
+            with suppress(_Lost, RequestError, DatabaseUnavailable):
+                await self._caller()
+        if self._principal is None:
+            self._end((POLICY, "the first frame must be `auth`"))
+
+    async def _caller(self) -> Principal:
+        """Who speaks, asked for each command: a key may be revoked. Raises `RequestError` unauthenticated, forbidden."""
+        principal = await self._access.authentication.principal(self._credential)
+        check_scope(principal, "runs")
+        if self._principal is None:
+            self._be(principal, self._credential)
+        return principal
+
+    async def _identify(self, token: str) -> None:
+        """The client is the holder of that token from now on. A socket is one principal's: it may come with a fresh token, for the same one."""
+        principal = await self._access.authentication.principal(token)
+        check_scope(principal, "runs")
+        if self._principal is not None and _whose(principal) != _whose(self._principal):
+            raise RequestError("forbidden", "This socket is another principal's: open one for this token.")
+        self._be(principal, token)
+
+    def _be(self, principal: Principal, credential: str | None) -> None:
+        if self._leave is not None:
+            self._leave()
+        self._principal, self._credential = principal, credential
+        self._leave = self._access.revocations.enter(credential, self._cut)
+
+    def _cut(self) -> None:
+        self._end((POLICY, "the key or token is not valid any more"))
 
     async def _keep_alive(self) -> None:
         while True:
@@ -168,30 +214,37 @@ class Connection:
             await self._do(command)
         except (RequestError, DatabaseUnavailable) as error:
             await self._refuse(error, command.ref, getattr(command, "run_id", None))
+            if isinstance(error, RequestError) and error.code == "unauthenticated":
+                self._end((POLICY, error.code))
         return True
 
     async def _do(self, command: frames.Command) -> None:
+        if isinstance(command, frames.Auth):
+            await self._identify(command.token)
+            await self._ack(command.ref)
+            return
+        caller = await self._caller()
         match command:
-            case frames.Auth() | frames.Pong():
+            case frames.Pong():
                 await self._ack(command.ref)
             case frames.StartTurn():
-                await self._start(command)
+                await self._start(caller, command)
             case frames.Subscribe():
-                await self._subscribe(command)
+                await self._subscribe(caller, command)
             case frames.Unsubscribe():
                 await self._forget(command.run_id)
                 await self._ack(command.ref, command.run_id)
             case frames.Cancel():
-                await self._service.cancel(self._principal, command.run_id, command.reason)
+                await self._service.cancel(caller, command.run_id, command.reason)
                 await self._ack(command.ref, command.run_id)
             case frames.Ping():
                 await self._send(frames.PongFrame(ref=command.ref))
 
-    async def _start(self, command: frames.StartTurn) -> None:
+    async def _start(self, caller: Principal, command: frames.StartTurn) -> None:
         self._check_room(None)
         message = command.message
         started = await self._service.start(
-            self._principal,
+            caller,
             StartRun(
                 input=command.input if isinstance(message, msgspec.UnsetType) else message,
                 agent=command.agent,
@@ -208,10 +261,10 @@ class Connection:
         await self._ack(command.ref, started.run_id, started.session_id, started.replayed)
         await self._follow(started.run_id, command.ref, self._service.follow(started))
 
-    async def _subscribe(self, command: frames.Subscribe) -> None:
+    async def _subscribe(self, caller: Principal, command: frames.Subscribe) -> None:
         self._check_room(command.run_id)
         cursor = parse_cursor(None if command.after is None else str(command.after))
-        batches = await self._service.events(self._principal, command.run_id, cursor)
+        batches = await self._service.events(caller, command.run_id, cursor)
         await self._forget(command.run_id)
         await self._ack(command.ref, command.run_id)
         await self._follow(command.run_id, command.ref, batches)
@@ -265,6 +318,10 @@ class Connection:
         self, error: RequestError | DatabaseUnavailable, ref: str | None = None, run_id: str | None = None
     ) -> None:
         await self._send(refusal(self._request_id, error, ref, run_id))
+
+
+def _whose(principal: Principal) -> tuple[str, str | None]:
+    return principal.tenant, principal.user
 
 
 def refusal(

@@ -54,8 +54,9 @@ class BatchService:
     async def create(self, principal: Principal, wanted: WantedBatch, batch_id: str) -> Batch:
         """Store it, once for that id; its parts are due.
 
-        Raises `RequestError`: not_found, validation_error, queue_full, budget_exhausted.
+        Raises `RequestError`: not_found, forbidden, validation_error, queue_full, budget_exhausted.
         """
+        principal = principal.acting_for(wanted.user_id)
         agent = self._agent(wanted.agent)
         check_agent(agent)
         provider = self._providers.of_route(agent.model)

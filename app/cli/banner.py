@@ -11,9 +11,20 @@ from app.workspace.load import Workspace
 
 
 def serve_banner(
-    workspace: Workspace, database: Reached, address: str, port: int, *, pending: bool, executes: bool, workers: int
+    workspace: Workspace,
+    database: Reached,
+    address: str,
+    port: int,
+    *,
+    pending: bool,
+    needed: str | None,
+    executes: bool,
+    workers: int,
 ) -> str:
-    """What `serve` started, and what is missing. `executes`: it executes runs itself; else `workers` processes of its own do."""
+    """What `serve` started, and what is missing. `executes`: it executes runs itself; else `workers` processes of its own do.
+
+    `needed`: what requests need; None: nothing, or nobody knows while migrations are `pending`.
+    """
     settings = workspace.settings
     lines = [
         f"Steadyhand {VERSION}",
@@ -33,7 +44,11 @@ def serve_banner(
         choice = ", ".join(f"{tier} {route}" for tier, route in tiered.routes.items())
         lines.append(f"  model      {name}: {choice}; where nothing tells, {tiered.default}")
     lines += _missing([*settings.warnings, *settings.advice])
-    if is_loopback(address):
+    if pending:
+        lines.append("  access     no request is answered before the migrations are done")
+    elif needed is not None:
+        lines.append(f"  access     every request needs {needed}")
+    elif is_loopback(address):
         lines.append("  access     no key is needed: only this machine can connect, and all of it is tenant `default`")
     else:
         lines.append("  ACCESS     INSECURE: anybody who reaches this address can use it")

@@ -11,12 +11,13 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from app.access.authentication import NO_KEY_YET
 from app.cli.database import Reached, reach_database
 from app.cli.listening import BACKLOG, HeldServer, answers
 from app.cli.port import listen
 from app.cli.stopping import Stopping
 from app.cli.workers import Workers
-from app.domain.errors import DatabaseUnavailable
+from app.domain.errors import DatabaseUnavailable, SteadyhandError
 from app.storage.migrate import migrate, read_migrations
 from app.wiring.services import Role, Services, open_services
 from app.workspace.load import Workspace
@@ -34,17 +35,19 @@ async def live(
     workspace: Workspace,
     *,
     role: Role,
+    keyless: bool = False,
     address: str,
     port: int,
     connections: int,
-    ready: Callable[[Reached, str, int, bool], None],
+    ready: Callable[[Reached, str, int, bool, str | None], None],
     concurrency: int | None = None,
     workers: Workers | None = None,
 ) -> None:
     """Serve there until SIGTERM or Ctrl-C, with at most so many connections, then drain. On the main thread.
 
-    `ready` is called once requests are answered: with the database, the address and the port, and whether migrations are
-    pending. `role` and `concurrency` as in `open_services`.
+    `ready` is called once requests are answered: with the database, the address and the port, whether migrations are
+    pending, and what requests need (None: nothing). `role`, `keyless` and `concurrency` as in `open_services`. Raises
+    SteadyhandError where others than this machine could connect, and nobody may ask anything because there is no key.
     """
     settings = workspace.settings
     workers = workers or Workers(count=0, command=(), environ={})
@@ -64,18 +67,26 @@ async def live(
                             database.dsn,
                             direct=database.direct,
                             role=role,
+                            keyless=keyless,
                             concurrency=concurrency,
                             environ=os.environ,
                         )
                     )
                     life = Life(services=services, workers=workers, stopping=stopping, drain=settings.worker.drain)
                     pending = await life.begin()
+                    needed = None if pending else await services.entrance.authentication.required()
+                    if needed == NO_KEY_YET and role != "worker":
+                        raise SteadyhandError(
+                            f"{address} can be reached from other machines, and there is no API key: nobody could use it. Make one "
+                            "with `steadyhand keys create`, set auth.bootstrap_key_file or the issuer of your tokens, listen on "
+                            "127.0.0.1, or say --insecure to let everybody in."
+                        )
                 stack.push_async_callback(workers.aclose)
                 await life.live(
                     listen(address, port, BACKLOG),
                     backpressure=connections,
                     pending=pending,
-                    ready=lambda address, port: ready(database, address, port, pending),
+                    ready=lambda address, port: ready(database, address, port, pending, needed),
                 )
         except asyncio.CancelledError:
             if not stopping.cancelled():

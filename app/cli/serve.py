@@ -32,11 +32,6 @@ async def run(options: argparse.Namespace) -> int:
     os.environ.update(settings.dotenv)
     configure_logging(level=settings.log.level, format=settings.log.format)
     address = resolve(options.host or settings.server.host)
-    if not is_loopback(address) and not options.insecure:
-        raise SteadyhandError(
-            f"{address} can be reached from other machines and this version has no authentication: anybody could use it. "
-            "Put it behind something that authenticates and say --insecure, or listen on 127.0.0.1."
-        )
     if options.workers and sys.platform == "win32":
         raise SteadyhandError("--workers needs Unix signals: start `steadyhand worker` processes yourself")
     port = settings.server.port if options.port is None else options.port
@@ -46,15 +41,27 @@ async def run(options: argparse.Namespace) -> int:
     workers = _workers(options, environ)
     executes = options.role == "all" and not workers.count
 
-    def ready(database: Reached, address: str, port: int, pending: bool) -> None:
+    def ready(database: Reached, address: str, port: int, pending: bool, needed: str | None) -> None:
         text = serve_banner(
-            workspace, database, address, port, pending=pending, executes=executes, workers=workers.count
+            workspace,
+            database,
+            address,
+            port,
+            pending=pending,
+            needed=needed,
+            executes=executes,
+            workers=workers.count,
         )
+        if needed is None and not pending:
+            log.warning(
+                "no API key is needed: every request is tenant `default`, until `steadyhand keys create` makes the first key"
+            )
         print(text, flush=True)
 
     await live(
         workspace,
         role="all" if executes else "api",
+        keyless=is_loopback(address) or options.insecure,
         address=address,
         port=port,
         connections=settings.server.max_streams + SPARE_CONNECTIONS,

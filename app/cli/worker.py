@@ -32,7 +32,7 @@ async def run(options: argparse.Namespace) -> int:
         log.warning(warning)
     concurrency = settings.worker.concurrency if options.concurrency is None else options.concurrency
 
-    def ready(database: Reached, address: str, port: int, pending: bool) -> None:
+    def ready(database: Reached, address: str, port: int, pending: bool, needed: str | None) -> None:
         print(worker_banner(workspace, database, address, port, pending=pending, concurrency=concurrency), flush=True)
         log.info("executing runs", extra={"address": address, "port": port, "concurrency": concurrency})
 

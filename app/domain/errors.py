@@ -56,6 +56,8 @@ RequestCode = Literal[
     "malformed_json",
     "invalid_encoding",
     "invalid_cursor",
+    "unauthenticated",
+    "forbidden",
     "not_found",
     "session_busy",
     "run_finished",

@@ -6,6 +6,8 @@ from typing import Literal, get_args
 
 import msgspec
 
+from app.domain.errors import FieldError, RequestError
+
 DEFAULT_TENANT = "default"
 
 Scope = Literal["runs", "approvals", "approvals.critical", "memories", "usage", "act_as", "admin"]
@@ -17,7 +19,7 @@ SCOPES: frozenset[str] = frozenset(get_args(Scope))
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """A caller within one tenant.
 
-    With a `user` it sees only that user's rows; without, all of its tenant's. `actor` is what the audit log calls it, and
+    With a `user` it sees only that user's rows; without, or with `admin`, all of its tenant's. `actor` is what the audit log calls it, and
     what its own rate limit counts by: `local`, `key:ID`, `jwt:SUBJECT`.
     """
 
@@ -29,6 +31,26 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     def may(self, scope: str) -> bool:
         """Whether it has that scope."""
         return scope in self.scopes or "admin" in self.scopes
+
+    @property
+    def sees(self) -> str | None:
+        """The user whose rows it sees; None: all of its tenant's."""
+        return None if "admin" in self.scopes else self.user
+
+    def acting_for(self, user_id: str | None) -> Principal:
+        """The principal of a request that names that user: it owns what is made, and sees it. None names nobody.
+
+        Raises `RequestError` forbidden where that is another user than its own, and it has not the scope `act_as`.
+        """
+        if user_id is None or user_id == self.user:
+            return self
+        if not self.may("act_as"):
+            raise RequestError(
+                "forbidden",
+                "`user_id` is not the user of this key: naming another one needs the scope `act_as`.",
+                [FieldError("user_id", "needs the scope `act_as`")],
+            )
+        return self if self.sees is None else msgspec.structs.replace(self, user=user_id)
 
 
 ANONYMOUS = Principal(tenant=DEFAULT_TENANT)

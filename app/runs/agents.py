@@ -10,6 +10,7 @@ import msgspec
 from app.domain.agents import Agent
 from app.domain.errors import RequestError
 from app.domain.experiments import CONTROL, Experiment
+from app.domain.principals import DEFAULT_TENANT
 from app.domain.stores import RunStore
 
 Render = Callable[[Agent, Mapping[str, Any]], tuple[str, dict[str, Any]]]
@@ -59,6 +60,8 @@ class Agents:
         agent = self._versions.get((name, version))
         if agent is None:
             agent = await self._store.agent(tenant, name, version)
+            if agent is None and tenant != DEFAULT_TENANT:  # as whose the workspace's are kept: every tenant has them
+                agent = await self._store.agent(DEFAULT_TENANT, name, version)
             if agent is not None:
                 self._versions[name, version] = agent
         return agent

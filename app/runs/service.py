@@ -70,8 +70,9 @@ class RunService:
 
         Raises `RequestError` for an unknown agent, a bad session id, a context that does not fit the prompt, an unknown step,
         somebody else's session, a busy one (`on_busy` reject), a key that was used for something else, and while this
-        process is closing.
+        process is closing; and forbidden for a `user_id` that the principal may not name.
         """
+        principal = principal.acting_for(wanted.user_id)
         session_id = session_id_of(wanted.session_id)
         user_id = wanted.user_id or principal.user
         chosen = self._agents.choose(wanted.agent, user_id=user_id, session_id=session_id)

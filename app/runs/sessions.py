@@ -86,8 +86,10 @@ class SessionService:
     ) -> Session:
         """A new session that begins with this one's messages, up to and with those of `after_run`, and with its state.
 
-        Raises `RequestError`: not_found for session or run, session_busy where `new_id` exists, validation_error.
+        Raises `RequestError`: not_found for session or run, session_busy where `new_id` exists, validation_error; and forbidden
+        for a `user_id` that the principal may not name.
         """
+        principal.acting_for(user_id)
         session, epoch = await self._session(principal, session_id)
         forked = session_id_of(new_id)
         turn = EVERY_TURN

@@ -6,10 +6,11 @@ Times are seconds. A field of these Structs is an option of the files and an env
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from app.domain.principals import Scope
 from app.domain.tiers import CHEAP_BELOW, PREMIUM_FROM, Tier
 from app.settings.experiments import ExperimentOptions
 
@@ -32,6 +33,11 @@ TENANT_MONTHLY_USD = Decimal(10_000)
 ProviderKind = Literal["openai", "anthropic", "offline"]
 OpenAIApi = Literal["responses", "chat"]
 OnMidstream = Literal["reset", "error"]
+
+
+JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+JWT_ALGORITHMS: tuple[JwtAlgorithm, ...] = get_args(JwtAlgorithm)
+"""Those whose verifying key cannot sign."""
 
 
 class Secret(str):
@@ -97,6 +103,28 @@ class Safety(msgspec.Struct, frozen=True, kw_only=True):
     """What people decide. `approval_ttl`: an approval that nobody gave by then is denied."""
 
     approval_ttl: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] = 86_400.0
+
+
+class AuthOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """[auth] as written. `bootstrap_key_file` holds the first admin key; `metrics`: whether `/metrics` needs a key.
+
+    Tokens are taken where `jwt_issuer`, `jwt_audience` and `jwks_url` are all set. `jwt_leeway`: seconds that clocks may differ.
+    `jwt_tenant`: whose tokens are that have no tenant claim (none: they are refused); `jwt_scopes`: what those may do that have no
+    scopes claim.
+    """
+
+    bootstrap_key_file: str | None = None
+    metrics: Literal["open", "key"] = "open"
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwks_url: str | None = None
+    jwt_algorithms: tuple[JwtAlgorithm, ...] = JWT_ALGORITHMS
+    jwt_leeway: Annotated[float, msgspec.Meta(ge=0, le=300)] = 30.0
+    jwt_tenant_claim: Text = "tenant"
+    jwt_user_claim: Text = "sub"
+    jwt_scopes_claim: Text = "scope"
+    jwt_tenant: str | None = None
+    jwt_scopes: tuple[Scope, ...] = ("runs",)
 
 
 class BudgetOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,6 +242,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     providers: dict[str, ProviderOptions] = {}
     models: dict[str, RouteOptions] = {}
     prices: tuple[PriceOptions, ...] = ()
+    auth: AuthOptions = AuthOptions()
     budgets: BudgetOptions = BudgetOptions()
     experiments: dict[str, ExperimentOptions] = {}
     embeddings: EmbeddingOptions = EmbeddingOptions()
@@ -242,7 +271,6 @@ NOT_YET: frozenset[str] = frozenset(
         "server.root_path",
         "limits",
         "admission",
-        "auth",
         "safety.max_input",
         "safety.pii",
         "mcp",

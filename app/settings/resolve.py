@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from app.domain.errors import ConfigProblem
 from app.domain.prices import Price, Rates, Step
+from app.settings.auth import check_auth
 from app.settings.check import KeyPath
 from app.settings.experiments import check_experiments
 from app.settings.options import (
@@ -77,6 +78,7 @@ class Resolution:
             experiments=options.experiments,
             tiers=tier_routes(models, routes, self._wrong),
             prices=self._prices(options.prices, providers),
+            auth=check_auth(options.auth, self._wrong),
             budgets=_budgets(options.budgets),
             embeddings=self._embeddings(options.embeddings, options.providers, providers),
             advice=tuple(

@@ -11,6 +11,7 @@ from app.domain.tiers import TierRoute
 from app.settings.experiments import ExperimentOptions
 from app.settings.options import (
     TENANT_MONTHLY_USD,
+    AuthOptions,
     Breaker,
     Database,
     Log,
@@ -121,7 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `providers` are all that may be used (those of a chain have their key); `routes` are those with a chain, `tiers` those with
     tiers, and one of them is `default`; `prices` are the operator's own, by provider/model. `experiments` are as written: the
-    workspace resolves them. `embeddings` None: there are none.
+    workspace resolves them. `auth` has all of issuer, audience and URL of tokens, or none. `embeddings` None: there are none.
     `warnings` and `advice` are sentences for the log and the banner. `dotenv` holds the variables of `.env` that the process
     does not have yet: the program puts them into its environment, so that OTEL_* and the workspace's tools see them too.
     `data_dir`, where relative, is meant from the current folder.
@@ -143,6 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tiers: dict[str, TierRoute] = {}
     experiments: dict[str, ExperimentOptions] = {}
     prices: dict[str, Price] = {}
+    auth: AuthOptions = AuthOptions()
     budgets: Budgets = Budgets()
     embeddings: Embeddings | None = None
     warnings: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.access.authentication import Authentication
 from app.api.guards import Gate
 from app.api.health import Checker, LoopWatch, Readings
 from app.api.schemas import CheckStatus
@@ -13,7 +14,12 @@ from app.storage.redis.live import RedisLive
 
 
 def readings_of(
-    database: Database, gate: Gate, loop_watch: LoopWatch, targets: Targets, channel: RedisLive | None
+    database: Database,
+    gate: Gate,
+    loop_watch: LoopWatch,
+    targets: Targets,
+    channel: RedisLive | None,
+    authentication: Authentication,
 ) -> Readings:
     migrations = read_migrations()
 
@@ -39,7 +45,14 @@ def readings_of(
         wrong = await channel.health()
         return ("ok", None) if wrong is None else ("degraded", wrong)
 
-    others = {f"provider:{name}": usable(name) for name in targets.providers}
+    async def access() -> tuple[CheckStatus, str | None]:
+        required = await authentication.required()
+        if authentication.failed is not None:
+            return "degraded", f"the keys of the token issuer cannot be fetched: {authentication.failed}"
+        return "ok", "no key is needed" if required is None else f"every request needs {required}"
+
+    others: dict[str, Checker] = {f"provider:{name}": usable(name) for name in targets.providers}
+    others["access"] = access
     return Readings(
         version=VERSION,
         vital={"database": answers, "migrations": migrated, "serving": serving, "event_loop": loop_watch.check},

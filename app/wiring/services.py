@@ -46,6 +46,7 @@ from app.telemetry.runs import RunTelemetry
 from app.telemetry.setup import open_tracing
 from app.telemetry.traced import TracedProvider, TracedToolbox
 from app.tools.toolbox import PythonToolbox
+from app.wiring.access import Entrance, entrance_of
 from app.wiring.batches import batches_of
 from app.wiring.breakers import breakers_of
 from app.wiring.budgets import RouteQuotes, caps_of, check_budgets
@@ -83,11 +84,13 @@ class Services:
         database: Database,
         gate: Gate,
         providers: Mapping[str, ModelProvider],
+        entrance: Entrance,
         loops: Sequence[Loop],
     ) -> None:
         self.app = app
         self.runs = runs
         self.providers = providers
+        self.entrance = entrance
         self._heartbeat = heartbeat
         self._hints = hints
         self._store = store
@@ -106,6 +109,7 @@ class Services:
         What dead processes of this machine left running is taken over at once, without waiting for their leases: how
         many runs that are.
         """
+        await self.entrance.keep_first_key()
         await self.runs.agents.save(DEFAULT_TENANT)
         orphans = await self._store.orphan([owner for owner in await self._store.owners() if died_here(owner)])
         await self._hints.start(self.runs.here, self._missed)
@@ -148,14 +152,15 @@ async def open_services(
     direct: str,
     role: Role = "all",
     concurrency: int | None = None,
+    keyless: bool = False,
     environ: Mapping[str, str],
     http_client: httpx2.AsyncClient | None = None,
 ) -> AsyncIterator[Services]:
     """Every object over that database, connected; closed at the end, the database last.
 
     `direct` leads to the database past any pooler. `role`: `all` answers requests and executes runs, `api` only answers,
-    `worker` only executes, `concurrency` runs at once (default: the setting's). `http_client` replaces the SDKs' own for
-    every provider. Raises ConfigError where a limit in dollars bounds nothing.
+    `worker` only executes, `concurrency` runs at once (default: the setting's). `keyless`: while there never
+    was a key, and no issuer of tokens is set, requests need none. `http_client` replaces the SDKs' own for every provider. Raises ConfigError where a limit in dollars bounds nothing.
     """
     settings = workspace.settings
     await check_budgets(workspace)
@@ -184,6 +189,7 @@ async def open_services(
         router = Router(routes=routes_of(settings, providers, tracing), breakers=breakers)
         python_tools = PythonToolbox(tools=workspace.tools)
         stack.push_async_callback(python_tools.aclose)
+        entrance = await stack.enter_async_context(entrance_of(settings.auth, database, open=keyless))
         hints = PostgresHints(dsn=direct, command=role)
         stack.push_async_callback(hints.aclose)
         answers = answers_of(settings, channel, providers, tracing, metrics)
@@ -238,10 +244,12 @@ async def open_services(
         loop_watch = LoopWatch()
         watching = asyncio.create_task(loop_watch.run())
         stack.push_async_callback(_stopped, watching)
-        readings = readings_of(database, gate, loop_watch, targets, channel)
+        readings = readings_of(database, gate, loop_watch, targets, channel, entrance.authentication)
         stack.push_async_callback(readings.aclose)
         if role == "worker":
-            app = create_worker_app(readings=readings, metrics=metrics, tracing=tracing, gate=gate)
+            app = create_worker_app(
+                readings=readings, metrics=metrics, tracing=tracing, gate=gate, access=entrance.access
+            )
         else:
             app = create_app(
                 service=runs.service,
@@ -261,6 +269,7 @@ async def open_services(
                 max_body=settings.server.max_body,
                 max_streams=settings.server.max_streams,
                 max_stream_age=settings.server.max_stream_age,
+                access=entrance.access,
             )
         reloading = reloading_of(workspace, runs.agents, prompt_list)
         yield Services(
@@ -273,12 +282,14 @@ async def open_services(
             database=database,
             gate=gate,
             providers=providers,
+            entrance=entrance,
             loops=(
                 runs.worker.serve,
                 runs.follower.run,
                 runs.housekeeping.serve,
                 deliveries.serve,
                 breakers.share,
+                *entrance.loops,
                 *(() if role == "api" else (jobs.serve,)),
                 *(() if reloading is None else (reloading.serve,)),
             ),

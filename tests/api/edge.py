@@ -16,6 +16,10 @@ from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 from prometheus_client import CollectorRegistry
 
+from app.access.authentication import Authentication
+from app.access.known import KnownKeys
+from app.access.tokens import Tokens
+from app.api.authentication import Access
 from app.api.guards import Gate
 from app.api.health import Readings
 from app.api.idempotency import Idempotent
@@ -31,7 +35,7 @@ from app.domain.cache import SharedAnswers
 from app.domain.errors import RequestError
 from app.domain.experiments import Experiment
 from app.domain.models import Provider
-from app.domain.principals import ANONYMOUS, Principal
+from app.domain.principals import DEFAULT_TENANT, Principal
 from app.domain.tiers import TierRoute
 from app.domain.usage import Caps
 from app.egress.addresses import is_public
@@ -43,6 +47,7 @@ from app.runs.answers import Answers
 from app.runs.assembly import Runs, assemble
 from app.runs.cache_service import CacheService
 from app.storage.local.answers import LocalAnswers
+from app.storage.postgres.api_keys import PostgresApiKeyStore
 from app.storage.postgres.batches import PostgresBatchStore
 from app.storage.postgres.callbacks import PostgresCallbackStore
 from app.storage.postgres.hints import PostgresHints
@@ -60,6 +65,16 @@ FORBIDDEN = "inside.example"
 """The only host that a callback may not go to."""
 Frame = tuple[str | None, str, Any]
 """The id, the name and the data of one event."""
+
+
+class Always:
+    """Everybody is that principal."""
+
+    def __init__(self, principal: Principal) -> None:
+        self._principal = principal
+
+    async def principal(self, credential: str | None) -> Principal:
+        return self._principal
 
 
 @dataclass
@@ -115,11 +130,14 @@ async def open_edge(
     toolbox: ScriptedToolbox | None = None,
     hinted: bool = False,
     far: SharedAnswers | None = None,
-    principal: Principal = ANONYMOUS,
+    principal: Principal | None = None,
     caps: Caps = NO_CAPS,
     tiers: Mapping[str, TierRoute] | None = None,
     experiments: Sequence[Experiment] = (),
     prompts: Sequence[PromptView] = (),
+    tokens: Tokens | None = None,
+    keyless: bool = True,
+    open_metrics: bool = True,
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
 
@@ -133,9 +151,9 @@ async def open_edge(
         store = through(PostgresRunStore(database=database, owner=f"test {id(notes)}", lease=LEASE, caps=caps))
         stores = stores_of(database, store, through, caps=caps)
         hints = PostgresHints(dsn=dsn) if hinted else NoHints()
-        known = {agent.name: agent for agent in agents or (react(),)}
-        registry = Agents(current=known, default=next(iter(known)), store=store, experiments=experiments)
-        await registry.save(principal.tenant)
+        current = {agent.name: agent for agent in agents or (react(),)}
+        registry = Agents(current=current, default=next(iter(current)), store=store, experiments=experiments)
+        await registry.save(DEFAULT_TENANT)
         runs = assemble(
             stores=stores,
             agents=registry,
@@ -171,6 +189,11 @@ async def open_edge(
             wake=jobs.wake,
             no_budget=lambda scope: RequestError("budget_exhausted", scope),
         )
+        known = KnownKeys(store=PostgresApiKeyStore(database=database))
+        authentication = Authentication(keys=known, tokens=tokens, open=keyless)
+        access = Access(
+            authentication=authentication if principal is None else Always(principal), open_metrics=open_metrics
+        )
         app = create_app(
             service=runs.service,
             sessions=runs.sessions,
@@ -189,11 +212,14 @@ async def open_edge(
             max_body=max_body,
             max_streams=max_streams,
             max_stream_age=max_stream_age,
-            principal=principal,
+            access=access,
         )
         if isinstance(hints, PostgresHints):
             await hints.start(runs.here, runs.worker.queued)
-        serving = [asyncio.create_task(loop) for loop in (runs.worker.serve(), runs.follower.run(), jobs.serve())]
+        serving = [
+            asyncio.create_task(loop)
+            for loop in (runs.worker.serve(), runs.follower.run(), jobs.serve(), access.revocations.serve())
+        ]
         client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=app, raise_app_exceptions=True),
             base_url="http://steadyhand",
@@ -209,6 +235,7 @@ async def open_edge(
             await runs.worker.drain(1.0)
             await runs.service.aclose()
             await runs.answers.aclose()
+            await known.aclose()
             for task in serving:
                 task.cancel()
             await asyncio.wait(serving)

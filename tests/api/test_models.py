@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from app.access.authentication import Authentication
+from app.access.known import KnownKeys
 from app.api.guards import Gate
 from app.api.health import LoopWatch
 from app.api.targets import Targets
 from app.domain.tiers import TierRoute
 from app.llm.breaker import Breakers
 from app.settings import load
+from app.storage.postgres.api_keys import PostgresApiKeyStore
 from app.storage.postgres.pool import open_pool
 from app.wiring.breakers import breakers_of
 from app.wiring.readiness import readings_of
@@ -110,7 +113,10 @@ async def test_readiness_judges_providers_by_their_breakers(database: str) -> No
     breakers = Breakers(clock=clock)
     async with open_pool(database) as pool:
         targets = Targets(routes=ROUTES, breakers=breakers)
-        readings = readings_of(pool, Gate(None), LoopWatch(), targets, None)
+        keys = KnownKeys(store=PostgresApiKeyStore(database=pool))
+        readings = readings_of(
+            pool, Gate(None), LoopWatch(), targets, None, Authentication(keys=keys, tokens=None, open=True)
+        )
 
         async def providers() -> tuple[str, dict[str, tuple[str, str | None]]]:
             taken = await readings.take()

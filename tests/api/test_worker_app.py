@@ -5,12 +5,15 @@ from __future__ import annotations
 import httpx2
 from prometheus_client import CollectorRegistry
 
+from app.api.authentication import Access
 from app.api.guards import Gate
 from app.api.health import Readings
 from app.api.schemas import CheckStatus
+from app.domain.principals import ANONYMOUS
 from app.main import create_worker_app
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import open_tracing
+from tests.api.edge import Always
 from tests.api.problems import check
 
 
@@ -26,7 +29,13 @@ async def test_health_and_metrics_and_nothing_else() -> None:
     tracing = open_tracing({}, "test")
     readings = Readings(version="1.2", vital={"database": database}, others={"redis": redis})
     metrics = Metrics(registry=CollectorRegistry(), version="1.2")
-    app = create_worker_app(readings=readings, metrics=metrics, tracing=tracing, gate=Gate("starting"))
+    app = create_worker_app(
+        readings=readings,
+        metrics=metrics,
+        tracing=tracing,
+        gate=Gate("starting"),
+        access=Access(authentication=Always(ANONYMOUS)),
+    )
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=True)
     async with httpx2.AsyncClient(transport=transport, base_url="http://worker") as client:
         assert (await client.get("/healthz")).json() == {"status": "ok"}

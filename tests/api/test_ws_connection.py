@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.api.authentication import Access
 from app.api.guards import Gate
 from app.api.ws_connection import Connection
 from app.domain.errors import DatabaseUnavailable, RequestError
 from app.domain.principals import ANONYMOUS
 from app.runs.stream import Cursor, Item
+from tests.api.edge import Always
 from tests.waiting import until
 
 
@@ -84,7 +86,8 @@ def connect(socket: Socket, service: Service, **more: Any) -> tuple[asyncio.Task
     connection = Connection(
         socket=socket,  # type: ignore[arg-type]  # as much of it as is used
         service=service,  # type: ignore[arg-type]
-        principal=ANONYMOUS,
+        access=Access(authentication=Always(ANONYMOUS)),
+        credential=None,
         request_id="r",
         max_frame=10_000,
         **more,

@@ -30,12 +30,12 @@ class PostgresApprovalStore:
     ) -> list[Approval]:
         at, last = before or (None, None)
         rows = await self._db.fetch(
-            self._sql["approvals"], principal.tenant, principal.user, status, run_id, at, last, limit
+            self._sql["approvals"], principal.tenant, principal.sees, status, run_id, at, last, limit
         )
         return [_approval(row) for row in rows]
 
     async def approval(self, principal: Principal, approval_id: str) -> Approval | None:
-        row = await self._db.fetchrow(self._sql["approval"], principal.tenant, principal.user, approval_id)
+        row = await self._db.fetchrow(self._sql["approval"], principal.tenant, principal.sees, approval_id)
         return None if row is None else _approval(row)
 
     async def resolve(

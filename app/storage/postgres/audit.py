@@ -27,6 +27,6 @@ class PostgresAuditLog:
         self, principal: Principal, action: str | None, target: str | None, before: int | None, limit: int
     ) -> list[AuditEntry]:
         rows = await self._db.fetch(
-            self._sql["entries"], principal.tenant, principal.user, action, target, before, limit
+            self._sql["entries"], principal.tenant, principal.sees, action, target, before, limit
         )
         return [AuditEntry(**{**row, "detail": msgspec.json.decode(row["detail"])}) for row in rows]

@@ -92,16 +92,16 @@ class PostgresBatchStore:
         return _batch(row)
 
     async def batch(self, principal: Principal, batch_id: str) -> Batch | None:
-        row = await self._db.fetchrow(self._sql["batch"], principal.tenant, principal.user, batch_id)
+        row = await self._db.fetchrow(self._sql["batch"], principal.tenant, principal.sees, batch_id)
         return None if row is None else _batch(row)
 
     async def batches(self, principal: Principal, before: tuple[datetime, str] | None, limit: int) -> list[Batch]:
         at, last = before or (None, None)
-        rows = await self._db.fetch(self._sql["batches"], principal.tenant, principal.user, at, last, limit)
+        rows = await self._db.fetch(self._sql["batches"], principal.tenant, principal.sees, at, last, limit)
         return [_batch(row) for row in rows]
 
     async def results(self, principal: Principal, batch_id: str, after: int, limit: int) -> list[BatchResult]:
-        rows = await self._db.fetch(self._sql["results"], principal.tenant, principal.user, batch_id, after, limit)
+        rows = await self._db.fetch(self._sql["results"], principal.tenant, principal.sees, batch_id, after, limit)
         return [
             BatchResult(
                 custom_id=row["custom_id"],
@@ -117,7 +117,7 @@ class PostgresBatchStore:
 
     async def cancel(self, principal: Principal, batch_id: str) -> None:
         async with self._db.transaction() as connection:
-            done: str = await connection.execute(self._sql["cancel"], principal.tenant, principal.user, batch_id)
+            done: str = await connection.execute(self._sql["cancel"], principal.tenant, principal.sees, batch_id)
             if done == "UPDATE 1":
                 await connection.execute(self._sql["hurry"], batch_id)
 

@@ -37,7 +37,7 @@ class PostgresCallbackStore:
         await self._db.execute(self._sql["give_back"], delivery.run_id, delivery.claim)
 
     async def callback(self, principal: Principal, run_id: str) -> Callback | None:
-        rows = await self._db.fetch(self._sql["callback"], run_id, principal.tenant, principal.user)
+        rows = await self._db.fetch(self._sql["callback"], run_id, principal.tenant, principal.sees)
         if not rows:
             return None
         return Callback(
@@ -52,7 +52,7 @@ class PostgresCallbackStore:
         )
 
     async def replay(self, principal: Principal, run_id: str) -> bool:
-        return await self._db.execute(self._sql["replay"], run_id, principal.tenant, principal.user) == "UPDATE 1"
+        return await self._db.execute(self._sql["replay"], run_id, principal.tenant, principal.sees) == "UPDATE 1"
 
     async def secret(self, name: str, fresh: str) -> str:
         while True:  # made by another replica and gone again between two statements: say it again

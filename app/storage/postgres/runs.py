@@ -102,7 +102,7 @@ class PostgresRunStore:
     def _start(self, principal: Principal, run: NewRun, slot: bool) -> tuple[object, ...]:
         key = run.key
         return (
-            principal.tenant, principal.user, run.session_id, run.user_id, run.id, run.agent, run.agent_version,
+            principal.tenant, principal.sees, run.session_id, run.user_id, run.id, run.agent, run.agent_version,
             msgspec.json.encode(run.tags), slot, run.timeout, run.traceparent,
             uuid4(), run.created, uuid4(), _FIRST_ATTEMPT, self._owner, self._lease, run.stop_after, run.delay,
             run.priority, run.callback_url, run.resumed_from, run.on_busy == "reject",
@@ -141,7 +141,7 @@ class PostgresRunStore:
                 return "tenant_budget" if scope == "tenant" else "user_budget"
         if run.on_busy == "reject":
             row = await self._db.fetchrow(
-                self._sql["owns"], principal.tenant, principal.user, run.session_id, run.user_id
+                self._sql["owns"], principal.tenant, principal.sees, run.session_id, run.user_id
             )
             if row is not None:
                 return "session_busy"
@@ -288,7 +288,7 @@ class PostgresRunStore:
         return [StoredEvent(**row) for row in rows]
 
     async def head(self, principal: Principal, run_id: str) -> Head | None:
-        row = await self._db.fetchrow(self._sql["head"], run_id, principal.tenant, principal.user)
+        row = await self._db.fetchrow(self._sql["head"], run_id, principal.tenant, principal.sees)
         return None if row is None else Head(**row)
 
     async def heads(self, run_ids: Sequence[str]) -> dict[str, Head]:
@@ -296,13 +296,13 @@ class PostgresRunStore:
         return {row["id"]: Head(status=row["status"], last_seq=row["last_seq"], inbox=row["inbox"]) for row in rows}
 
     async def run(self, principal: Principal, run_id: str) -> Run | None:
-        row = await self._db.fetchrow(self._sql["run"], run_id, principal.tenant, principal.user)
+        row = await self._db.fetchrow(self._sql["run"], run_id, principal.tenant, principal.sees)
         return None if row is None else _run(row)
 
     async def runs(self, principal: Principal, wanted: RunFilter) -> list[Run]:
         at, last = wanted.before or (None, None)
         rows = await self._db.fetch(
-            self._sql["runs"], principal.tenant, principal.user, wanted.agent, wanted.status, wanted.session_id,
+            self._sql["runs"], principal.tenant, principal.sees, wanted.agent, wanted.status, wanted.session_id,
             wanted.user_id, wanted.since, wanted.until, at, last, wanted.limit, wanted.shadow_of,
         )  # fmt: skip
         return [_run(row) for row in rows]

@@ -41,7 +41,7 @@ class PostgresSessionStore:
         return [] if base is None else _decode_messages(base), runs
 
     async def session(self, principal: Principal, session_id: str) -> tuple[Session, int] | None:
-        row = await self._db.fetchrow(self._sql["session"], principal.tenant, principal.user, session_id)
+        row = await self._db.fetchrow(self._sql["session"], principal.tenant, principal.sees, session_id)
         if row is None:
             return None
         fields = dict(row)
@@ -50,21 +50,21 @@ class PostgresSessionStore:
 
     async def sessions(self, principal: Principal, before: tuple[datetime, str] | None, limit: int) -> list[Session]:
         at, last = before or (None, None)
-        rows = await self._db.fetch(self._sql["sessions"], principal.tenant, principal.user, at, last, limit)
+        rows = await self._db.fetch(self._sql["sessions"], principal.tenant, principal.sees, at, last, limit)
         return [Session(**row) for row in rows]
 
     async def live(self, principal: Principal, session_id: str, before_turn: int) -> list[tuple[str, RunStatus]]:
-        rows = await self._db.fetch(self._sql["live"], principal.tenant, principal.user, session_id, before_turn)
+        rows = await self._db.fetch(self._sql["live"], principal.tenant, principal.sees, session_id, before_turn)
         return [(row["id"], row["status"]) for row in rows]
 
     async def reset(self, principal: Principal, session_id: str) -> list[str] | None:
-        row = await self._db.fetchrow(self._sql["reset"], principal.tenant, principal.user, session_id)
+        row = await self._db.fetchrow(self._sql["reset"], principal.tenant, principal.sees, session_id)
         return None if row is None else list(row["live"])
 
     async def delete(self, principal: Principal, session_id: str) -> bool:
         for last in (False, False, True):
             try:
-                done = await self._db.execute(self._sql["delete"], principal.tenant, principal.user, session_id)
+                done = await self._db.execute(self._sql["delete"], principal.tenant, principal.sees, session_id)
             except DatabaseUnavailable:  # a run of it was just ending: one of the two had to give way
                 if last:
                     raise
@@ -91,12 +91,12 @@ class PostgresSessionStore:
 
     async def turn_of(self, principal: Principal, session_id: str, run_id: str) -> int | None:
         turn: int | None = await self._db.fetchval(
-            self._sql["turn_of"], principal.tenant, principal.user, session_id, run_id
+            self._sql["turn_of"], principal.tenant, principal.sees, session_id, run_id
         )
         return turn
 
     async def state(self, principal: Principal, session_id: str) -> SessionState | None:
-        row = await self._db.fetchrow(self._sql["state"], principal.tenant, principal.user, session_id)
+        row = await self._db.fetchrow(self._sql["state"], principal.tenant, principal.sees, session_id)
         if row is None:
             return None
         return SessionState(
@@ -112,7 +112,7 @@ class PostgresSessionStore:
         owned: tuple[str, int] | None = None,
     ) -> SessionState | None:
         row = await self._db.fetchrow(
-            self._sql["put_state"], principal.tenant, principal.user, session_id, msgspec.json.encode(state), version,
+            self._sql["put_state"], principal.tenant, principal.sees, session_id, msgspec.json.encode(state), version,
             *(owned or (None, None)),
         )  # fmt: skip
         return None if row is None else SessionState(state=state, version=row["version"])

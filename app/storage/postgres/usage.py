@@ -141,7 +141,7 @@ class PostgresUsageLedger:
     async def report(self, principal: Principal, query: UsageQuery) -> UsageReport:
         tag = query.group_by.removeprefix(TAG) if query.group_by.startswith(TAG) else None
         rows = await self._db.fetch(
-            self._sql["report"], principal.tenant, principal.user, query.since, query.until,
+            self._sql["report"], principal.tenant, principal.sees, query.since, query.until,
             "tag" if tag is not None else query.group_by, tag,
         )  # fmt: skip
         *groups, whole = map(_group, rows)

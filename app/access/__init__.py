@@ -1,0 +1,1 @@
+"""Who may use the service: API keys, signed tokens, and the principal that a request is by."""

@@ -1,0 +1,63 @@
+"""Who a request is by: the holder of a key or of a token, or, where neither exists, whoever is on this machine."""
+
+from __future__ import annotations
+
+from app.access.known import KnownKeys
+from app.access.tokens import LONGEST, Tokens
+from app.domain.errors import DatabaseUnavailable, RequestError
+from app.domain.principals import ANONYMOUS, Principal
+
+NEEDED = "This service needs a key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`. `steadyhand keys create` makes one."
+
+NO_KEY_YET = "an API key, and there is none yet"
+
+
+class Authentication:
+    """Turns a credential into a principal. Lives in one event loop.
+
+    `open`: while there never was a key, and no issuer of tokens is configured, everybody is the tenant `default`. A key that was
+    revoked or has expired counts as one that was: a service that was closed once does not open by itself.
+    """
+
+    def __init__(self, *, keys: KnownKeys, tokens: Tokens | None, open: bool) -> None:
+        self._keys = keys
+        self._tokens = tokens
+        self._open = open and tokens is None
+
+    async def principal(self, credential: str | None) -> Principal:
+        """As `Authenticates` says."""
+        if self._open and await self._nobody_has_a_key():
+            return ANONYMOUS
+        if not credential:
+            raise RequestError("unauthenticated", NEEDED)
+        if len(credential) > LONGEST:
+            raise RequestError("unauthenticated", f"The credential has more than {LONGEST} characters.")
+        if self._tokens is not None and credential.count(".") == 2:
+            return await self._tokens.principal(credential)
+        found = await self._keys.find(credential)
+        if found is None:
+            raise RequestError(
+                "unauthenticated",
+                "The key is refused: it is unknown, revoked or expired. `steadyhand keys list` tells.",
+            )
+        return found
+
+    async def required(self) -> str | None:
+        """What clients must send, in words; None: nothing. Raises `DatabaseUnavailable`."""
+        issuer = self._tokens is not None
+        if not (await self._keys.state()).changes and not issuer:
+            return None if self._open else NO_KEY_YET
+        return "an API key or a token" if issuer else "an API key"
+
+    @property
+    def failed(self) -> str | None:
+        """Why tokens cannot be verified with fresh keys; None: nothing is known to be wrong."""
+        return None if self._tokens is None else self._tokens.failed
+
+    async def _nobody_has_a_key(self) -> bool:
+        try:
+            return not (await self._keys.state()).changes
+        except DatabaseUnavailable:
+            if self._keys.keyed is not False:
+                raise
+            return True
