@@ -34,6 +34,7 @@ from app.api.document import published
 from app.api.guards import Gate, no_nul_in_path, when_serving
 from app.api.health import Readings
 from app.api.idempotency import Idempotent
+from app.api.limits import Limits, within_limits
 from app.api.once import once_for_requests
 from app.api.problems import HANDLERS
 from app.api.prompts import Prompts
@@ -86,7 +87,7 @@ SERVICE = [
 ]
 NAMES = (
     "service", "sessions", "approvals", "usage", "callbacks", "batches", "caches", "idempotent", "turns", "once", "readings",
-    "targets", "prompts", "metrics", "streams", "sockets", "principal",
+    "targets", "prompts", "metrics", "streams", "limits", "sockets", "principal",
 )  # fmt: skip
 """What handlers may ask for."""
 
@@ -107,6 +108,7 @@ def create_app(
     metrics: Metrics,
     tracing: Tracing,
     gate: Gate,
+    limits: Limits,
     max_body: int,
     max_streams: int,
     max_stream_age: float,
@@ -116,7 +118,9 @@ def create_app(
 
     `max_stream_age`: seconds after which clients of streams must connect again.
     """
-    streams = OpenStreams(limit=max_streams, max_age=max_stream_age)
+    streams = OpenStreams(
+        limit=max_streams, max_age=max_stream_age, refused=lambda scope: metrics.rate_limited[(scope,)].inc()
+    )
     dependencies = {
         "service": service,
         "sessions": sessions,
@@ -126,37 +130,43 @@ def create_app(
         "batches": batches,
         "caches": caches,
         "idempotent": idempotent,
-        "turns": turns_of_requests(service=service, principal=principal, streams=streams, callbacks=callbacks),
+        "turns": turns_of_requests(
+            service=service, principal=principal, streams=streams, callbacks=callbacks, limits=limits
+        ),
         "once": once_for_requests(idempotent=idempotent, principal=principal),
         "readings": readings,
         "targets": targets,
         "prompts": prompt_list,
         "metrics": metrics,
         "streams": streams,
-        "sockets": Sockets(service=service, streams=streams, gate=gate, max_frame=max_body, max_age=max_stream_age),
+        "limits": limits,
+        "sockets": Sockets(
+            service=service, streams=streams, gate=gate, limits=limits, max_frame=max_body, max_age=max_stream_age
+        ),
         "principal": principal,
     }
-    litestar = _litestar(SERVICE, dependencies, gate, max_body)
+    state = State({"gate": gate, "limits": limits, "principal": principal})
+    litestar = _litestar(SERVICE, dependencies, state, max_body)
     return HttpTelemetry(app=litestar, tracing=tracing, metrics=metrics)  # type: ignore[arg-type]  # litestar's scope is a TypedDict
 
 
 def create_worker_app(*, readings: Readings, metrics: Metrics, tracing: Tracing, gate: Gate) -> AsgiApp:
     """The ASGI application of a process that only executes runs: its health and what it counted."""
-    litestar = _litestar(HEALTH, {"readings": readings, "metrics": metrics}, gate, WORKER_BODY)
+    litestar = _litestar(HEALTH, {"readings": readings, "metrics": metrics}, State({"gate": gate}), WORKER_BODY)
     return HttpTelemetry(app=litestar, tracing=tracing, metrics=metrics)  # type: ignore[arg-type]  # litestar's scope is a TypedDict
 
 
 def describe() -> dict[str, Any]:
     """The OpenAPI document; needs no running service."""
-    return published(_litestar(SERVICE, dict.fromkeys(NAMES), Gate(None), 1).openapi_schema.to_schema())
+    return published(_litestar(SERVICE, dict.fromkeys(NAMES), State(), 1).openapi_schema.to_schema())
 
 
-def _litestar(handlers: Sequence[Any], dependencies: Mapping[str, Any], gate: Gate, max_body: int) -> Litestar:
+def _litestar(handlers: Sequence[Any], dependencies: Mapping[str, Any], state: State, max_body: int) -> Litestar:
     return Litestar(
         route_handlers=handlers,
         dependencies={name: _provided(value) for name, value in dependencies.items()},
-        guards=[when_serving, no_nul_in_path],
-        state=State({"gate": gate}),
+        guards=[when_serving, no_nul_in_path, within_limits],
+        state=state,
         exception_handlers=HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=max_body,

@@ -27,6 +27,7 @@ from app.runs.steps import Step
     status_code=200,
     tags=["agents"],
     summary="Run an agent",
+    opt={"limited": True},
     responses=WAITING | responses(*RUN_ERRORS),
 )
 async def run_agent(
@@ -41,6 +42,7 @@ async def run_agent(
     status_code=200,
     tags=["agents"],
     summary="Run an agent, streamed",
+    opt={"limited": True},
     responses=event_stream("The run as it goes on: start, tool, chunk, reset, then done or error")
     | responses(*STREAM_ERRORS),
 )
@@ -54,6 +56,7 @@ async def stream_agent(name: FromPath[str], data: JSONBody[RunAgentRequest], tur
     status_code=200,
     tags=["chat"],
     summary="One turn",
+    opt={"limited": True},
     responses=WAITING | responses(*RUN_ERRORS),
 )
 async def chat(data: JSONBody[ChatRequest], turns: NamedDependency[Turns]) -> Response[ChatResponse]:
@@ -66,6 +69,7 @@ async def chat(data: JSONBody[ChatRequest], turns: NamedDependency[Turns]) -> Re
     status_code=200,
     tags=["chat"],
     summary="One turn, streamed",
+    opt={"limited": True},
     responses=event_stream("The turn as it goes on: start, tool, chunk, reset, then done or error")
     | responses(*STREAM_ERRORS),
 )
@@ -79,6 +83,7 @@ async def stream_chat(data: JSONBody[ChatRequest], turns: NamedDependency[Turns]
     status_code=200,
     tags=["chat"],
     summary="Question and answer",
+    opt={"limited": True},
     responses=WAITING | responses(*RUN_ERRORS),
 )
 async def question(data: JSONBody[QuestionRequest], turns: NamedDependency[Turns]) -> Response[AnswerResponse]:

@@ -145,7 +145,7 @@ async def get_events(
             ).frames
         return sse.encode(await service.events(principal, run_id, cursor), frames)
 
-    return await streams.open(begin)
+    return await streams.open(begin, tenant=principal.tenant)
 
 
 def _prefers_json(accept: str) -> bool:

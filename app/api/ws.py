@@ -11,6 +11,7 @@ from litestar import WebSocket, websocket
 from litestar.di import NamedDependency
 
 from app.api.guards import Gate
+from app.api.limits import Limits
 from app.api.problems import request_id
 from app.api.streams import OpenStreams
 from app.api.ws_connection import PING, POLICY, Connection, refusal
@@ -31,6 +32,7 @@ class Sockets:
         service: RunService,
         streams: OpenStreams,
         gate: Gate,
+        limits: Limits,
         max_frame: int,
         max_age: float,
         ping: float = PING,
@@ -38,6 +40,7 @@ class Sockets:
         self._service = service
         self._streams = streams
         self._gate = gate
+        self._limits = limits
         self._max_frame = max_frame
         self._max_age = max_age
         self._ping = ping
@@ -51,7 +54,7 @@ class Sockets:
         try:
             if self._gate.closed is not None:
                 raise RequestError("not_ready", self._gate.closed)
-            self._streams.enter()
+            self._streams.enter(principal.tenant)
         except RequestError as error:
             await socket.send_data(msgspec.json.encode(refusal(request_id(socket), error)))
             await socket.close(TRY_LATER, error.code)
@@ -61,6 +64,7 @@ class Sockets:
                 socket=socket,
                 service=self._service,
                 principal=principal,
+                limits=self._limits,
                 request_id=request_id(socket),
                 max_frame=self._max_frame,
                 ping=self._ping,
@@ -68,7 +72,7 @@ class Sockets:
             # Not all at once: sockets that were opened together come back one after another.
             await connection.serve(self._gate, self._max_age * random.uniform(0.9, 1.0))
         finally:
-            self._streams.leave()
+            self._streams.leave(principal.tenant)
 
 
 def _same_origin(socket: WebSocket[Any, Any, Any]) -> bool:

@@ -19,6 +19,7 @@ from litestar.exceptions import WebSocketDisconnect
 
 from app.api import ws_frames as frames
 from app.api.guards import Gate
+from app.api.limits import Limits
 from app.api.problems import UNREACHABLE, problem
 from app.domain.errors import DatabaseUnavailable, RequestError
 from app.domain.principals import Principal
@@ -57,6 +58,7 @@ class Connection:
         socket: WebSocket[Any, Any, Any],
         service: RunService,
         principal: Principal,
+        limits: Limits,
         request_id: str,
         max_frame: int,
         ping: float = PING,
@@ -65,6 +67,7 @@ class Connection:
         self._socket = socket
         self._service = service
         self._principal = principal
+        self._limits = limits
         self._request_id = request_id
         self._max_frame = max_frame
         self._ping = ping
@@ -190,19 +193,19 @@ class Connection:
     async def _start(self, command: frames.StartTurn) -> None:
         self._check_room(None)
         message = command.message
-        started = await self._service.start(
-            self._principal,
-            StartRun(
-                input=command.input if isinstance(message, msgspec.UnsetType) else message,
-                agent=command.agent,
-                session_id=command.session_id,
-                user_id=command.user_id,
-                context=command.context,
-                timeout=command.timeout,
-                tags=command.tags,
-                on_busy=command.on_busy,
-                key=command.key(),
-            ),
+        wanted = StartRun(
+            input=command.input if isinstance(message, msgspec.UnsetType) else message,
+            agent=command.agent,
+            session_id=command.session_id,
+            user_id=command.user_id,
+            context=command.context,
+            timeout=command.timeout,
+            tags=command.tags,
+            on_busy=command.on_busy,
+            key=command.key(),
+        )
+        started, _ = await self._limits.started(
+            self._principal, command.user_id, lambda: self._service.start(self._principal, wanted)
         )
         await self._forget(started.run_id)
         await self._ack(command.ref, started.run_id, started.session_id, started.replayed)

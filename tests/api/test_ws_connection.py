@@ -10,10 +10,12 @@ import msgspec
 import pytest
 
 from app.api.guards import Gate
+from app.api.limits import LimitRules, Limits
 from app.api.ws_connection import Connection
 from app.domain.errors import DatabaseUnavailable, RequestError
 from app.domain.principals import ANONYMOUS
 from app.runs.stream import Cursor, Item
+from app.storage.local.limiter import LocalLimiter
 from tests.waiting import until
 
 
@@ -85,6 +87,7 @@ def connect(socket: Socket, service: Service, **more: Any) -> tuple[asyncio.Task
         socket=socket,  # type: ignore[arg-type]  # as much of it as is used
         service=service,  # type: ignore[arg-type]
         principal=ANONYMOUS,
+        limits=Limits(limiter=LocalLimiter(), rules=LimitRules(), refused=lambda _: None),
         request_id="r",
         max_frame=10_000,
         **more,

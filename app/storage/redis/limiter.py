@@ -83,7 +83,11 @@ class RedisLimiter:
         taken, *rest, at = answer
         found = [
             Standing(
-                allowed=bool(taken), scope=limit.scope, most=limit.most, left=rest[2 * n], wait=rest[2 * n + 1] / 1_000_000
+                allowed=bool(taken),
+                scope=limit.scope,
+                most=limit.most,
+                left=rest[2 * n],
+                wait=rest[2 * n + 1] / 1_000_000,
             )
             for n, limit in enumerate(limits)
         ]
