@@ -35,6 +35,7 @@ from app.api.document import published
 from app.api.guards import Gate, no_nul_in_path, when_serving
 from app.api.health import Readings
 from app.api.idempotency import Idempotent
+from app.api.limits import Limits, within_limits
 from app.api.once import once_for_requests
 from app.api.problems import HANDLERS
 from app.api.prompts import Prompts
@@ -93,7 +94,7 @@ SERVICE = [
 ]
 NAMES = (
     "service", "sessions", "approvals", "usage", "callbacks", "batches", "caches", "idempotent", "turns", "once", "readings",
-    "targets", "prompts", "metrics", "streams", "sockets", "principal",
+    "targets", "prompts", "metrics", "streams", "limits", "sockets", "principal",
 )  # fmt: skip
 """What handlers may ask for."""
 
@@ -114,6 +115,7 @@ def create_app(
     metrics: Metrics,
     tracing: Tracing,
     gate: Gate,
+    limits: Limits,
     max_body: int,
     max_streams: int,
     max_stream_age: float,
@@ -123,7 +125,12 @@ def create_app(
 
     `max_stream_age`: seconds after which clients of streams must connect again.
     """
-    streams = OpenStreams(limit=max_streams, max_age=max_stream_age, revocations=access.revocations)
+    streams = OpenStreams(
+        limit=max_streams,
+        max_age=max_stream_age,
+        revocations=access.revocations,
+        refused=lambda scope: metrics.rate_limited[(scope,)].inc(),
+    )
     dependencies = {
         "service": service,
         "sessions": sessions,
@@ -133,48 +140,48 @@ def create_app(
         "batches": batches,
         "caches": caches,
         "idempotent": idempotent,
-        "turns": turns_of_requests(service=service, streams=streams, callbacks=callbacks),
+        "turns": turns_of_requests(service=service, streams=streams, callbacks=callbacks, limits=limits),
         "once": once_for_requests(idempotent=idempotent),
         "readings": readings,
         "targets": targets,
         "prompts": prompt_list,
         "metrics": metrics,
         "streams": streams,
+        "limits": limits,
         "sockets": Sockets(
             service=service,
             streams=streams,
             gate=gate,
             access=access,
+            limits=limits,
             max_frame=max_body,
             max_age=max_stream_age,
         ),
         "principal": principal_of_requests(),
     }
-    litestar = _litestar(SERVICE, dependencies, gate, access, max_body)
+    litestar = _litestar(SERVICE, dependencies, State({"gate": gate, "access": access, "limits": limits}), max_body)
     return HttpTelemetry(app=litestar, tracing=tracing, metrics=metrics)  # type: ignore[arg-type]  # litestar's scope is a TypedDict
 
 
 def create_worker_app(*, readings: Readings, metrics: Metrics, tracing: Tracing, gate: Gate, access: Access) -> AsgiApp:
     """The ASGI application of a process that only executes runs: its health and what it counted."""
-    litestar = _litestar(HEALTH, {"readings": readings, "metrics": metrics}, gate, access, WORKER_BODY)
+    state = State({"gate": gate, "access": access})
+    litestar = _litestar(HEALTH, {"readings": readings, "metrics": metrics}, state, WORKER_BODY)
     return HttpTelemetry(app=litestar, tracing=tracing, metrics=metrics)  # type: ignore[arg-type]  # litestar's scope is a TypedDict
 
 
 def describe() -> dict[str, Any]:
     """The OpenAPI document; needs no running service."""
-    app = _litestar(SERVICE, dict.fromkeys(NAMES), Gate(None), None, 1)
+    app = _litestar(SERVICE, dict.fromkeys(NAMES), State(), 1)
     return published(app.openapi_schema.to_schema(), scopes_of(app))
 
 
-def _litestar(
-    handlers: Sequence[Any], dependencies: Mapping[str, Any], gate: Gate, access: Access | None, max_body: int
-) -> Litestar:
-    """`access` None: only for a description; nobody may ask it anything."""
+def _litestar(handlers: Sequence[Any], dependencies: Mapping[str, Any], state: State, max_body: int) -> Litestar:
     return Litestar(
         route_handlers=handlers,
         dependencies={name: _provided(value) for name, value in dependencies.items()},
-        guards=[when_serving, no_nul_in_path, allowed],
-        state=State({"gate": gate, "access": access}),
+        guards=[when_serving, no_nul_in_path, allowed, within_limits],
+        state=state,
         exception_handlers=HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=max_body,

@@ -16,7 +16,7 @@ from app.api.bodies import AsyncChatRequest, TaskRequest
 from app.api.described import BODY_ERRORS
 from app.api.problems import UNREACHABLE, problem, request_id, responses
 from app.api.schemas import Task, TaskList, TaskOutcome
-from app.api.turns import Turns, replayed
+from app.api.turns import Turns
 from app.domain.errors import DatabaseUnavailable, FieldError, RequestError
 from app.runs.service import Started, StartRun
 
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 @post(
     "/chat/async",
-    opt={SCOPE: "runs"},
+    opt={SCOPE: "runs", "limited": True},
     status_code=202,
     tags=["chat"],
     summary="Turns that nobody waits for",
     responses={202: ResponseSpec(Task, generate_examples=False, description="Accepted")}
-    | responses(*BODY_ERRORS, "budget_exhausted"),
+    | responses(*BODY_ERRORS, "rate_limited", "queue_full", "budget_exhausted"),
 )
 async def chat_async(
     data: JSONBody[AsyncChatRequest], request: Request[Any, Any, Any], turns: NamedDependency[Turns]
@@ -42,15 +42,16 @@ async def chat_async(
     """
     if isinstance(data.items, msgspec.UnsetType):
         started = await turns.start(_wish(data.turns()[0]))
-        headers = replayed(started) | {"Location": f"/v1/runs/{started.run_id}"}
+        headers = turns.headers(started) | {"Location": f"/v1/runs/{started.run_id}"}
         return Response(_task(started), status_code=202, headers=headers)
     accepted = await _accepted(turns, data.turns())
     refusals = [one for one in accepted if isinstance(one, RequestError)]
     if len(refusals) == len(accepted):
         raise refusals[0]
     tasks = [_refused(request, one) if isinstance(one, RequestError) else _outcome(one) for one in accepted]
-    again = [replayed(one) for one in accepted if isinstance(one, Started)]
-    return Response(TaskList(tasks), status_code=202, headers=again[0] if all(again) else {})
+    begun = [one for one in accepted if isinstance(one, Started)]
+    shown = next((one for one in begun if not one.replayed), begun[0])  # a replay only where all of them are
+    return Response(TaskList(tasks), status_code=202, headers=turns.headers(shown))
 
 
 async def _accepted(turns: Turns, items: list[TaskRequest]) -> list[Started | RequestError]:
@@ -68,12 +69,17 @@ async def _accepted(turns: Turns, items: list[TaskRequest]) -> list[Started | Re
             if error.code == "idempotency_key_reused":
                 raise
             errors = [FieldError(f"items[{index}].{wrong.path}", wrong.message) for wrong in error.errors]
-            found.append(RequestError(error.code, error.detail, errors))
+            found.append(_named(error, errors))
         except DatabaseUnavailable as error:
             log.warning("the database is away", extra={"reason": str(error)})
             away = RequestError("not_ready", UNREACHABLE)
             found.append(away)
     return found
+
+
+def _named(error: RequestError, errors: list[FieldError]) -> RequestError:
+    """The same refusal, of one item."""
+    return RequestError(error.code, error.detail, errors, retry_after=error.retry_after, standing=error.standing)
 
 
 def _wish(turn: TaskRequest) -> StartRun:

@@ -13,6 +13,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from app.api.authentication import SCOPE
 from app.api.batch_shapes import MAX_BODY, Batch, BatchPage, BatchRequest, BatchResultPage
 from app.api.described import BODY_ERRORS
+from app.api.limits import Limits
 from app.api.once import Once
 from app.api.paging import Limit, PageCursor, cursor_after, position
 from app.api.problems import responses
@@ -26,24 +27,26 @@ from app.runs.ids import new_id
 
 @post(
     "/v1/batches",
-    opt={SCOPE: "runs"},
+    opt={SCOPE: "runs", "limited": True},
     status_code=202,
     tags=["batches"],
     summary="Begin a batch",
     request_max_body_size=MAX_BODY,
     response_description="Accepted: the batch as it is now",
-    responses=responses(*BODY_ERRORS, "queue_full", "budget_exhausted"),
+    responses=responses(*BODY_ERRORS, "rate_limited", "queue_full", "budget_exhausted"),
 )
 async def create_batch(
     data: JSONBody[BatchRequest],
     batches: NamedDependency[BatchService],
     principal: NamedDependency[Principal],
     once: NamedDependency[Once],
+    limits: NamedDependency[Limits],
 ) -> Response[Batch]:
     """Sends every item to the agent's model by its provider's Batch API, at half the price, for answers within a day or two.
 
     An item is one call: the agent's prompt and settings, and the item's input. `Location` is where the batch is.
     """
+    await limits.count(principal, data.user_id)
     batch_id = await once.derived_id("batch") or new_id("batch")
     items = [
         BatchItem(custom_id=item.custom_id, input=item.input, context=item.context, tags=item.tags)

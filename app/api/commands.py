@@ -26,11 +26,11 @@ ACCEPTED = {202: ResponseSpec(Run, generate_examples=False, description="Accepte
 
 @post(
     "/v1/runs",
-    opt={SCOPE: "runs"},
+    opt={SCOPE: "runs", "limited": True},
     status_code=201,
     tags=["runs"],
     summary="Begin a run",
-    responses=ACCEPTED | responses(*BODY_ERRORS, "session_busy", "budget_exhausted"),
+    responses=ACCEPTED | responses(*BODY_ERRORS, "session_busy", "rate_limited", "queue_full", "budget_exhausted"),
 )
 async def create_run(data: JSONBody[RunRequest], turns: NamedDependency[Turns]) -> Response[Run]:
     """Runs an agent, and answers with the run once it has ended, whatever its outcome, or waits.
@@ -42,11 +42,14 @@ async def create_run(data: JSONBody[RunRequest], turns: NamedDependency[Turns]) 
 
 @post(
     "/v1/runs/{run_id:str}/resume",
-    opt={SCOPE: "runs"},
+    opt={SCOPE: "runs", "limited": True},
     status_code=201,
     tags=["runs"],
     summary="Let a run go on",
-    responses=ACCEPTED | responses(*BODY_ERRORS, "run_finished", "agent_changed", "session_busy", "budget_exhausted"),
+    responses=ACCEPTED
+    | responses(
+        *BODY_ERRORS, "run_finished", "agent_changed", "session_busy", "rate_limited", "queue_full", "budget_exhausted"
+    ),
 )
 async def resume_run(
     run_id: FromPath[str],

@@ -15,6 +15,7 @@ from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import ParameterKwarg
 
+from app.api.limits import limit_headers, seconds
 from app.api.schemas import Problem
 from app.domain.errors import DatabaseUnavailable, FieldError, RequestError
 from app.domain.events import RunFinished
@@ -45,6 +46,7 @@ STATUS: dict[str, int] = {
     "unsupported_media_type": 415,
     "validation_error": 422,
     "idempotency_key_reused": 422,
+    "rate_limited": 429,
     "queue_full": 429,
     "budget_exhausted": 429,
     "internal": 500,
@@ -74,7 +76,8 @@ TITLES: dict[str, str] = {
     "unsupported_media_type": "Unsupported media type",
     "validation_error": "Validation error",
     "idempotency_key_reused": "Idempotency key reused",
-    "queue_full": "Too many open streams",
+    "rate_limited": "Rate limit reached",
+    "queue_full": "Too much is waiting already",
     "budget_exhausted": "Budget exhausted",
     "internal": "Internal error",
     "provider_error": "The model provider refused the request",
@@ -142,7 +145,10 @@ def _respond(told: Problem, more: Mapping[str, str] | None = None) -> Response[b
 def on_request_error(request: Request[Any, Any, Any], error: RequestError) -> Response[bytes]:
     """The caller's mistakes."""
     told = problem(request_id(request), error.code, error.detail, errors=error.errors)
-    return _respond(told, None if error.retry_after is None else {"Retry-After": f"{error.retry_after:.0f}"})
+    headers = limit_headers(error.standing)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(seconds(error.retry_after))
+    return _respond(told, headers)
 
 
 def on_run_failed(request: Request[Any, Any, Any], error: RunFailed) -> Response[bytes]:

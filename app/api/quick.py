@@ -25,7 +25,7 @@ from app.runs.steps import Step
 
 @post(
     "/agents/{name:str}",
-    opt={SCOPE: "runs"},
+    opt={SCOPE: "runs", "limited": True},
     status_code=200,
     tags=["agents"],
     summary="Run an agent",
@@ -40,7 +40,7 @@ async def run_agent(
 
 @post(
     "/agents/{name:str}/stream",
-    opt={SCOPE: "runs"},
+    opt={SCOPE: "runs", "limited": True},
     status_code=200,
     tags=["agents"],
     summary="Run an agent, streamed",
@@ -54,7 +54,7 @@ async def stream_agent(name: FromPath[str], data: JSONBody[RunAgentRequest], tur
 
 @post(
     "/chat",
-    opt={SCOPE: "runs"},
+    opt={SCOPE: "runs", "limited": True},
     status_code=200,
     tags=["chat"],
     summary="One turn",
@@ -67,7 +67,7 @@ async def chat(data: JSONBody[ChatRequest], turns: NamedDependency[Turns]) -> Re
 
 @post(
     "/chat/stream",
-    opt={SCOPE: "runs"},
+    opt={SCOPE: "runs", "limited": True},
     status_code=200,
     tags=["chat"],
     summary="One turn, streamed",
@@ -81,7 +81,7 @@ async def stream_chat(data: JSONBody[ChatRequest], turns: NamedDependency[Turns]
 
 @post(
     "/agent",
-    opt={SCOPE: "runs"},
+    opt={SCOPE: "runs", "limited": True},
     status_code=200,
     tags=["chat"],
     summary="Question and answer",

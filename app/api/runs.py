@@ -153,7 +153,7 @@ async def get_events(
             ).frames
         return sse.encode(await service.events(principal, run_id, cursor), frames)
 
-    return await streams.open(begin, credential=credential_of(request))
+    return await streams.open(begin, tenant=principal.tenant, credential=credential_of(request))
 
 
 def _prefers_json(accept: str) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from litestar import Litestar, Request
@@ -16,7 +18,10 @@ from litestar.types import Receive, Scope, Send
 from app.api.revocations import Cut, Revocations
 from app.api.sse import GOODBYE
 from app.domain.errors import RequestError
+from app.domain.shares import has_room
 
+NOBODY = ""
+"""Whose a stream is before that is known: all of these share one tenant's part."""
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -24,52 +29,86 @@ Content = AsyncGenerator[bytes, None]
 
 
 class OpenStreams:
-    """Counts the streams of this process up to `limit`. One that is `max_age` seconds old is handed over: its client is told to reconnect.
+    """Counts the streams of this process up to `limit`, which tenants share (`app.domain.shares`). One that is `max_age` seconds old is handed over: its client is told to reconnect.
 
     By then some end up to a tenth earlier, so that clients that came together do not all come back together. 0: at no age.
     """
 
-    def __init__(self, *, limit: int, max_age: float = 0.0, revocations: Revocations | None = None) -> None:
-        """A stream also ends when `revocations` says so (None: nobody does)."""
+    def __init__(
+        self,
+        *,
+        limit: int,
+        max_age: float = 0.0,
+        revocations: Revocations | None = None,
+        refused: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """A stream also ends when `revocations` says so (None: nobody does). `refused` is told `streams` whenever one was too many."""
         self._limit = limit
         self._max_age = max_age
         self._revocations = revocations
+        self._refused = refused
+        self._of_tenants: Counter[str] = Counter()
         self.count = 0
 
     async def open(
         self,
         begin: Callable[[], Awaitable[Content]],
         *,
+        tenant: str,
         headers: Mapping[str, str] | None = None,
         credential: str | None = None,
     ) -> EventStream:
-        """The response that streams what `begin` gives, counted from now to its end; `begin` is called only if there is room.
+        """The tenant's response that streams what `begin` gives, counted from now to its end; `begin` is called only if there is room.
 
         `headers` are looked at when it has returned. It is for whoever has that credential. Raises `RequestError` queue_full where one more would be too many.
         """
-        self.enter()
+        self.enter(tenant)
         try:
             content = await begin()
         except BaseException:
-            self.leave()
+            self.leave(tenant)
             raise
 
         def watch(cut: Cut) -> Cut:
             return _nothing if self._revocations is None else self._revocations.enter(credential, cut)
 
-        return EventStream(
-            content, self.leave, max_age=self._max_age, headers={**HEADERS, **(headers or {})}, watch=watch
-        )
+        left = partial(self.leave, tenant)
+        return EventStream(content, left, max_age=self._max_age, headers={**HEADERS, **(headers or {})}, watch=watch)
 
-    def enter(self) -> None:
-        """One more is open, also one of another kind. Raises `RequestError` queue_full where it would be too many."""
-        if self.count >= self._limit:
+    def enter(self, tenant: str) -> None:
+        """One more of the tenant is open, also one of another kind. Raises `RequestError` queue_full where it would be too many."""
+        if not has_room(self._limit, self.count, self._of_tenants[tenant]):
+            self._refused("streams")
             raise RequestError("queue_full", f"{self._limit} streams are open already. Try again later, or elsewhere.")
         self.count += 1
+        self._of_tenants[tenant] += 1
 
-    def leave(self) -> None:
+    def leave(self, tenant: str) -> None:
         """One of them is over."""
         self.count -= 1
+        self._of_tenants[tenant] -= 1
+        if not self._of_tenants[tenant]:
+            del self._of_tenants[tenant]
+
+
+class Seat:
+    """A place among the open streams, held before it is known whose it is. Raises `RequestError` queue_full, also where it moves."""
+
+    def __init__(self, streams: OpenStreams) -> None:
+        self._streams = streams
+        self._tenant = NOBODY
+        streams.enter(NOBODY)
+
+    def take(self, tenant: str) -> None:
+        """It is that tenant's from now on; where it has no room, it stays whose it was."""
+        if tenant != self._tenant:
+            self._streams.enter(tenant)
+            self._streams.leave(self._tenant)
+            self._tenant = tenant
+
+    def leave(self) -> None:
+        """It is free."""
+        self._streams.leave(self._tenant)
 
 
 class EventStream(Stream):

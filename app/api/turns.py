@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from litestar.response import Stream
 from app.api import sse
 from app.api.authentication import credential_of, principal_of
 from app.api.idempotency import REPLAYED, key_of
+from app.api.limits import Limits, limit_headers
 from app.api.problems import RunFailed, request_id
 from app.api.schemas import Run, Waiting, run_status_error
 from app.api.streams import Content, OpenStreams
@@ -21,6 +22,7 @@ from app.callbacks.service import CallbackService
 from app.domain.errors import RequestError
 from app.domain.events import RunFinished, RunWaiting
 from app.domain.idempotency import IdempotencyKey
+from app.domain.limits import Standing
 from app.domain.principals import Principal
 from app.runs.service import RunService, Started, StartRun
 from app.runs.steps import Step
@@ -40,12 +42,15 @@ class Turns:
         principal: Principal,
         streams: OpenStreams,
         callbacks: CallbackService,
+        limits: Limits,
     ) -> None:
         self._request = request
         self._service = service
         self._caller = self._principal = principal
         self._streams = streams
         self._callbacks = callbacks
+        self._limits = limits
+        self._standing: Standing | None = None
         self._checked: dict[str, RequestError | None] = {}
         self._key: IdempotencyKey | None = None
         self._keyed = False
@@ -53,10 +58,18 @@ class Turns:
     async def start(self, wanted: StartRun, index: int = 0) -> Started:
         """The run, started under the request's key; `index` tells the runs of one request apart.
 
-        Raises what `RunService.start` does, and `RequestError` for a key that is none and a callback that may not be called.
+        Raises what `RunService.start` does, and `RequestError` for a key that is none, a callback that may not be called, and
+        a caller whose limits are used up.
         """
         # Whoever may name another user sees what is made for it, in this request.
         self._principal = self._caller.acting_for(wanted.user_id)
+        return await self._counted(wanted.user_id, lambda: self._start(wanted, index))
+
+    async def _counted(self, user_id: str | None, start: Callable[[], Awaitable[Started]]) -> Started:
+        started, self._standing = await self._limits.started(self._principal, user_id, start)
+        return started
+
+    async def _start(self, wanted: StartRun, index: int) -> Started:
         url = wanted.callback_url
         if url is not None:
             await self.check_urls([url])
@@ -91,13 +104,19 @@ class Turns:
     async def resume(self, run_id: str, *, stop_after: str | None) -> Started:
         """That run as it goes on, or the one that goes on for it; under the request's key."""
         key = await self._key_of_all()
-        return await self._service.resume(self._principal, run_id, stop_after=stop_after, key=key)
+        return await self._counted(
+            None, lambda: self._service.resume(self._principal, run_id, stop_after=stop_after, key=key)
+        )
+
+    def headers(self, started: Started) -> dict[str, str]:
+        """What the answer says of the run and of its caller's limits."""
+        return replayed(started) | limit_headers(self._standing)
 
     async def answer(self, wanted: StartRun, build: Build, *, include_steps: bool = False) -> Response[Any]:
         """200 with what `build` makes of the run's end, 202 where it waits. Raises `RunFailed` where there is no answer."""
         started = await self.start(wanted)
         end = await self._service.result(started)
-        headers = replayed(started)
+        headers = self.headers(started)
         if isinstance(end, RunFinished) and run_status_error(end.status):
             raise RunFailed(started.run_id, end, headers)
         steps = await self._service.steps(self._principal, started.run_id) if include_steps else None
@@ -111,7 +130,7 @@ class Turns:
 
         async def begin() -> Content:
             started = await self.start(wanted)
-            headers.update(replayed(started))
+            headers.update(self.headers(started))
             view = sse.QuickView(
                 run_id=started.run_id,
                 agent_version=started.agent_version,
@@ -121,19 +140,23 @@ class Turns:
             )
             return sse.encode(self._service.follow(started), view.frames, through_waits=False)
 
-        return await self._streams.open(begin, headers=headers, credential=credential_of(self._request))
+        return await self._streams.open(
+            begin, tenant=self._principal.tenant, headers=headers, credential=credential_of(self._request)
+        )
 
     async def run(self, started: Started, *, background: bool) -> Response[Run]:
         """The run as a resource: 201 once it has ended or waits; 202 at once, or where its caller's time is over before it."""
         if not background:
             await self._service.result(started)
         run = await self._service.run(self._principal, started.run_id)
-        headers = replayed(started) | {"Location": f"/v1/runs/{run.id}"}
+        headers = self.headers(started) | {"Location": f"/v1/runs/{run.id}"}
         accepted = background or run.status in ("queued", "running")
         return Response(run, status_code=202 if accepted else 201, headers=headers)
 
 
-def turns_of_requests(*, service: RunService, streams: OpenStreams, callbacks: CallbackService) -> Provide:
+def turns_of_requests(
+    *, service: RunService, streams: OpenStreams, callbacks: CallbackService, limits: Limits
+) -> Provide:
     """The dependency that is each request's turns. It needs nothing injected: litestar runs a task for each of several dependencies."""
 
     def turns(request: Request[Any, Any, Any]) -> Turns:
@@ -143,6 +166,7 @@ def turns_of_requests(*, service: RunService, streams: OpenStreams, callbacks: C
             principal=principal_of(request),
             streams=streams,
             callbacks=callbacks,
+            limits=limits,
         )
 
     return Provide(turns, sync_to_thread=False)

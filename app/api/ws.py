@@ -12,8 +12,9 @@ from litestar.di import NamedDependency
 
 from app.api.authentication import FIRST_FRAME, SCOPE, Access, credential_of
 from app.api.guards import Gate
+from app.api.limits import Limits
 from app.api.problems import request_id
-from app.api.streams import OpenStreams
+from app.api.streams import OpenStreams, Seat
 from app.api.ws_connection import PING, POLICY, Connection, refusal
 from app.domain.errors import RequestError
 from app.runs.service import RunService
@@ -32,6 +33,7 @@ class Sockets:
         streams: OpenStreams,
         gate: Gate,
         access: Access,
+        limits: Limits,
         max_frame: int,
         max_age: float,
         ping: float = PING,
@@ -40,6 +42,7 @@ class Sockets:
         self._streams = streams
         self._gate = gate
         self._access = access
+        self._limits = limits
         self._max_frame = max_frame
         self._max_age = max_age
         self._ping = ping
@@ -54,7 +57,7 @@ class Sockets:
             if self._gate.closed is not None:
                 raise RequestError("not_ready", self._gate.closed)
             credential = credential_of(socket)
-            self._streams.enter()
+            seat = Seat(self._streams)
         except RequestError as error:
             await socket.send_data(msgspec.json.encode(refusal(request_id(socket), error)))
             await socket.close(POLICY if error.code == "unauthenticated" else TRY_LATER, error.code)
@@ -65,6 +68,8 @@ class Sockets:
                 service=self._service,
                 access=self._access,
                 credential=credential,
+                limits=self._limits,
+                seat=seat,
                 request_id=request_id(socket),
                 max_frame=self._max_frame,
                 ping=self._ping,
@@ -72,7 +77,7 @@ class Sockets:
             # Not all at once: sockets that were opened together come back one after another.
             await connection.serve(self._gate, self._max_age * random.uniform(0.9, 1.0))
         finally:
-            self._streams.leave()
+            seat.leave()
 
 
 def _same_origin(socket: WebSocket[Any, Any, Any]) -> bool:

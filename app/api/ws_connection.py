@@ -20,7 +20,9 @@ from litestar.exceptions import WebSocketDisconnect
 from app.api import ws_frames as frames
 from app.api.authentication import Access, check_scope
 from app.api.guards import Gate
+from app.api.limits import Limits
 from app.api.problems import UNREACHABLE, problem
+from app.api.streams import Seat
 from app.domain.errors import DatabaseUnavailable, RequestError
 from app.domain.principals import Principal
 from app.runs.service import RunService, StartRun
@@ -61,6 +63,8 @@ class Connection:
         service: RunService,
         access: Access,
         credential: str | None,
+        limits: Limits,
+        seat: Seat,
         request_id: str,
         max_frame: int,
         ping: float = PING,
@@ -72,6 +76,8 @@ class Connection:
         self._service = service
         self._access = access
         self._credential = credential
+        self._limits = limits
+        self._seat = seat
         self._principal: Principal | None = None
         self._leave: Callable[[], None] | None = None
         self._patience = patience
@@ -148,6 +154,7 @@ class Connection:
         self._be(principal, token)
 
     def _be(self, principal: Principal, credential: str | None) -> None:
+        self._seat.take(principal.tenant)
         if self._leave is not None:
             self._leave()
         self._principal, self._credential = principal, credential
@@ -243,20 +250,18 @@ class Connection:
     async def _start(self, caller: Principal, command: frames.StartTurn) -> None:
         self._check_room(None)
         message = command.message
-        started = await self._service.start(
-            caller,
-            StartRun(
-                input=command.input if isinstance(message, msgspec.UnsetType) else message,
-                agent=command.agent,
-                session_id=command.session_id,
-                user_id=command.user_id,
-                context=command.context,
-                timeout=command.timeout,
-                tags=command.tags,
-                on_busy=command.on_busy,
-                key=command.key(),
-            ),
+        wanted = StartRun(
+            input=command.input if isinstance(message, msgspec.UnsetType) else message,
+            agent=command.agent,
+            session_id=command.session_id,
+            user_id=command.user_id,
+            context=command.context,
+            timeout=command.timeout,
+            tags=command.tags,
+            on_busy=command.on_busy,
+            key=command.key(),
         )
+        started, _ = await self._limits.started(caller, command.user_id, lambda: self._service.start(caller, wanted))
         await self._forget(started.run_id)
         await self._ack(command.ref, started.run_id, started.session_id, started.replayed)
         await self._follow(started.run_id, command.ref, self._service.follow(started))

@@ -19,6 +19,7 @@ from typing import Literal
 
 import msgspec
 
+from app.domain.limits import Standing
 from app.domain.text import clean
 
 
@@ -69,6 +70,7 @@ RequestCode = Literal[
     "unsupported_media_type",
     "validation_error",
     "idempotency_key_reused",
+    "rate_limited",
     "queue_full",
     "budget_exhausted",
     "not_ready",
@@ -76,16 +78,26 @@ RequestCode = Literal[
 
 
 class RequestError(SteadyhandError):
-    """The request cannot be served as it is; `detail` tells the caller what to do about it. `retry_after`: seconds, where they are known."""
+    """The request cannot be served as it is; `detail` tells the caller what to do about it. `retry_after`: seconds, where they are known.
+
+    `standing`: how its limits stand, where the caller is to be told.
+    """
 
     def __init__(
-        self, code: RequestCode, detail: str, errors: Sequence[FieldError] = (), *, retry_after: float | None = None
+        self,
+        code: RequestCode,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        *,
+        retry_after: float | None = None,
+        standing: Standing | None = None,
     ) -> None:
         super().__init__(detail)
         self.code: RequestCode = code
         self.detail = detail
         self.errors = tuple(errors)
         self.retry_after = retry_after
+        self.standing = standing
 
 
 class DatabaseUnavailable(SteadyhandError):

@@ -153,6 +153,25 @@ class EmbeddingOptions(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: Annotated[int, msgspec.Meta(ge=8, le=8192)] | None = None
 
 
+class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """[limits] as written: so many calls that start runs in any `window`, for each of those in `per`; 0: no limit.
+
+    `global_per_second` is for all callers of one process together; 0: no limit.
+    """
+
+    requests: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 60
+    window: Annotated[float, msgspec.Meta(ge=0.1, le=86_400)] = 60.0
+    per: tuple[Literal["user", "key", "tenant"], ...] = ("user", "key")
+    global_per_second: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """What may wait and run at once. `queue_max`: runs in the queue; `per_tenant`: runs of one tenant being executed, by all processes together."""
+
+    queue_max: Count = 10_000
+    per_tenant: Count = 64
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """Logs. `auto`: pretty on a terminal, else JSON."""
 
@@ -235,6 +254,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     database: Database = Database()
     redis: Redis = Redis()
     worker: Worker = Worker()
+    limits: LimitOptions = LimitOptions()
+    admission: Admission = Admission()
     safety: Safety = Safety()
     callbacks: CallbackOptions = CallbackOptions()
     log: Log = Log()
@@ -269,8 +290,6 @@ NOT_YET: frozenset[str] = frozenset(
         "server.cors_origins",
         "server.trusted_proxies",
         "server.root_path",
-        "limits",
-        "admission",
         "safety.max_input",
         "safety.pii",
         "mcp",

@@ -18,6 +18,7 @@ from app.settings.options import (
     CallbackOptions,
     Database,
     EmbeddingOptions,
+    LimitOptions,
     Options,
     PriceOptions,
     ProviderOptions,
@@ -69,6 +70,8 @@ class Resolution:
             database=options.database,
             redis=options.redis,
             worker=options.worker,
+            limits=self._limits(options.limits),
+            admission=options.admission,
             safety=options.safety,
             callbacks=self._callbacks(options.callbacks),
             log=options.log,
@@ -106,6 +109,11 @@ class Resolution:
                 self._wrong(("database", key), "must begin with postgresql://")
         if database.direct_url and not database.url:
             self._wrong(("database", "direct_url"), "is the way round the pooler of database.url, which is not set")
+
+    def _limits(self, written: LimitOptions) -> LimitOptions:
+        if len(set(written.per)) < len(written.per):
+            self._wrong(("limits", "per"), "names the same twice")
+        return written
 
     def _callbacks(self, written: CallbackOptions) -> Callbacks:
         secret = self._environ.get(written.secret_env, "").strip()

@@ -11,9 +11,11 @@ from app.domain.tiers import TierRoute
 from app.settings.experiments import ExperimentOptions
 from app.settings.options import (
     TENANT_MONTHLY_USD,
+    Admission,
     AuthOptions,
     Breaker,
     Database,
+    LimitOptions,
     Log,
     OnMidstream,
     OpenAIApi,
@@ -135,6 +137,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database: Database
     redis: Redis
     worker: Worker
+    limits: LimitOptions = LimitOptions()
+    admission: Admission = Admission()
     safety: Safety
     callbacks: Callbacks
     log: Log

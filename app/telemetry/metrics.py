@@ -122,6 +122,11 @@ class Metrics:
         self.cache_requests = counter(
             "agent_cache_requests_total", "Look-ups in the cache of answers, by level.", ("cache", "result")
         )
+        self.rate_limited = counter(
+            "agent_rate_limited_total",
+            "Calls refused by a limit: of a user, key, tenant or instance, or because the queue or the streams are full.",
+            ("scope",),
+        )
         self.queue_depth = Gauge("agent_queue_depth", "Runs that wait for an owner.", registry=registry)
         self.queue_oldest_age = Gauge(
             "agent_queue_oldest_age_seconds", "How long the oldest waiting run has waited.", registry=registry

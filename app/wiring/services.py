@@ -52,6 +52,7 @@ from app.wiring.breakers import breakers_of
 from app.wiring.budgets import RouteQuotes, caps_of, check_budgets
 from app.wiring.caches import answers_of
 from app.wiring.callbacks import callbacks_of
+from app.wiring.limits import limits_of
 from app.wiring.models import providers_of, routes_of
 from app.wiring.prompts import prompt_views
 from app.wiring.readiness import readings_of
@@ -266,6 +267,7 @@ async def open_services(
                 metrics=metrics,
                 tracing=tracing,
                 gate=gate,
+                limits=limits_of(settings, channel, metrics),
                 max_body=settings.server.max_body,
                 max_streams=settings.server.max_streams,
                 max_stream_age=settings.server.max_stream_age,

@@ -23,6 +23,7 @@ from app.api.authentication import Access
 from app.api.guards import Gate
 from app.api.health import Readings
 from app.api.idempotency import Idempotent
+from app.api.limits import LimitRules, Limits
 from app.api.prompts import Prompts
 from app.api.schemas import PromptView
 from app.api.targets import Chain, Targets
@@ -34,6 +35,7 @@ from app.domain.agents import Agent
 from app.domain.cache import SharedAnswers
 from app.domain.errors import RequestError
 from app.domain.experiments import Experiment
+from app.domain.limits import Limiter
 from app.domain.models import Provider
 from app.domain.principals import DEFAULT_TENANT, Principal
 from app.domain.tiers import TierRoute
@@ -47,6 +49,7 @@ from app.runs.answers import Answers
 from app.runs.assembly import Runs, assemble
 from app.runs.cache_service import CacheService
 from app.storage.local.answers import LocalAnswers
+from app.storage.local.limiter import LocalLimiter
 from app.storage.postgres.api_keys import PostgresApiKeyStore
 from app.storage.postgres.batches import PostgresBatchStore
 from app.storage.postgres.callbacks import PostgresCallbackStore
@@ -61,6 +64,7 @@ from tests.runs.conftest import OwnLeases, react, stores_of
 from tests.scripted import Counts, NoHints, Notes, Quoted, ScriptedToolbox
 
 LEASE = 30.0
+NO_RULES = LimitRules()
 FORBIDDEN = "inside.example"
 """The only host that a callback may not go to."""
 Frame = tuple[str | None, str, Any]
@@ -138,6 +142,8 @@ async def open_edge(
     tokens: Tokens | None = None,
     keyless: bool = True,
     open_metrics: bool = True,
+    rules: LimitRules = NO_RULES,
+    limiter: Limiter | None = None,
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
 
@@ -147,6 +153,7 @@ async def open_edge(
     routes, breakers = routes or {"default": (("scripted", "m"),)}, Breakers(open_seconds=30, clock=clock)
     toolbox = toolbox or ScriptedToolbox()
     tracing = open_tracing({}, "test")
+    metrics = Metrics(registry=CollectorRegistry(), version="test")
     async with open_pool(dsn) as database:
         store = through(PostgresRunStore(database=database, owner=f"test {id(notes)}", lease=LEASE, caps=caps))
         stores = stores_of(database, store, through, caps=caps)
@@ -206,9 +213,14 @@ async def open_edge(
             readings=Readings(version="test", vital={}, others={}),
             targets=Targets(routes=routes, breakers=breakers, tiers=tiers),
             prompt_list=Prompts(prompts),
-            metrics=Metrics(registry=CollectorRegistry(), version="test"),
+            metrics=metrics,
             tracing=tracing,
             gate=gate,
+            limits=Limits(
+                limiter=LocalLimiter() if limiter is None else limiter,
+                rules=rules,
+                refused=lambda scope: metrics.rate_limited[(scope,)].inc(),
+            ),
             max_body=max_body,
             max_streams=max_streams,
             max_stream_age=max_stream_age,

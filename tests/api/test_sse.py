@@ -139,7 +139,7 @@ class Connection:
         async def begin() -> AsyncGenerator[bytes, None]:
             return content
 
-        response = await streams.open(begin)
+        response = await streams.open(begin, tenant="acme")
         served = response.to_asgi_response(None, None)  # type: ignore[arg-type]  # it needs neither
         await served({"type": "http"}, self.receive, self.send)  # type: ignore[arg-type]  # nor more of a scope
 

@@ -11,10 +11,13 @@ import pytest
 
 from app.api.authentication import Access
 from app.api.guards import Gate
+from app.api.limits import LimitRules, Limits
+from app.api.streams import OpenStreams, Seat
 from app.api.ws_connection import Connection
 from app.domain.errors import DatabaseUnavailable, RequestError
 from app.domain.principals import ANONYMOUS
 from app.runs.stream import Cursor, Item
+from app.storage.local.limiter import LocalLimiter
 from tests.api.edge import Always
 from tests.waiting import until
 
@@ -88,6 +91,8 @@ def connect(socket: Socket, service: Service, **more: Any) -> tuple[asyncio.Task
         service=service,  # type: ignore[arg-type]
         access=Access(authentication=Always(ANONYMOUS)),
         credential=None,
+        limits=Limits(limiter=LocalLimiter(), rules=LimitRules(), refused=lambda _: None),
+        seat=Seat(OpenStreams(limit=9)),
         request_id="r",
         max_frame=10_000,
         **more,

@@ -59,15 +59,15 @@ level = "loud"
 [breaker]
 failures = 0
 open_second = 1
-[admission]
-per_tenant = 5
+[retention]
+runs_days = 5
 """
 
 
 def test_every_problem_of_a_file_at_once_with_its_line() -> None:
     assert sorted(problems({}, {"w/steadyhand.toml": FILE}), key=lambda line: int(line.split(":")[1])) == [
         "w/steadyhand.toml:1: default_agent: expected str, got int",
-        "w/steadyhand.toml:2: colour: unknown; known here: default_agent, data_dir, server, database, redis, worker, safety, callbacks, log, breaker, providers, models, prices, budgets, experiments, embeddings",
+        "w/steadyhand.toml:2: colour: unknown; known here: default_agent, data_dir, server, database, redis, worker, limits, admission, safety, callbacks, log, breaker, providers, models, prices, budgets, experiments, embeddings",
         "w/steadyhand.toml:4: server.port: expected int <= 65535",
         "w/steadyhand.toml:5: server.prot: unknown; did you mean server.port?",
         "w/steadyhand.toml:7: server.max_body: expected int, got array",
@@ -94,7 +94,7 @@ def test_every_problem_of_a_file_at_once_with_its_line() -> None:
         "w/steadyhand.toml:44: log.level: must be one of debug, info, warning, error",
         "w/steadyhand.toml:46: breaker.failures: expected int >= 1",
         "w/steadyhand.toml:47: breaker.open_second: unknown; did you mean breaker.open_seconds?",
-        "w/steadyhand.toml:48: admission: not available in this version",
+        "w/steadyhand.toml:48: retention: not available in this version",
     ]
 
 

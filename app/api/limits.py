@@ -1,0 +1,135 @@
+"""How many runs a caller may start: which limits are a call's, and what it is told of them.
+
+Only calls that are to start a run count, each turn of a list for itself; whoever asks a service without keys on its own machine
+has no limits. A call that gets the run of an earlier one with its key is given back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+import msgspec
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from app.api.authentication import principal_of
+from app.domain.errors import RequestError
+from app.domain.limits import Limit, Limiter, LimitScope, Standing, limit_name
+from app.domain.principals import Principal
+from app.runs.service import Started
+
+LOCAL = "local"
+"""The actor that has no limits."""
+_WHOSE: dict[LimitScope, str] = {
+    "user": "This user",
+    "key": "This key",
+    "tenant": "This tenant",
+    "instance": "This process, all callers together,",
+}
+
+
+class LimitRules(msgspec.Struct, frozen=True, kw_only=True):
+    """So many `requests` in `window` seconds for each of those in `per` (0: no limit), and so many a second in this process (0: no limit)."""
+
+    requests: int = 0
+    window: float = 60.0
+    per: tuple[Literal["user", "key", "tenant"], ...] = ()
+    per_second: int = 0
+
+
+class Limits:
+    """Counts calls that start runs. `refused` is told the scope of each refusal. Safe for concurrent use."""
+
+    def __init__(self, *, limiter: Limiter, rules: LimitRules, refused: Callable[[str], None]) -> None:
+        self._limiter = limiter
+        self._rules = rules
+        self._refused = refused
+
+    def glance(self, principal: Principal) -> None:
+        """Refuse what is known to be refused before anything of the call is read. Takes nothing. Raises `RequestError` rate_limited."""
+        limits = self._of(principal, principal.user)
+        if limits and (found := self._limiter.glance(limits)) is not None:
+            raise self._refusal(found)
+
+    async def started(
+        self, principal: Principal, user_id: str | None, start: Callable[[], Awaitable[Started]]
+    ) -> tuple[Started, Standing | None]:
+        """What `start` gives, counted for the caller and the user of that id (None: its own), and how its limits stand.
+
+        Raises `RequestError` rate_limited, before anything is started; and whatever `start` does, which counts all the same.
+        """
+        limits = self._of(principal, user_id or principal.user)
+        if not limits:
+            return await start(), None
+        taken = await self.take(limits)
+        started = await start()
+        if started.replayed:
+            await self._limiter.give_back(limits, taken)
+        return started, taken
+
+    async def count(self, principal: Principal, user_id: str | None) -> None:
+        """One call that starts something else than a run. Raises `RequestError` rate_limited."""
+        limits = self._of(principal, user_id or principal.user)
+        if limits:
+            await self.take(limits)
+
+    async def take(self, limits: Sequence[Limit]) -> Standing:
+        """Raises `RequestError` rate_limited where nothing is left of one of them."""
+        taken = await self._limiter.take(limits)
+        if not taken.allowed:
+            raise self._refusal(taken)
+        return taken
+
+    def _of(self, principal: Principal, user: str | None) -> list[Limit]:
+        """The limits of a call on behalf of that user."""
+        rules, found = self._rules, list[Limit]()
+        if principal.actor == LOCAL:
+            return found
+        if rules.requests:
+            tenant = principal.tenant
+            names = {
+                "user": None if user is None else limit_name("user", tenant, user),
+                "key": limit_name("key", tenant, principal.actor),
+                "tenant": limit_name("tenant", tenant),
+            }
+            found += [
+                Limit(scope, name, rules.requests, rules.window)
+                for scope in rules.per
+                if (name := names[scope]) is not None
+            ]
+        if rules.per_second:
+            found.append(Limit("instance", "instance", rules.per_second, 1.0))
+        return found
+
+    def _refusal(self, standing: Standing) -> RequestError:
+        self._refused(standing.scope)
+        window = 1.0 if standing.scope == "instance" else self._rules.window
+        detail = (
+            f"{_WHOSE[standing.scope]} may start {standing.most} runs in {window:g} s, and has. "
+            f"Send the request again in {seconds(standing.wait)} s."
+        )
+        return RequestError("rate_limited", detail, retry_after=standing.wait, standing=standing)
+
+
+def seconds(wait: float) -> int:
+    """Whole seconds after which it is worth to ask again, one at least."""
+    return max(1, math.ceil(wait))
+
+
+def limit_headers(standing: Standing | None) -> dict[str, str]:
+    """What a caller is told of its narrowest limit (draft-ietf-httpapi-ratelimit-headers-06). Reset: when more is left than now, in seconds."""
+    if standing is None:
+        return {}
+    return {
+        "RateLimit-Limit": str(standing.most),
+        "RateLimit-Remaining": str(standing.left),
+        "RateLimit-Reset": str(seconds(standing.wait)),
+    }
+
+
+async def within_limits(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """A caller that has used up its limits is refused before its body is read, as far as this process knows."""
+    if handler.opt.get("limited"):
+        connection.app.state.limits.glance(principal_of(connection))
