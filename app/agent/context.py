@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
-from app.agent import compaction, limits, structured, tokens, trimming
+from app.agent import compaction, limits, loops, structured, tokens, trimming
 from app.agent.compaction import Compact
 from app.agent.trimming import Sent
 from app.domain.fold import MIN_OUTPUT, RunState
@@ -85,12 +85,18 @@ def _trimmed(state: RunState, current: Sequence[Message]) -> Sent | None:
 
 
 def _with_repairs(state: RunState) -> list[Message]:
-    if not state.rejected or state.agent.output_schema is None:
+    """The run's messages; after a rejected draft what is wrong with it, after a step that came again and again that it did."""
+    repairs = bool(state.rejected) and state.agent.output_schema is not None
+    repeated = loops.notes(state)
+    if not repairs and not repeated:
         return state.messages
     messages: list[Message] = []
     for message in state.messages:
         messages.append(message)
-        if message.id in state.rejected:
+        if message.id in repeated:
+            messages.append(Message(id=f"loop-{message.id}", role="user", content=repeated[message.id]))
+        if repairs and message.id in state.rejected:
+            assert state.agent.output_schema is not None
             _, problem = structured.read(message.content, state.agent.output_schema)
             note = f"That answer does not fit the required JSON schema: {problem}. Answer again with the corrected JSON only."
             messages.append(Message(id=f"repair-{message.id}", role="user", content=note))

@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.agent import context, structured
+from app.agent import context, loops, structured
 from app.agent.compaction import Compact
 from app.domain import approvals
 from app.domain.approvals import digest
+from app.domain.events import LoopDetected
 from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
 from app.domain.runs import RunFailure, RunStatus, StopReason
@@ -21,13 +22,19 @@ MAX_REPAIRS = 2
 
 USED_UP = "The budget for this is used up, and there was no answer yet."
 """The answer of a run whose budget was used up before its model had said anything, where its agent has no reply for that."""
+LOOPED = "I came to the same point again and again, so I stopped. There is no answer yet."
+"""The answer of a run that went round in circles, whose model said nothing at all, and whose agent has no reply for that."""
 
 
 class CallModel(msgspec.Struct, frozen=True):
-    """Ask the model. `tools` "none": it must answer from what is known. `rejects`: the id of a draft that does not count."""
+    """Ask the model. `tools` "none": it must answer from what is known. `rejects`: the id of a draft that does not count.
+
+    `loop`: why it must answer, where that is to be written down.
+    """
 
     tools: Literal["auto", "none"] = "auto"
     rejects: str | None = None
+    loop: LoopDetected | None = None
 
 
 class CallTools(msgspec.Struct, frozen=True):
@@ -86,8 +93,8 @@ def _next(state: RunState) -> Decision:
         if state.open_calls:
             return _tools(state)
         if last.id in state.rejected:
-            return CallModel(tools="none" if state.closed else "auto")
-        if last.stop == "pause" and not state.closed:
+            return CallModel(tools="none" if _closed(state) else "auto")
+        if last.stop == "pause" and not _closed(state):
             return _model(state)
         return _answer(state, last)
     if state.open_calls:
@@ -105,9 +112,15 @@ def hurry(state: RunState) -> CallModel | Finish:
 
 
 def _model(state: RunState) -> CallModel:
-    """Ask again; for the last time where that is what the iterations or the rest of a budget allow."""
+    """Ask again; for the last time where that is what the iterations or the rest of a budget allow, or where the run goes round in circles."""
+    loop = loops.found(state) if state.loop is None else None
     last = state.iterations >= state.agent.limits.iterations or state.short is not None
-    return CallModel(tools="none" if last else "auto")
+    return CallModel(tools="none" if last or loop or state.loop else "auto", loop=loop)
+
+
+def _closed(state: RunState) -> StopReason | None:
+    """Why the model was asked for the last time."""
+    return state.closed if state.loop is None else "loop_detected"
 
 
 def _tools(state: RunState) -> CallTools | AskApproval:
@@ -116,10 +129,13 @@ def _tools(state: RunState) -> CallTools | AskApproval:
     denied: list[tuple[ToolCall, str]] = []
     lost: list[ToolCall] = []
     asked: list[tuple[ToolCall, Risk]] = []
+    beyond = loops.beyond(state)
     for call in state.open_calls.values():
         spec = state.agent.tool(call.name)
         decision = state.decisions.get(call.id)
-        if call.id in state.started:
+        if call.id in beyond:
+            denied.append((call, loops.TOO_MANY))
+        elif call.id in state.started:
             (lost if spec is not None and unseen(spec.effect) == "outcome_unknown" else calls).append(call)
         elif spec is None or state.agent.approves(spec) or (decision == "approved" and _is_for(state, call)):
             calls.append(call)
@@ -150,20 +166,26 @@ def _denial(spec: ToolSpec, decision: approvals.Decision) -> str:
 
 
 def _answer(state: RunState, last: Message) -> Decision:
-    reason: StopReason = state.closed or "completed"
+    reason: StopReason = _closed(state) or "completed"
     if state.agent.output_schema is None:
+        if reason == "loop_detected" and not last.content.strip():
+            return _from_known(state, reason, LOOPED)
         return Finish(stop_reason=reason, output=last.content)
     output, problem = structured.read(last.content, state.agent.output_schema)
     if problem is None:
         return Finish(stop_reason=reason, output=output)
     if sum(message.id in state.rejected for message in state.messages) < MAX_REPAIRS:
-        return CallModel(tools="none" if state.closed else "auto", rejects=last.id)
+        return CallModel(tools="none" if _closed(state) else "auto", rejects=last.id)
     detail = f"The model's answer did not fit the agent's output_schema after {MAX_REPAIRS} repairs: {problem}"
     return Finish(status="failed", stop_reason="invalid_output", error=RunFailure("invalid_output", detail))
 
 
 def out_of_budget(state: RunState, reason: Literal["token_budget", "cost_budget"]) -> Finish:
     """The end of a run that may ask no model any more: with what was said last, else with the agent's own reply, else with a word about it."""
+    return _from_known(state, reason, USED_UP)
+
+
+def _from_known(state: RunState, reason: Literal["token_budget", "cost_budget", "loop_detected"], words: str) -> Finish:
     agent = state.agent
     said = [
         m.content for m in state.messages if m.role == "assistant" and m.id not in state.rejected and m.content.strip()
@@ -181,4 +203,4 @@ def out_of_budget(state: RunState, reason: Literal["token_budget", "cost_budget"
         )
     if said:
         return Finish(stop_reason=reason, output=said[-1])
-    return Finish(stop_reason=reason, output=reply or USED_UP, degraded=True, says=reply or USED_UP)
+    return Finish(stop_reason=reason, output=reply or words, degraded=True, says=reply or words)

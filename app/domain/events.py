@@ -186,6 +186,18 @@ class UsageRecorded(msgspec.Struct, frozen=True, kw_only=True):
     tier: TierDecision | msgspec.UnsetType = msgspec.UNSET
 
 
+LoopKind = Literal["repeated", "cycle", "no_progress", "refused", "fan_out"]
+"""The same step again and again; several in turn; other words with the same outcome, or failures only; calls that are never run; too
+many calls."""
+
+
+class LoopDetected(msgspec.Struct, frozen=True, kw_only=True):
+    """The run goes round in circles with these tools: the model is asked for the last time, and has to answer from what is known."""
+
+    kind: LoopKind
+    tools: tuple[str, ...] = ()
+
+
 class BudgetCrossed(msgspec.Struct, frozen=True, kw_only=True):
     """With this run the month's budget of its tenant or user came to a `level`: a part of it, 1 for all. Told once for each.
 
@@ -233,6 +245,7 @@ Event = (
     | ApprovalResolved
     | StateChanged
     | ContextCompacted
+    | LoopDetected
     | UsageRecorded
     | BudgetCrossed
     | RunWaiting
@@ -251,6 +264,7 @@ EVENTS: dict[str, type[Event]] = {
     "approval.resolved": ApprovalResolved,
     "state.changed": StateChanged,
     "context.compacted": ContextCompacted,
+    "loop.detected": LoopDetected,
     "usage.recorded": UsageRecorded,
     "budget.crossed": BudgetCrossed,
     "run.waiting": RunWaiting,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -85,8 +85,10 @@ class RunState(Conversation):
     could be written. `started` are the open calls whose intent is written; `approvals` the ids of open requests by call; `decisions` what
     became of the others. `steered` are the ids of the user messages that came on the way; `executed` is seconds of
     execution in earlier attempts (`restore` counts them). `tokens` are all that its calls used, in and out, as far as it is known.
-    `closed`: the model was asked for the last time; why. `first_tier` is what was decided with the question, `tier` what
-    holds now; None: nothing is decided yet, or the agent's route has no tiers.
+    `refused` are the ids of calls that were denied.
+    `closed`: the model was asked for the last time; why. `loop`: it is to be, since the run goes round in circles. `read` is what was
+    worked out of its messages, by their ids: it follows from them, and is not done again. `first_tier` is what was decided with
+    the question, `tier` what holds now; None: nothing is decided yet, or the agent's route has no tiers.
     """
 
     def __init__(
@@ -101,7 +103,10 @@ class RunState(Conversation):
         self.iterations = 0
         self.closed: Literal["max_iterations", "token_budget", "cost_budget"] | None = None
         self.call_ids: set[str] = set()
+        self.loop: ev.LoopDetected | None = None
+        self.read: dict[str, Any] = {}
         self.started: set[str] = set()
+        self.refused: set[str] = set()
         self.digests: dict[str, str] = {}
         self.approvals: dict[str, PendingApproval] = {}
         self.decisions: dict[str, Decision] = {}
@@ -133,14 +138,19 @@ class RunState(Conversation):
         elif isinstance(event, ev.ToolFinished):
             self.started.discard(event.call_id)
             self.outcome_unknown |= event.status == "outcome_unknown"
+            if event.status == "denied":
+                self.refused.add(event.call_id)
         elif isinstance(event, ev.ApprovalRequested):
             self.approvals[event.approval.call_id] = event.approval
             self.digests[event.approval.call_id] = event.digest
         elif isinstance(event, ev.ApprovalResolved):
             self.approvals.pop(event.call_id, None)
             self.decisions[event.call_id] = event.decision
+        elif isinstance(event, ev.LoopDetected):
+            self.loop = event
         elif isinstance(event, ev.MessageCompleted) and event.message.role == "user":
             self.steered.add(event.message.id)
+            self.loop = None
 
     def restore(self, journal: Iterable[ev.StoredEvent]) -> None:
         """Take in what earlier attempts stored, and count how long they executed: from each `run.started` to the last event after it."""

@@ -15,6 +15,7 @@ StopReason = Literal[
     "max_iterations",
     "token_budget",
     "cost_budget",
+    "loop_detected",
     "refused",
     "timeout",
     "providers_unavailable",

@@ -16,7 +16,10 @@ ToolStatus = Literal["ok", "error", "timeout", "denied", "cancelled", "outcome_u
 
 
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is told of a tool (`name`, `description`, `schema`: JSON Schema of its arguments), and what policy needs. `timeout` in seconds."""
+    """What a model is told of a tool (`name`, `description`, `schema`: JSON Schema of its arguments), and what policy needs. `timeout` in seconds.
+
+    `polls`: it looks at something that takes its time, and is called again until that has changed; absent: nobody said so.
+    """
 
     name: str
     description: str
@@ -25,6 +28,7 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     effect: Effect = "write"
     timeout: float = 30.0
     retry: int = 0
+    polls: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True):

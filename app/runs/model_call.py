@@ -70,6 +70,8 @@ class ModelCalls:
         ledger = self._ledger
         if decision.rejects is not None:
             ledger.add(ev.MessageReset(message_id=decision.rejects))
+        if decision.loop is not None:
+            ledger.add(decision.loop)
         request = context.build(ledger.state, decision.tools, affinity=self._session_id)
         request = await self._tiering.settle(request, ledger.state, self._effects)
         new_id = await self._begin()

@@ -62,6 +62,11 @@ class Metrics:
             "Runs that were answered without the model, or without the time.",
             ("agent", "reason"),
         )
+        self.loops_contained = Counter(
+            "agent_loops_contained_total",
+            "Runs that went round in circles and were made to answer.",
+            registry=registry,
+        )
         self.run_duration = histogram("agent_request_duration_seconds", "Execution time of a run.", ("agent",))
         self.iterations = histogram("agent_iterations", "Model calls of a run.", ("agent",), ITERATION_BUCKETS)
         self.active_runs = Gauge("agent_active_runs", "Runs being executed by this process.", registry=registry)

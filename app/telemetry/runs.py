@@ -138,6 +138,8 @@ class _Watch:
             _log_end(agent, event, fields)
         if event.stop_reason == "max_iterations":
             log.warning("max_iterations_reached", extra={"agent": agent, "iterations": event.iterations})
+        elif event.stop_reason == "loop_detected":
+            log.warning("loop_contained", extra={"agent": agent, "iterations": event.iterations})
         if times.total > SLOW:
             log.warning("slow_response", extra={"agent": agent, "effects_ms": _ms(times.effects), **fields})
 
@@ -222,6 +224,8 @@ def _count_end(metrics: Metrics, agent: str, event: RunFinished) -> None:
     metrics.runs[agent, event.status].inc()
     if event.status == "failed":
         metrics.run_errors[agent, _reason(event)].inc()
+    if event.stop_reason == "loop_detected":
+        metrics.loops_contained.inc()
     if event.degraded:
         metrics.degraded[agent, event.stop_reason].inc()
 

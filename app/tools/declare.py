@@ -56,6 +56,7 @@ class _Policy(msgspec.Struct, frozen=True, kw_only=True):
     effect: Effect
     timeout: float
     retry: int
+    polls: bool
 
 
 @overload
@@ -68,6 +69,7 @@ def tool(
     effect: Effect = "write",
     timeout: float = 30.0,
     retry: int = 0,
+    polls: bool = False,
 ) -> Callable[[F], F]: ...
 def tool(
     function: F | None = None,
@@ -78,11 +80,13 @@ def tool(
     effect: Effect = "write",
     timeout: float = 30.0,
     retry: int = 0,
+    polls: bool = False,
 ) -> F | Callable[[F], F]:
     """Mark a function as a tool. Bare, it is a `write` of `high` risk: what nobody thought about needs a person.
 
     `timeout` is seconds for one call with all its repetitions; `retry` is how many repetitions may follow a failure, and
-    only `read` and `idempotent` tools may be repeated. Raises ToolDeclarationError for anything that cannot work.
+    only `read` and `idempotent` tools may be repeated. `polls`: models may call it with the same result many times, since it looks at
+    something that takes its time. Raises ToolDeclarationError for anything that cannot work.
     """
 
     def mark(target: F) -> F:
@@ -92,6 +96,7 @@ def tool(
             effect=effect,
             timeout=timeout,
             retry=retry,
+            polls=polls,
         )
         if problem := _policy_problem(policy) or _function_problem(target):
             raise ToolDeclarationError(target, problem)
@@ -149,6 +154,7 @@ def declare(function: Callable[..., Any]) -> DeclaredTool:
         effect=policy.effect,
         timeout=policy.timeout,
         retry=policy.retry,
+        polls=True if policy.polls else msgspec.UNSET,
     )
     return DeclaredTool(spec=spec, function=function, arguments=arguments, contexts=tuple(contexts))
 

@@ -1,0 +1,290 @@
+"""When two calls of tools are the same step again: what of their arguments and results counts, and what is only noise.
+
+A step is what was asked and what came of it. Two readings of it are kept, because what is noise depends on the other half:
+the same arguments with results that differ in the time of day only, and a read whose result is the same whatever it was asked.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from app.domain.messages import ToolCall
+from app.domain.tools import ToolSpec
+
+Pair = tuple[str, str, str]
+"""A tool, what it was asked, and what came of it, each without its noise."""
+
+LONGEST = 4_000
+"""Characters of a result that is searched for noise; a longer one is taken as it is."""
+BRIEFEST = 200
+"""Characters of a result that may be a sentence about waiting."""
+REFUSED: Pair = ("", "", "refused")
+"""Every call that was not run: an unknown tool, arguments that do not fit, a denial. Which one it was makes no progress."""
+
+_TOKEN = re.compile(r"[a-z0-9]+")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_NOISE = frozenset(
+    [
+        "nonce",
+        "timestamp",
+        "ts",
+        "now",
+        "attempt",
+        "attempts",
+        "retry",
+        "retries",
+        "try",
+        "tries",
+        "iteration",
+        "iter",
+        "salt",
+        "random",
+        "rand",
+        "cachebuster",
+        "trace",
+        "correlation",
+        "idempotency",
+        "elapsed",
+        "took",
+        "latency",
+    ]
+)
+_NOISE_NAMES = frozenset({"request_id", "req_id", "cache_buster", "duration_ms", "server_time", "_"})
+_NAMING = frozenset(
+    [
+        "id",
+        "ids",
+        "key",
+        "keys",
+        "name",
+        "names",
+        "path",
+        "paths",
+        "file",
+        "files",
+        "filename",
+        "folder",
+        "dir",
+        "directory",
+        "url",
+        "uri",
+        "link",
+        "email",
+        "mail",
+        "user",
+        "account",
+        "customer",
+        "order",
+        "ticket",
+        "issue",
+        "number",
+        "no",
+        "code",
+        "sku",
+        "symbol",
+        "ticker",
+        "city",
+        "country",
+        "place",
+        "location",
+        "address",
+        "lat",
+        "lon",
+        "latitude",
+        "longitude",
+        "zip",
+        "date",
+        "day",
+        "days",
+        "month",
+        "year",
+        "week",
+        "from",
+        "to",
+        "start",
+        "end",
+        "since",
+        "until",
+        "before",
+        "after",
+        "begin",
+        "host",
+        "domain",
+        "table",
+        "column",
+        "row",
+        "index",
+        "repo",
+        "branch",
+        "commit",
+        "version",
+        "channel",
+        "topic",
+        "project",
+        "item",
+        "product",
+        "ref",
+        "tag",
+    ]
+)
+_UNFINISHED = frozenset(
+    [
+        "pending",
+        "queued",
+        "running",
+        "processing",
+        "waiting",
+        "scheduled",
+        "started",
+        "starting",
+        "working",
+        "building",
+        "created",
+        "submitted",
+        "accepted",
+        "in_progress",
+        "inprogress",
+        "not_ready",
+        "in_queue",
+        "initializing",
+        "provisioning",
+        "retrying",
+        "incomplete",
+    ]
+)
+_STATES = frozenset({"status", "state", "phase"})
+_ENDS = frozenset({"done", "finished", "ready", "complete", "completed"})
+_WAITS = re.compile(
+    r"\b(?:pending|queued|in[ -]progress|still (?:running|processing|working|waiting)|processing|please wait"
+    r"|not (?:yet )?(?:ready|done|finished|complete|completed|available)(?: yet)?)\b",
+    re.I,
+)
+_CLOCK = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?: ?Z|[+-]\d\d:?\d\d)?|\b\d{1,2}:\d\d:\d\d(?:\.\d+)?\b"
+    r"|\b(?:1[5-9]|20)\d{8}(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?\b|\b\d+(?:\.\d+)? ?(?:ms|µs|ns)\b"
+)
+_NUMBERED = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b[0-9a-f]{16,}\b|\d+", re.I)
+_SCALAR = re.compile(r"\s*(?:-?\d[\d.,]*(?:e[+-]?\d+)?|true|false|null|none|yes|no)\s*", re.I)
+
+
+def same_asked(call: ToolCall, is_error: bool, result: str) -> Pair:
+    """The step by its arguments, without nonces and counters of attempts; times in its result do not count."""
+    return call.name, _arguments(call, named_only=False), _failure(result) if is_error else _settled(result)
+
+
+def same_found(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: str) -> Pair:
+    """The step by its result, to the letter. Of a read's arguments only what names a thing or a day counts: other words that find the
+    same are no progress. A call that writes does something else with every argument; a number, a yes or a no answers its own question.
+    """
+    if is_error:
+        return call.name, _arguments(call, named_only=True), _failure(result)
+    reads = spec is not None and spec.effect == "read" and _SCALAR.fullmatch(result[:50]) is None
+    return call.name, _arguments(call, named_only=reads), result
+
+
+def waits(spec: ToolSpec | None, is_error: bool, result: str) -> bool:
+    """Whether the result says that it is not there yet: the same call again is then waiting, not a loop."""
+    if is_error:
+        return False
+    if spec is not None and spec.polls is True:
+        return True
+    if len(result) > LONGEST:
+        return False
+    value = _json(result)
+    if isinstance(value, dict):
+        return _unfinished(value)
+    return len(result) <= BRIEFEST and _WAITS.search(result) is not None
+
+
+def canonical(arguments: str) -> str:
+    """The JSON arguments whatever the order of their keys, their whitespace, and how a whole number is written."""
+    value = _json(arguments) if arguments.strip() else {}
+    return arguments.strip() if value is msgspec.UNSET else _text(_plain(value))
+
+
+def _arguments(call: ToolCall, *, named_only: bool) -> str:
+    value = _json(call.arguments) if call.arguments.strip() else {}
+    if value is msgspec.UNSET:
+        return "" if named_only else call.arguments.strip()
+    value = _plain(value)
+    if isinstance(value, dict):
+        value = _named(value) if named_only else _quiet(value)
+    return _text(value)
+
+
+def _settled(result: str) -> str:
+    """A result without times and ids of requests."""
+    if len(result) > LONGEST:
+        return result
+    value = _json(result)
+    if isinstance(value, dict | list):
+        result = _text(_quiet(_plain(value)))
+    return _CLOCK.sub("<time>", result)
+
+
+def _failure(result: str) -> str:
+    """An error without its numbers and ids: the same error again, wherever it stands."""
+    return _NUMBERED.sub("<n>", result[:LONGEST])
+
+
+def _json(text: str) -> Any:
+    """The value; UNSET where it is no JSON."""
+    try:
+        return msgspec.json.decode(text.encode())
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return msgspec.UNSET
+
+
+def _text(value: Any) -> str:
+    return msgspec.json.encode(value, order="deterministic").decode()
+
+
+def _plain(value: Any) -> Any:
+    """Without nulls, without needless whitespace, whole numbers as such."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return " ".join(value.split())
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _tokens(key: str) -> list[str]:
+    return _TOKEN.findall(_CAMEL.sub("_", key).lower())
+
+
+@lru_cache(maxsize=1_000)
+def _is_noise(key: str) -> bool:
+    tokens = _tokens(key)
+    return key == "_" or "_".join(tokens) in _NOISE_NAMES or not _NOISE.isdisjoint(tokens)
+
+
+def _quiet(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _quiet(item) for key, item in value.items() if not _is_noise(key)}
+    return [_quiet(item) for item in value] if isinstance(value, list) else value
+
+
+def _named(value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _quiet(item)
+        for key, item in value.items()
+        if isinstance(item, dict | list) or (not _NAMING.isdisjoint(_tokens(key)) and not _is_noise(key))
+    }
+
+
+def _unfinished(value: dict[str, Any]) -> bool:
+    for key, item in value.items():
+        name = "_".join(_tokens(key))
+        if name in _STATES and isinstance(item, str) and "_".join(_tokens(item)) in _UNFINISHED:
+            return True
+        if name in _ENDS and item is False:
+            return True
+        if isinstance(item, dict) and _unfinished(item):
+            return True
+    return False
