@@ -156,8 +156,15 @@ class KeptState:
 
 
 def tool_spec(name: str, **more: object) -> ToolSpec:
-    """A harmless tool."""
-    fields = {"description": name, "schema": {"type": "object"}, "risk": "low", "effect": "read"} | more
+    """A harmless tool, which says nobody else's words."""
+    harmless = {
+        "description": name,
+        "schema": {"type": "object"},
+        "risk": "low",
+        "effect": "read",
+        "returns": "trusted",
+    }
+    fields = harmless | more
     return msgspec.convert({"name": name} | fields, ToolSpec)
 
 

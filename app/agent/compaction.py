@@ -17,6 +17,8 @@ from app.domain.agents import Budget
 from app.domain.fold import RunState
 from app.domain.messages import Message
 from app.domain.models import ModelRequest
+from app.domain.provenance import parts, taint
+from app.safety.marking import marked, shown
 
 SHARE = 8
 """A summary has at most so manieth of the budget,"""
@@ -70,11 +72,13 @@ def due(state: RunState, messages: Sequence[Message], sent: Sent | None) -> Comp
 
 
 def note(state: RunState, messages: Sequence[Message], cut: int) -> str:
-    """What the model reads in the place of the first `cut` of those messages."""
+    """What the model reads in the place of the first `cut` of those messages. A summary of untrusted words is as untrusted as they are."""
     covered = _covered(state, messages)
     if not covered or covered > cut or state.compacted is None:
         return f"[The {cut} messages before this one were left out to save space.]"
-    summary = state.compacted.summary
+    summary = state.compacted.summary or ""
+    if taint(parts(messages[:covered])) != "clean":
+        summary = marked("summary", summary)
     if covered == cut:
         return f"[Summary of the {cut} messages before this one:]\n{summary}\n[End of the summary.]"
     return (
@@ -131,7 +135,8 @@ def _covered(state: RunState, messages: Sequence[Message]) -> int:
 
 def _told(message: Message, most: int) -> str:
     if message.role == "tool":
-        return f"Result of {message.name}: {shortened(message.content, most)}"
+        short = msgspec.structs.replace(message, content=shortened(message.content, most))
+        return f"Result of {message.name}: {shown(short).content}"
     who = "User" if message.role == "user" else "Assistant"
     lines = [f"{who}: {message.content}"] if message.content or message.role == "user" else []
     lines += [f"Assistant calls {call.name}({call.arguments})" for call in message.tool_calls]

@@ -16,6 +16,7 @@ from app.agent.trimming import Sent
 from app.domain.fold import MIN_OUTPUT, RunState
 from app.domain.messages import Message
 from app.domain.models import ModelRequest
+from app.safety.marking import shown
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def build(state: RunState, tools: Literal["auto", "none"], *, affinity: str = ""
     request = ModelRequest(
         route=agent.model,
         system=state.system,
-        messages=messages,
+        messages=tuple(map(shown, messages)),
         tools=agent.tools,
         tool_choice=tools,
         temperature=agent.temperature,

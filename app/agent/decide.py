@@ -13,8 +13,10 @@ from app.domain.approvals import digest
 from app.domain.events import LoopDetected
 from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
+from app.domain.provenance import taint
 from app.domain.runs import RunFailure, RunStatus, StopReason
 from app.domain.tools import Risk, ToolSpec, unseen
+from app.safety import policy
 
 MAX_REPAIRS = 2
 """How often a structured answer that does not fit its schema is sent back."""
@@ -124,7 +126,11 @@ def _closed(state: RunState) -> StopReason | None:
 
 
 def _tools(state: RunState) -> CallTools | AskApproval:
-    """What can be done about the open calls now; only when that is done, people are asked about the rest."""
+    """What can be done about the open calls now; only when that is done, people are asked about the rest.
+
+    The policy is asked every time, also about what a person has approved or changed: no approval outweighs a refusal of it.
+    """
+    context = taint(state.provenance)
     calls: list[ToolCall] = []
     denied: list[tuple[ToolCall, str]] = []
     lost: list[ToolCall] = []
@@ -137,14 +143,23 @@ def _tools(state: RunState) -> CallTools | AskApproval:
             denied.append((call, loops.TOO_MANY))
         elif call.id in state.started:
             (lost if spec is not None and unseen(spec.effect) == "outcome_unknown" else calls).append(call)
-        elif spec is None or state.agent.approves(spec) or (decision == "approved" and _is_for(state, call)):
+            continue
+        if spec is None:
+            calls.append(call)
+            continue
+        judged = policy.judge(state.agent, spec, state.arguments(call), context, state.granted)
+        if judged.outcome == "deny":
+            denied.append((call, f"{spec.name} was not run: {judged.why}."))
+        elif decision == "approved" and _is_for(state, call):
             calls.append(call)
         elif decision is not None:
             denied.append((call, _denial(spec, decision)))
+        elif judged.outcome == "allow":
+            calls.append(call)
         elif (problem := structured.read(call.arguments or "{}", spec.schema)[1]) is not None:
             denied.append((call, f"{spec.name} was not run: its arguments do not fit: {problem}. Correct them."))
         elif call.id not in state.approvals:
-            asked.append((call, spec.risk))
+            asked.append((call, judged.risk))
     if calls or denied or lost:
         return CallTools(calls=tuple(calls), denied=tuple(denied), lost=tuple(lost))
     return AskApproval(calls=tuple(asked))

@@ -19,10 +19,14 @@ PER_CALL = 12
 """Tokens of a call, or of a tool's definition, beside its name and JSON: ids and framing."""
 
 
+PER_MARK = 30
+"""Tokens of the marks around words from outside."""
+
+
 def message(said: Message) -> int:
     """Tokens of one message. One that has the provider's own items counts as the longer of these and the normal form."""
     if said.role == "tool":
-        return PER_MESSAGE + PER_CALL + dense(said.content)
+        return PER_MESSAGE + PER_CALL + dense(said.content) + (PER_MARK if said.trust == "untrusted" else 0)
     tokens = PER_MESSAGE + prose(said.content) + sum(map(call, said.tool_calls))
     if said.context is not None:
         tokens += PER_MESSAGE + dense(said.context)

@@ -94,7 +94,7 @@ def _small(history: Sequence[Message], current: Sequence[Message], room: int, to
         size = len(message.content)
         if size > most and message.role == "tool":
             return False
-        length += size
+        length += size + (tokens.PER_MARK if message.trust == "untrusted" else 0)
         if message.tool_calls:
             length += sum(len(call.name) + len(call.arguments) + tokens.PER_CALL for call in message.tool_calls)
         if message.context is not None:

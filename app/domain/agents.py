@@ -95,8 +95,13 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
         """The agent's tool of that name."""
         return next((spec for spec in self.tools if spec.name == name), None)
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes that its tools ask of a caller."""
+        return tuple(dict.fromkeys(spec.rules.scope for spec in self.tools if spec.rules.scope is not None))
+
     def approves(self, spec: ToolSpec) -> bool:
-        """Whether that tool runs without a person."""
+        """Whether that tool runs without a person, where nothing that was read before stands against it (`app.safety.policy`)."""
         return RISKS.index(spec.risk) <= RISKS.index(self.auto_approve)
 
 

@@ -21,11 +21,15 @@ DIGITS = 32
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """The answer of one turn: the text of its last message, the model that wrote it, and the entry's labels."""
+    """The answer of one turn: the text of its last message, the model that wrote it, and the entry's labels.
+
+    `tainted`: the model had read words from outside.
+    """
 
     content: str
     model: str | None
     labels: tuple[str, ...]
+    tainted: bool = False
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from app.domain.approvals import Decision, PendingApproval
-from app.domain.messages import Message, ToolCall, Usage
+from app.domain.messages import Message, ToolCall, Trust, Usage
 from app.domain.models import Outcome, Purpose
 from app.domain.runs import Cancellation, RunFailure, RunStatus, StopReason
 from app.domain.tiers import Tier, TierDecision
@@ -22,7 +22,8 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     """The run was accepted. `input` and `context` are the caller's JSON; `preface` is what the model reads of the context.
 
     `tags` are the caller's, absent where there are none. `experiments`: the variants that it was exposed to, by experiment; absent
-    where it is in none. `shadow_of`: the run that it repeats with another variant.
+    where it is in none. `shadow_of`: the run that it repeats with another variant. `granted`: the scopes that its agent's tools
+    ask for and its caller has; absent where they ask for none.
     """
 
     run_id: str
@@ -38,6 +39,7 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     experiments: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     shadow_of: str | msgspec.UnsetType = msgspec.UNSET
+    granted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def exposure(self) -> dict[str, str]:
@@ -52,13 +54,14 @@ class RunStarted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VisibleMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message as clients see it: without the provider's own items."""
+    """A message as clients see it: without the provider's own items. `trust`: only where it is not what its role says."""
 
     id: str
     role: str
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     stop: str | None = None
+    trust: Trust | None = None
 
 
 class MessageCompleted(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,13 +97,15 @@ class ToolProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolFinished(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of one call."""
+    """The outcome of one call. `trust` absent: its words are somebody's outside; `signals`: what the detector saw in them, by name."""
 
     call_id: str
     name: str
     status: ToolStatus
     result: msgspec.Raw
     duration_ms: float = 0.0
+    trust: Trust | msgspec.UnsetType = msgspec.UNSET
+    signals: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ApprovalRequested(msgspec.Struct, frozen=True, kw_only=True):
@@ -319,5 +324,10 @@ def decode(stored: StoredEvent) -> Event | None:
 def visible(message: Message) -> VisibleMessage:
     """What clients see of a message."""
     return VisibleMessage(
-        id=message.id, role=message.role, content=message.content, tool_calls=message.tool_calls, stop=message.stop
+        id=message.id,
+        role=message.role,
+        content=message.content,
+        tool_calls=message.tool_calls,
+        stop=message.stop,
+        trust=message.trust,
     )

@@ -12,6 +12,7 @@ from app.domain import events as ev
 from app.domain.agents import Agent
 from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, Native, ToolCall, Usage
+from app.domain.provenance import Part, parts
 from app.domain.tiers import TierDecision
 from app.domain.tools import result_text
 
@@ -50,7 +51,8 @@ class Conversation:
             text = result_text(event.result)
             if event.call_id in self.edited:
                 text = EDITED.format(self.edited[event.call_id]) + text
-            self.messages.append(tool_message(event.call_id, event.name, text, event.status != "ok"))
+            message = tool_message(event.call_id, event.name, text, event.status != "ok")
+            self.messages.append(msgspec.structs.replace(message, **labels(event)))
         elif isinstance(event, ev.ApprovalResolved):
             if event.arguments is not None:
                 self.edited[event.call_id] = event.arguments
@@ -88,7 +90,8 @@ class RunState(Conversation):
     `refused` are the ids of calls that were denied.
     `closed`: the model was asked for the last time; why. `loop`: it is to be, since the run goes round in circles. `read` is what was
     worked out of its messages, by their ids: it follows from them, and is not done again. `first_tier` is what was decided with
-    the question, `tier` what holds now; None: nothing is decided yet, or the agent's route has no tiers.
+    the question, `tier` what holds now; None: nothing is decided yet, or the agent's route has no tiers. `granted` are the scopes
+    of its caller that tools ask for.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class RunState(Conversation):
         self.approvals: dict[str, PendingApproval] = {}
         self.decisions: dict[str, Decision] = {}
         self.steered: set[str] = set()
+        self.granted: frozenset[str] = frozenset()
         self.outcome_unknown = False
         self.executed = 0.0
         self.usage: Usage | None = None
@@ -151,6 +155,8 @@ class RunState(Conversation):
         elif isinstance(event, ev.MessageCompleted) and event.message.role == "user":
             self.steered.add(event.message.id)
             self.loop = None
+        elif isinstance(event, ev.RunCreated) and event.granted is not msgspec.UNSET:
+            self.granted = frozenset(event.granted)
 
     def restore(self, journal: Iterable[ev.StoredEvent]) -> None:
         """Take in what earlier attempts stored, and count how long they executed: from each `run.started` to the last event after it."""
@@ -163,6 +169,11 @@ class RunState(Conversation):
             last = stored.at
             self.apply(ev.decode(stored), stored.private)
         self.executed += 0.0 if began is None else max(0.0, last - began)
+
+    @property
+    def provenance(self) -> list[Part]:
+        """The parts of all that its model has read, those of earlier turns too, also where they are left out or summed up by now."""
+        return parts((*self.history, *self.messages), self.steered)
 
     def arguments(self, call: ToolCall) -> str:
         """What that call runs with: a person's arguments where one gave some."""
@@ -244,8 +255,24 @@ def user_message(event: ev.RunCreated) -> Message:
 
 
 def tool_message(call_id: str, name: str, text: str, is_error: bool) -> Message:
-    """The answer to one call."""
-    return Message(id=f"result-{call_id}", role="tool", content=text, call_id=call_id, name=name, is_error=is_error)
+    """The answer to one call, in our own words."""
+    return Message(
+        id=f"result-{call_id}",
+        role="tool",
+        content=text,
+        call_id=call_id,
+        name=name,
+        is_error=is_error,
+        trust="trusted",
+    )
+
+
+def labels(event: ev.ToolFinished) -> dict[str, Any]:
+    """How far the words of that outcome may be followed. Where nothing is said of it, not at all: so are journals of before."""
+    return {
+        "trust": "untrusted" if event.trust is msgspec.UNSET else event.trust,
+        "signals": () if event.signals is msgspec.UNSET else event.signals,
+    }
 
 
 def conversation(runs: Iterable[Iterable[ev.StoredEvent]]) -> tuple[Message, ...]:
@@ -280,4 +307,5 @@ def _message(seen: ev.VisibleMessage, private: bytes | None) -> Message:
         tool_calls=seen.tool_calls,
         stop=seen.stop,  # type: ignore[arg-type]  # a stop of the future is passed through
         native=_decode_native(private) if private else None,
+        trust=seen.trust,
     )

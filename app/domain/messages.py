@@ -11,6 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 Role = Literal["user", "assistant", "tool"]
+Trust = Literal["trusted", "user", "untrusted"]
+"""How far words may be followed: the operator's own; a user's, within what that user may do; those of somebody outside, never."""
 ModelStop = Literal["stop", "tool_calls", "length", "refusal", "content_filter", "pause"]
 """Why a model ended its message. `pause`: send the turn back as it is and it goes on."""
 Api = Literal["anthropic-messages", "openai-responses", "openai-chat", "offline"]
@@ -36,6 +38,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `assistant` messages may carry `tool_calls`, and a `stop`; `tool` messages answer one call (`call_id`, `name`, `is_error`);
     `user` messages may carry `context`, the caller's JSON object as JSON text, that the model reads before `content`.
+    `trust` None: what messages of that role are by themselves (`provenance.parts`); `signals`: what the detector saw in it.
     """
 
     id: str
@@ -48,6 +51,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_error: bool = False
     context: str | None = None
     native: Native | None = None
+    trust: Trust | None = None
+    signals: tuple[str, ...] = ()
 
 
 class UsageParts(msgspec.Struct, frozen=True, kw_only=True):

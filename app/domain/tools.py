@@ -8,10 +8,13 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from app.domain.messages import JsonObject, ToolCall
+from app.domain.tool_policy import ToolPolicy
 
 Risk = Literal["low", "medium", "high", "critical"]
 RISKS: tuple[Risk, ...] = ("low", "medium", "high", "critical")
 Effect = Literal["read", "idempotent", "write"]
+Returns = Literal["trusted", "untrusted"]
+"""Whose words a tool gives back: its author's own and nothing else, or somebody's outside."""
 ToolStatus = Literal["ok", "error", "timeout", "denied", "cancelled", "outcome_unknown"]
 
 
@@ -19,6 +22,7 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a model is told of a tool (`name`, `description`, `schema`: JSON Schema of its arguments), and what policy needs. `timeout` in seconds.
 
     `polls`: it looks at something that takes its time, and is called again until that has changed; absent: nobody said so.
+    `returns` absent: untrusted. `policy` is that of the agent that has the tool, absent where its file says nothing of it.
     """
 
     name: str
@@ -29,15 +33,31 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 30.0
     retry: int = 0
     polls: bool | msgspec.UnsetType = msgspec.UNSET
+    returns: Returns | msgspec.UnsetType = msgspec.UNSET
+    policy: ToolPolicy | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def own_words(self) -> bool:
+        """Whether its results say nothing that somebody outside could have written."""
+        return self.returns == "trusted"
+
+    @property
+    def rules(self) -> ToolPolicy:
+        """The agent's policy for it, or the default."""
+        return ToolPolicy() if self.policy is msgspec.UNSET else self.policy
 
 
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of one call. `result` is JSON: what the tool returned, or a sentence that tells the model what went wrong."""
+    """The end of one call. `result` is JSON: what the tool returned, or a sentence that tells the model what went wrong.
+
+    `signals`: what the detector saw in it.
+    """
 
     call_id: str
     name: str
     status: ToolStatus
     result: msgspec.Raw
+    signals: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -68,11 +88,17 @@ class SessionStateAccess(Protocol):
         ...
 
 
+def anything(_parameter: str, _value: Any) -> str | None:
+    """Of a policy without rules: every value of every parameter is allowed."""
+    return None
+
+
 class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a tool may know of the run that calls it. A tool asks for it by a parameter of this type.
 
     `idempotency_key` is the same for every repetition of this call; `deadline` is `time.monotonic()` seconds;
-    `emit(name, data)` shows progress in the run's stream; `state` is the session's.
+    `emit(name, data)` shows progress in the run's stream; `state` is the session's. `permits(parameter, value)` says why the agent's
+    allow-list of that parameter has no such value, None where it has: for what a tool finds on its way, such as a redirect.
     """
 
     run_id: str
@@ -84,6 +110,7 @@ class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float
     emit: Callable[[str, Any], Awaitable[None]]
     state: SessionStateAccess
+    permits: Callable[[str, Any], str | None] = anything
 
 
 class Toolbox(Protocol):

@@ -16,6 +16,7 @@ from app.domain.messages import JsonObject
 from app.domain.principals import Principal
 from app.domain.stores import RunStore
 from app.runs.agents import Agents
+from app.safety.arguments import refused
 
 BATCH = 100
 """Approvals that one look lets expire."""
@@ -91,7 +92,9 @@ class ApprovalService:
         agent = run and await self._agents.version(principal.tenant, run.agent, run.agent_version)
         spec = agent.tool(approval.tool) if agent else None
         if spec is not None:
-            _, problem = structured.read(msgspec.json.encode(arguments).decode(), spec.schema)
+            text = msgspec.json.encode(arguments).decode()
+            _, problem = structured.read(text, spec.schema)
+            problem = problem or refused(spec, text)
             if problem is not None:
                 raise _wrong(problem)
 

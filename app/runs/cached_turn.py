@@ -12,6 +12,7 @@ from app.domain import events as ev
 from app.domain.cache import MOST_BYTES, Kept
 from app.domain.fold import RunState
 from app.domain.messages import ToolCall
+from app.domain.provenance import taint
 from app.domain.stores import Owned
 from app.runs.answers import Answers, Hit, Lead
 from app.runs.model_call import ModelCalls
@@ -72,7 +73,7 @@ class CachedTurn:
         self._hit = found
         self._state.model = found.kept.model
         log.info("cache_hit", extra={"agent": self._owned.agent, "cache": found.level})
-        await self._models.say(found.kept.content)
+        await self._models.say(found.kept.content, trust="untrusted" if found.kept.tainted else None)
         return True
 
     def calls(self, calls: Sequence[ToolCall]) -> None:
@@ -106,7 +107,9 @@ class CachedTurn:
             await self._answers.settle(lead, kept)
 
     def _kept(self, finished: ev.RunFinished, lead: Lead) -> Kept | None:
-        """None: the answer is of this run alone. It was steered, a tool failed or looked at the session's state, or it is not whole."""
+        """None: the answer is of this run alone. It was steered, a tool failed or looked at the session's state, it is not whole, or
+        the detector saw something in what the model had read.
+        """
         state = self._state
         last = state.messages[-1]
         whole = finished.stop_reason == "completed" and last.role == "assistant" and last.stop == "stop"
@@ -114,7 +117,10 @@ class CachedTurn:
             return None
         if any(message.is_error for message in state.messages):
             return None
-        return Kept(last.content, state.model, lead.question.labels)
+        read = taint(state.provenance)
+        if read == "suspect":
+            return None
+        return Kept(last.content, state.model, lead.question.labels, tainted=read == "tainted")
 
     def leave(self) -> None:
         """The execution is over: a lead that it still has is another run's."""

@@ -16,7 +16,7 @@ from app.agent.compaction import Compact
 from app.agent.decide import CallModel
 from app.domain import events as ev
 from app.domain.errors import BudgetExhausted, ProviderError
-from app.domain.messages import Message
+from app.domain.messages import Message, Trust
 from app.domain.models import (
     Attempt,
     Completed,
@@ -148,11 +148,14 @@ class ModelCalls:
         if self._open is not None and (self._feed.length or self._feed.reasoned):
             self._reset()
 
-    async def say(self, text: str) -> None:
-        """The text in the model's place: shown, and in the ledger. It is no call: it counts as no iteration."""
+    async def say(self, text: str, *, trust: Trust | None = None) -> None:
+        """The text in the model's place: shown, and in the ledger. It is no call: it counts as no iteration.
+
+        `trust`: how far it may be followed, where that is not what the run has read itself.
+        """
         new_id = await self._begin()
         self._feed.text(text)
-        message = Message(id=new_id, role="assistant", content=text, stop="stop")
+        message = Message(id=new_id, role="assistant", content=text, stop="stop", trust=trust)
         self._ledger.state.messages.append(message)
         self._ledger.write_in(ev.MessageCompleted(message=ev.visible(message)))
         self._open = None

@@ -18,7 +18,7 @@ from app.domain.fold import RunState
 from app.domain.messages import Message
 from app.domain.stores import Owned
 
-_FORM = "steadyhand answer 1"
+_FORM = "steadyhand answer 2"
 """Changes whenever the same question would get another key."""
 
 

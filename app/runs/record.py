@@ -16,7 +16,7 @@ from app.domain.messages import Message, ToolCall, Usage
 from app.domain.models import Attempt, Completed, ModelRequest
 from app.domain.runs import Cancellation
 from app.domain.tiers import Tier
-from app.domain.tools import Effect, ToolResult, unseen
+from app.domain.tools import Effect, ToolResult, ToolSpec, unseen
 from app.domain.usage import Lost, Settlement
 from app.runs.ids import new_id
 
@@ -105,8 +105,10 @@ def _tier(state: RunState | None) -> Tier | msgspec.UnsetType:
 
 
 def unseen_end(call: ToolCall, effect: Effect | None, why: str) -> ev.ToolFinished:
-    """The outcome of a call whose end nobody saw."""
-    return ev.ToolFinished(call_id=call.id, name=call.name, status=unseen(effect), result=raw_text(why))
+    """The outcome of a call whose end nobody saw, in our own words."""
+    return ev.ToolFinished(
+        call_id=call.id, name=call.name, status=unseen(effect), result=raw_text(why), trust="trusted"
+    )
 
 
 def usage(attempt: Attempt, request: ModelRequest) -> ev.UsageRecorded:
@@ -168,14 +170,17 @@ def abandoned(lost: Lost) -> tuple[ev.UsageRecorded, Settlement]:
     return event, settles
 
 
-def tool_finished(result: ToolResult, seconds: float) -> ev.ToolFinished:
-    """The outcome of one call."""
+def tool_finished(result: ToolResult, spec: ToolSpec | None, seconds: float) -> ev.ToolFinished:
+    """The outcome of one call of that tool. Its words are ours where no tool ran, or where the tool says nobody else's."""
+    ours = spec is None or spec.own_words or result.status == "denied"
     return ev.ToolFinished(
         call_id=result.call_id,
         name=result.name,
         status=result.status,
         result=result.result,
         duration_ms=milliseconds(seconds),
+        trust="trusted" if ours else msgspec.UNSET,
+        signals=result.signals or msgspec.UNSET,
     )
 
 

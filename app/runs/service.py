@@ -91,6 +91,7 @@ class RunService:
             user_id=user_id,
             tags=wanted.tags or msgspec.UNSET,
             experiments=chosen.experiments or msgspec.UNSET,
+            granted=granted(agent, principal),
         )
         return await self._acceptance.start(principal, wanted, agent, system, created)
 
@@ -171,7 +172,10 @@ class RunService:
         if run.status == "failed":
             (first,) = await self._store.events(run_id, 0, 1)
             created = msgspec.structs.replace(
-                msgspec.json.decode(first.payload, type=ev.RunCreated), run_id=new_id("run"), resumed_from=run_id
+                msgspec.json.decode(first.payload, type=ev.RunCreated),
+                run_id=new_id("run"),
+                resumed_from=run_id,
+                granted=granted(agent, principal),
             )
             wanted = StartRun(input=None, stop_after=stop_after, tags=run.tags, key=key)
             system, _ = self._render(agent, created.context or {})
@@ -220,6 +224,11 @@ class RunService:
         if head is None:
             raise _no_run(run_id)
         return head
+
+
+def granted(agent: Agent, principal: Principal) -> tuple[str, ...] | msgspec.UnsetType:
+    """The scopes that the agent's tools ask for and that principal has: what its run is born with, whoever executes it later."""
+    return tuple(filter(principal.may, agent.scopes)) if agent.scopes else msgspec.UNSET
 
 
 def check_step(agent: Agent, name: str | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -20,12 +20,14 @@ from app.domain.hints import Hints
 from app.domain.messages import Message, ToolCall
 from app.domain.observers import RunObserver
 from app.domain.principals import Principal
+from app.domain.provenance import Taint
 from app.domain.sessions import SessionStore
 from app.domain.stores import Accepted, NewRun, Owned, RunStore
 from app.domain.tools import Toolbox, ToolContext, ToolResult, ToolSpec
 from app.runs.agents import Agents, Render
 from app.runs.ids import new_id
 from app.runs.record import raw_text
+from app.safety import policy
 
 log = logging.getLogger(__name__)
 
@@ -130,24 +132,37 @@ class Shadows:
 
 
 class Rehearsal:
-    """The `Toolbox` of a shadow run: reads as that agent may, and does nothing else."""
+    """The `Toolbox` of a shadow run: reads as that agent may, and does nothing else. `read` is what its model has read so far."""
 
-    def __init__(self, *, toolbox: Toolbox, agent: Agent) -> None:
+    def __init__(self, *, toolbox: Toolbox, agent: Agent, read: Callable[[], Taint]) -> None:
         self._toolbox = toolbox
         self._agent = agent
+        self._read = read
 
     def specs(self, names: Sequence[str]) -> tuple[ToolSpec, ...]:
         """The wrapped toolbox's."""
         return self._toolbox.specs(names)
 
     async def run(self, spec: ToolSpec | None, call: ToolCall, context: ToolContext) -> ToolResult:
-        """The wrapped toolbox's result for what only reads and needs no person; else a sentence that it was not run."""
-        if spec is None or (spec.effect == "read" and self._agent.approves(spec)):
+        """The wrapped toolbox's result for what only reads, needs no person and is not counted; else a sentence that it was not run."""
+        if spec is None or (spec.effect == "read" and self._runs(spec.name, call.arguments)):
             return await self._toolbox.run(spec, call, context)
         said = raw_text(SIMULATED.format(spec.name))
         return ToolResult(call_id=call.id, name=call.name, status="ok", result=said)
 
+    def _runs(self, name: str, arguments: str) -> bool:
+        spec = self._agent.tool(name)
+        if spec is None or spec.rules.caps is not None:
+            return False
+        scopes = frozenset(self._agent.scopes)  # a caller without them was refused before
+        return policy.judge(self._agent, spec, arguments, self._read(), scopes).outcome == "allow"
 
-def rehearsed(agent: Agent, toolbox: Toolbox) -> tuple[Agent, Toolbox]:
+
+def rehearsed(agent: Agent, toolbox: Toolbox, read: Callable[[], Taint]) -> tuple[Agent, Toolbox]:
     """The agent and the tools of a shadow run: nobody is asked for an approval, since nothing that needs one is run."""
-    return msgspec.structs.replace(agent, auto_approve="critical"), Rehearsal(toolbox=toolbox, agent=agent)
+    tools = tuple(
+        msgspec.structs.replace(spec, policy=msgspec.structs.replace(spec.rules, when_tainted="allow"))
+        for spec in agent.tools
+    )
+    shadow = msgspec.structs.replace(agent, auto_approve="critical", tools=tools)
+    return shadow, Rehearsal(toolbox=toolbox, agent=agent, read=read)

@@ -75,7 +75,9 @@ class Stops:
 def _numbered(state: RunState, finished: ev.RunFinished, last_seq: int) -> list[NewEvent]:
     """The run's last events: an outcome for every open call, then its end."""
     open_calls: list[ev.Event] = [
-        ev.ToolFinished(call_id=call.id, name=call.name, status="cancelled", result=record.raw_text(UNENDED))
+        ev.ToolFinished(
+            call_id=call.id, name=call.name, status="cancelled", result=record.raw_text(UNENDED), trust="trusted"
+        )
         for call in state.open_calls.values()
     ]
     return [

@@ -19,11 +19,12 @@ from app.domain.fold import UNSEEN
 from app.domain.messages import ToolCall
 from app.domain.observers import RunObserver
 from app.domain.stores import Owned
-from app.domain.tools import SessionStateAccess, Toolbox, ToolContext, ToolResult, unseen
+from app.domain.tools import SessionStateAccess, Toolbox, ToolContext, ToolResult, ToolSpec, anything, unseen
 from app.runs import record
 from app.runs.journal import Entry
 from app.runs.ledger import Ledger
 from app.runs.stop import HANDED_ON, Stop
+from app.safety import arguments
 
 TOOL_GRACE = 5.0
 """Seconds that a stopped tool has to end before its outcome is written without it."""
@@ -57,7 +58,7 @@ class ToolCalls:
         for call, reason in decision.denied:
             self._observer.denied(call.name)
             result = ToolResult(call_id=call.id, name=call.name, status="denied", result=record.raw_text(reason))
-            ledger.add(record.tool_finished(result, 0.0))
+            ledger.add(record.tool_finished(result, None, 0.0))
         for call in decision.lost:
             ledger.add(record.unseen_end(call, self._effect(call), UNSEEN))
         await ledger.flush()
@@ -68,8 +69,8 @@ class ToolCalls:
                 async with self._stop:
                     done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in running if task in done]:
-                    del running[task]
-                    ledger.add(record.tool_finished(task.result(), time.monotonic() - began))
+                    call = running.pop(task)
+                    ledger.add(record.tool_finished(task.result(), self._spec(call), time.monotonic() - began))
                 await ledger.flush()
         except BaseException:
             await self._abandon(running, began)
@@ -93,6 +94,7 @@ class ToolCalls:
 
     async def _run(self, call: ToolCall) -> ToolResult:
         owned, state = self._owned, self._ledger.state
+        spec = self._spec(call)
         context = ToolContext(
             run_id=owned.run_id,
             session_id=owned.session_id,
@@ -103,9 +105,10 @@ class ToolCalls:
             deadline=self._stop.deadline,
             emit=partial(self._progress, call),
             state=self._session_state,
+            permits=anything if spec is None else partial(arguments.unlisted, spec),
         )
         effective = ToolCall(call.id, call.name, state.arguments(call))
-        return await self._toolbox.run(state.agent.tool(call.name), effective, context)
+        return await self._toolbox.run(spec, effective, context)
 
     async def _abandon(self, running: Mapping[asyncio.Task[ToolResult], ToolCall], began: float) -> None:
         """Stop the tools and write down how each ended; a `write` that was under way may have taken effect."""
@@ -115,14 +118,17 @@ class ToolCalls:
             await asyncio.wait(running, timeout=self._stop.grace(TOOL_GRACE))
         for task, call in running.items():
             if task.done() and not task.cancelled() and task.exception() is None:
-                self._ledger.add(record.tool_finished(task.result(), time.monotonic() - began))
+                self._ledger.add(record.tool_finished(task.result(), self._spec(call), time.monotonic() - began))
             elif self._stop.cause not in HANDED_ON or unseen(self._effect(call)) == "outcome_unknown":
                 self._ledger.add(record.unseen_end(call, self._effect(call), STOPPED))
 
     def _effect(self, call: ToolCall) -> Any:
         """What the call does; a tool that the agent does not have does nothing."""
-        spec = self._ledger.state.agent.tool(call.name)
+        spec = self._spec(call)
         return spec.effect if spec else "read"
+
+    def _spec(self, call: ToolCall) -> ToolSpec | None:
+        return self._ledger.state.agent.tool(call.name)
 
     async def _progress(self, call: ToolCall, name: str, data: Any) -> None:
         if call.id in self._ledger.state.open_calls:  # a thread may go on after its call's time was over

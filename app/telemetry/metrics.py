@@ -123,6 +123,9 @@ class Metrics:
             ("experiment", "outcome"),
         )
         self.tool_calls = counter("agent_tool_calls_total", "Tool calls that ended.", ("tool", "outcome"))
+        self.injection_signals = counter(
+            "agent_injection_signals_total", "Results of tools in which the detector saw something.", ("tool", "signal")
+        )
         self.tool_duration = histogram("agent_tool_duration_seconds", "Time of a tool call.", ("tool",))
         self.cache_requests = counter(
             "agent_cache_requests_total", "Look-ups in the cache of answers, by level.", ("cache", "result")

@@ -64,6 +64,7 @@ STATUS: Final = "steadyhand.status"
 CACHED: Final = "steadyhand.cached"
 STOP_REASON: Final = "steadyhand.stop_reason"
 TOOL_STATUS: Final = "steadyhand.tool.status"
+TOOL_SIGNALS: Final = "steadyhand.tool.injection_signals"
 
 HTTP_METHOD: Final = "http.request.method"
 HTTP_METHOD_ORIGINAL: Final = "http.request.method_original"

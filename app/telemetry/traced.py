@@ -152,6 +152,8 @@ class TracedToolbox:
             else:
                 result = await self._toolbox.run(spec, call, context)
             status = result.status
+            for signal in result.signals:
+                self._metrics.injection_signals[tool, signal].inc()
             return result
         except asyncio.CancelledError:
             raise
@@ -170,6 +172,8 @@ class TracedToolbox:
                 span.set_attribute(names.CONTENT_ARGUMENTS, call.arguments)
             result = await self._toolbox.run(spec, call, context)
             span.set_attribute(names.TOOL_STATUS, result.status)
+            if result.signals:
+                span.set_attribute(names.TOOL_SIGNALS, result.signals)
             if result.status != "ok":
                 _failed(span, result.status, "")
             if self._tracing.content:

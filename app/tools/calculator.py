@@ -29,7 +29,7 @@ class CalculationError(ValueError):
     """The expression has no value here; the message says what to change."""
 
 
-@tool(risk="low", effect="read", timeout=5)
+@tool(risk="low", effect="read", timeout=5, returns="trusted")
 async def calculator(expression: str) -> str:
     """Calculate one arithmetic expression exactly, for example "(2 + 3) * 4.5" or "1,234 / 7". It knows + - * / // (floor) % (remainder) ** (power) and parentheses; the result is a decimal number.
 

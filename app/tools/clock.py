@@ -18,7 +18,7 @@ class Moment(msgspec.Struct, frozen=True):
     timezone: str
 
 
-@tool(risk="low", effect="read", timeout=5)
+@tool(risk="low", effect="read", timeout=5, returns="trusted")
 async def clock(timezone: str = "UTC") -> Moment:
     """Tell the current date, time and weekday in a time zone.
 

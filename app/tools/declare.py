@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar, cast, overload
 import msgspec
 
 from app.domain.messages import JsonObject
-from app.domain.tools import RISKS, Effect, Risk, ToolContext, ToolSpec
+from app.domain.tools import RISKS, Effect, Returns, Risk, ToolContext, ToolSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +57,7 @@ class _Policy(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float
     retry: int
     polls: bool
+    returns: Returns
 
 
 @overload
@@ -70,6 +71,7 @@ def tool(
     timeout: float = 30.0,
     retry: int = 0,
     polls: bool = False,
+    returns: Returns = "untrusted",
 ) -> Callable[[F], F]: ...
 def tool(
     function: F | None = None,
@@ -81,12 +83,14 @@ def tool(
     timeout: float = 30.0,
     retry: int = 0,
     polls: bool = False,
+    returns: Returns = "untrusted",
 ) -> F | Callable[[F], F]:
     """Mark a function as a tool. Bare, it is a `write` of `high` risk: what nobody thought about needs a person.
 
     `timeout` is seconds for one call with all its repetitions; `retry` is how many repetitions may follow a failure, and
     only `read` and `idempotent` tools may be repeated. `polls`: models may call it with the same result many times, since it looks at
-    something that takes its time. Raises ToolDeclarationError for anything that cannot work.
+    something that takes its time. `returns` says whose words the result can hold: `trusted` is for tools that give back nothing
+    which somebody else could have written (no pages, mails, files, rows). Raises ToolDeclarationError for anything that cannot work.
     """
 
     def mark(target: F) -> F:
@@ -97,6 +101,7 @@ def tool(
             timeout=timeout,
             retry=retry,
             polls=polls,
+            returns=returns,
         )
         if problem := _policy_problem(policy) or _function_problem(target):
             raise ToolDeclarationError(target, problem)
@@ -155,6 +160,7 @@ def declare(function: Callable[..., Any]) -> DeclaredTool:
         timeout=policy.timeout,
         retry=policy.retry,
         polls=True if policy.polls else msgspec.UNSET,
+        returns=msgspec.UNSET if policy.returns == "untrusted" else policy.returns,
     )
     return DeclaredTool(spec=spec, function=function, arguments=arguments, contexts=tuple(contexts))
 
@@ -166,6 +172,8 @@ def _policy_problem(policy: _Policy) -> str | None:
         return f"risk {policy.risk!r} must be one of {', '.join(RISKS)}"
     if policy.effect not in typing.get_args(Effect):
         return f"effect {policy.effect!r} must be one of {', '.join(typing.get_args(Effect))}"
+    if policy.returns not in typing.get_args(Returns):
+        return f"returns {policy.returns!r} must be one of {', '.join(typing.get_args(Returns))}"
     if not 0 < policy.timeout < float("inf"):
         return f"timeout {policy.timeout!r} must be a positive number of seconds"
     if policy.retry < 0:

@@ -20,6 +20,7 @@ import httpx2
 import msgspec
 
 from app.domain.text import clean
+from app.domain.tools import ToolContext
 from app.egress.addresses import Address, is_public
 from app.egress.network import CheckedNetwork, EgressRefused, Resolver, system_resolver, system_tls
 from app.egress.urls import InvalidUrl, checked_url, port_of
@@ -98,17 +99,25 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @tool(risk="medium", effect="read", timeout=25)
-async def http_fetch(url: str) -> Page:
+async def http_fetch(url: str, ctx: ToolContext) -> Page:
     """Fetch a public web page or JSON document by its http or https URL and return its text.
 
     Args:
         url: Absolute URL on the public internet, without credentials.
     """
-    return await Fetcher(resolver=system_resolver, allow=is_public, network=httpcore2.AnyIOBackend()).fetch(url)
+    return await Fetcher(
+        resolver=system_resolver,
+        allow=is_public,
+        network=httpcore2.AnyIOBackend(),
+        permits=lambda found: ctx.permits("url", found),
+    ).fetch(url)
 
 
 class Fetcher:
-    """Fetches pages under a policy: `allow` judges every address of `resolver`'s answer before `network` connects to it."""
+    """Fetches pages under a policy: `allow` judges every address of `resolver`'s answer before `network` connects to it.
+
+    `permits` says why a URL may not be fetched, the given one or one that a server redirects to; None where it may.
+    """
 
     def __init__(
         self,
@@ -118,10 +127,12 @@ class Fetcher:
         network: httpcore2.AsyncNetworkBackend,
         tls: ssl.SSLContext | None = None,
         time_limit: float = TIME_LIMIT,
+        permits: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._checked = CheckedNetwork(resolver=resolver, allow=allow, network=network)
         self._tls = tls
         self._time_limit = time_limit
+        self._permits = permits
 
     async def fetch(self, url: str) -> Page:
         """The page at `url`. Raises FetchError."""
@@ -140,6 +151,8 @@ class Fetcher:
     async def _followed(self, url: str) -> Page:
         target = _checked_url(url)
         for _ in range(MAX_REDIRECTS + 1):
+            if (why := self._permits(str(target))) is not None:
+                raise FetchError(f"this agent does not allow that: {why}")
             answer = await self._get(target)
             if isinstance(answer, Page):
                 return answer

@@ -38,6 +38,7 @@ from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool, open_single
 from app.storage.postgres.runs import PostgresRunStore
 from app.storage.postgres.sessions import PostgresSessionStore
+from app.storage.postgres.tool_uses import PostgresToolUses
 from app.storage.postgres.usage import PostgresUsageLedger
 from app.storage.redis.live import open_live
 from app.telemetry.http import AsgiApp
@@ -45,6 +46,7 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.runs import RunTelemetry
 from app.telemetry.setup import open_tracing
 from app.telemetry.traced import TracedProvider, TracedToolbox
+from app.tools.guarded import GuardedToolbox
 from app.tools.toolbox import PythonToolbox
 from app.wiring.access import Entrance, entrance_of
 from app.wiring.batches import batches_of
@@ -218,7 +220,11 @@ async def open_services(
             provider=TracedProvider(provider=router, metrics=metrics),
             quotes=quotes,
             tiers=settings.tiers,
-            toolbox=TracedToolbox(toolbox=python_tools, tracing=tracing, metrics=metrics),
+            toolbox=TracedToolbox(
+                toolbox=GuardedToolbox(toolbox=python_tools, uses=PostgresToolUses(database=database)),
+                tracing=tracing,
+                metrics=metrics,
+            ),
             observer=RunTelemetry(tracing=tracing, metrics=metrics),
             hints=hints,
             channel=channel,

@@ -21,6 +21,7 @@ from app.domain.tools import Risk, ToolSpec
 from app.prompts.registry import Prompt, Temperature, Text, find
 from app.prompts.render import placeholders
 from app.settings.check import Check, Source
+from app.workspace.agent_tools import ToolEntry, as_tables, check_tools, spec_of
 from app.workspace.documents import Document
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -69,7 +70,7 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     temperature: Temperature | None = None
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     reasoning: Reasoning | None = None
-    tools: tuple[str, ...] = ()
+    tools: tuple[ToolEntry, ...] = ()
     limits: LimitOptions = LimitOptions()
     auto_approve: Risk = "low"
     output_schema: JsonObject | None = None
@@ -104,12 +105,14 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Rea
     check = Check(source=Source(where=document.where), not_yet=NOT_YET)
     if not NAME.fullmatch(name):
         check.refuse((), "an agent's file is named by 1 to 64 of a-z 0-9 _ -, beginning with a letter or a digit")
-    written = check.fits(AgentFile, document.data)
+    written = check.fits(AgentFile, as_tables(check, document.data))
     if written is None:
         return None, check.problems
     file = msgspec.convert(written, AgentFile)
     _check_instructions(check, file, around)
-    _check_tools(check, file, around)
+    if file.kind == "chat" and file.tools:
+        check.refuse(("tools",), "an agent of kind chat has none; use kind react")
+    check_tools(check, file.tools, around.tools, around.tools_complete)
     for path, route in ((("model",), file.model), (("context", "summary"), file.context.summary)):
         if around.routes is not None and route is not None and route not in around.routes:
             check.refuse(path, f"there is no route {route}; known: {', '.join(sorted(around.routes))}")
@@ -121,7 +124,7 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Rea
     if file.cache is not None and ("cache",) not in check.refused:
         _check_cache(check, file.cache, around)
     needs_broken = file.prompt is not None and file.prompt.partition("@")[0] in around.broken_prompts
-    if check.problems or needs_broken or not around.tools.keys() >= set(file.tools):
+    if check.problems or needs_broken or not around.tools.keys() >= {tool.name for tool in file.tools}:
         return None, check.problems
     return ReadAgent(_agent(name, file, around), file), []
 
@@ -156,7 +159,7 @@ def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
             ),
             max_output_tokens=file.max_output_tokens,
             reasoning=file.reasoning,
-            tools=tuple(around.tools[tool] for tool in file.tools),
+            tools=tuple(spec_of(entry, around.tools) for entry in file.tools),
             limits=_limits(file.limits),
             auto_approve=file.auto_approve,
             output_schema=file.output_schema,
@@ -206,16 +209,6 @@ def _check_instructions(check: Check, file: AgentFile, around: Surroundings) -> 
         check.refuse(("prompt",), "missing: an agent needs prompt (a file of prompts/) or instructions (a text)")
     elif names := sorted(placeholders(file.instructions)):
         check.refuse(("instructions",), f"{{{{{names[0]}}}}} is a variable: only a prompt file can declare those")
-
-
-def _check_tools(check: Check, file: AgentFile, around: Surroundings) -> None:
-    if file.kind == "chat" and file.tools:
-        check.refuse(("tools",), "an agent of kind chat has none; use kind react")
-    for index, tool in enumerate(file.tools):
-        if tool in file.tools[:index]:
-            check.refuse(("tools", str(index)), f"{tool} stands twice")
-        elif tool not in around.tools and around.tools_complete:
-            check.refuse(("tools", str(index)), f"there is no tool {tool}; known: {', '.join(sorted(around.tools))}")
 
 
 def _check_schema(check: Check, schema: JsonObject) -> None:

@@ -35,9 +35,12 @@ def asked(message: str, *calls: ToolCall) -> ev.MessageCompleted:
     return said(message, "", *calls, stop="tool_calls")
 
 
-def result(call: ToolCall, text: str = "done") -> ev.ToolFinished:
+def result(call: ToolCall, text: str = "done", **more: Any) -> ev.ToolFinished:
+    """What a tool of trust gave back, unless `more` says otherwise."""
     raw = msgspec.Raw(msgspec.json.encode(text))
-    return ev.ToolFinished(call_id=call.id, name=call.name, status="ok", result=raw)
+    return ev.ToolFinished(
+        **({"call_id": call.id, "name": call.name, "status": "ok", "result": raw, "trust": "trusted"} | more)
+    )
 
 
 def rejected(message: str) -> ev.MessageReset:

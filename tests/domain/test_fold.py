@@ -87,7 +87,13 @@ def test_rejected_drafts_stand_in_the_run_and_not_in_history() -> None:
 def test_what_is_not_ok_is_an_error_to_the_model(status: str) -> None:
     run = state(created(), said("m1", "", CALL), finished(CALL, b'"a \\u00e9"', status))
     assert run.messages[-1] == Message(
-        id="result-c1", role="tool", content="a é", call_id="c1", name="echo", is_error=True
+        id="result-c1",
+        role="tool",
+        content="a é",
+        call_id="c1",
+        name="echo",
+        is_error=True,
+        trust="untrusted",
     )
     assert run.open_calls == {}
 

@@ -15,6 +15,7 @@ from app.egress.network import system_resolver
 from app.egress.urls import MAX_URL
 from app.tools.declare import declare
 from app.tools.http_fetch import Fetcher, FetchError, Page, http_fetch
+from tests.tools.calls import context
 from tests.tools.web import OTHER, PUBLIC, Cable, Web, answer, redirect
 
 
@@ -292,6 +293,6 @@ async def test_cancellation_is_raised(web: Web) -> None:
 
 async def test_the_tool_itself_refuses_this_machine(web: Web) -> None:
     with pytest.raises(FetchError, match="not on the public internet"):
-        await http_fetch("http://localhost:8080/")
+        await http_fetch("http://localhost:8080/", context())
     spec = declare(http_fetch).spec
     assert (spec.name, spec.risk, spec.effect) == ("http_fetch", "medium", "read")

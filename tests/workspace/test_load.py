@@ -149,7 +149,7 @@ def test_an_agent_needs_instructions_only(tmp_path: Path) -> None:
         (CHAT + "tools: [clock]\n", "agents/x.yaml:4: tools: an agent of kind chat has none; use kind react"),
         (CHAT.replace("chat", "react") + "tools:\n- clock\n- clock\n", "agents/x.yaml:6: tools.1: clock stands twice"),
         (CHAT.replace("chat", "react") + "tools:\n- clok\n", "agents/x.yaml:5: tools.0: there is no tool clok; known: calculator, clock, http_fetch"),
-        (CHAT.replace("chat", "react") + "tools: clock\n", "agents/x.yaml:4: tools: expected array, got str"),
+        (CHAT.replace("chat", "react") + "tools: clock\n", "agents/x.yaml:4: tools: must be a list of names, or of tables with a name"),
         (CHAT + "model: fast\n", "agents/x.yaml:4: model: there is no route fast; known: default"),
         (CHAT + "temperature: 2.5\n", "agents/x.yaml:4: temperature: expected float <= 2.0"),
         (CHAT + "max_output_tokens: 0\n", "agents/x.yaml:4: max_output_tokens: expected int >= 1"),
