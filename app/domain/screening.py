@@ -54,7 +54,10 @@ class Found(msgspec.Struct, frozen=True):
 class OutputGuard(Protocol):
     """Looks at one text while it grows. What it gives back is clean, and however the text was cut it is the same."""
 
-    acted: set[GuardKind]
+    @property
+    def acted(self) -> set[GuardKind]:
+        """What was taken out so far."""
+        ...
 
     def push(self, text: str) -> str:
         """What may be shown after that much more."""

@@ -13,7 +13,32 @@ from app.domain.screening import EntityKind
 _LOCAL = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+-'"
 _DOMAIN = re.compile(r"[A-Za-z0-9-]{1,63}+(?:\.[A-Za-z0-9-]{1,63}+){1,8}+")
 NOT_DOMAINS = frozenset(
-    ["png", "jpg", "jpeg", "gif", "svg", "webp", "py", "js", "ts", "tsx", "css", "html", "md", "json", "yaml", "yml", "toml", "txt", "sh", "go", "rs", "java", "c", "h"]
+    [
+        "png",
+        "jpg",
+        "jpeg",
+        "gif",
+        "svg",
+        "webp",
+        "py",
+        "js",
+        "ts",
+        "tsx",
+        "css",
+        "html",
+        "md",
+        "json",
+        "yaml",
+        "yml",
+        "toml",
+        "txt",
+        "sh",
+        "go",
+        "rs",
+        "java",
+        "c",
+        "h",
+    ]
 )
 """Last labels that are endings of files (`icon@2x.png`)."""
 PHONE_WORDS = re.compile(
@@ -21,8 +46,10 @@ PHONE_WORDS = re.compile(
 )
 REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "BR", "IN", "AU")
 """Countries whose own way of writing is understood, where a word before says that it is a telephone number."""
+_AFTER_DIGITS = re.compile(r"[\d\n]")
+_DATE = re.compile(r"(?:19|20)\d\d[-/.](?:0[1-9]|1[0-2])[-/.]\d\d")
 _NANP = re.compile(r"\(?[2-9]\d{2}\)?[ .-][2-9]\d{2}[.-]\d{4}")
-_IPV4 = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)")
+_IPV4 = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d|/\d)")
 _DOTTED = re.compile(r"\.\d{1,3}\.\d{1,3}\.")
 _COLONS = re.compile(r"[:-][0-9A-Fa-f]{0,4}[:-]")
 _HEX = re.compile(r"[0-9A-Fa-f:-]{0,40}+")
@@ -49,16 +76,22 @@ def _mailbox(local: str, domain: str, following: str) -> bool:
     return not (local == "git" and following in (":", "/"))  # where a repository is
 
 
-def phone(text: str, start: int, end: int, *, said: bool) -> bool:
-    """Whether the digits there are a telephone number that can be dialled (libphonenumber). `said`: a word before them says that they are."""
+def phone(text: str, start: int, end: int, *, told: bool) -> bool:
+    """Whether the digits there are a telephone number that can be dialled (libphonenumber). `told`: a word before them says that they are."""
     number = text[start:end]
     if number.startswith("+"):
         return _valid(number, None)
     if number.startswith("00") and _valid("+" + number[2:], None):
         return True
-    if said:
+    if told and not _DATE.match(number):
         return any(_valid(number, region) for region in REGIONS)
     return _NANP.fullmatch(number) is not None and _valid(number, "US")
+
+
+def said(text: str, at: int) -> bool:
+    """Whether a word shortly before that place, with no other number in between, says that a telephone number follows."""
+    before = text[max(0, at - 24) : at].rstrip("(+")
+    return PHONE_WORDS.search(_AFTER_DIGITS.split(before)[-1]) is not None
 
 
 def _valid(number: str, region: str | None) -> bool:
@@ -105,6 +138,7 @@ def _address(text: str, start: int, end: int) -> bool:
 
 def _public(written: str) -> bool:
     try:
-        return ipaddress.ip_address(written).is_global
+        address = ipaddress.ip_address(written)
     except ValueError:
         return False
+    return address.is_global and not address.is_multicast and not address.is_reserved

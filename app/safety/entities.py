@@ -16,7 +16,7 @@ expression is matched under the interpreter's lock."""
 _SPACE = re.compile(r" ")
 MOST_GROUPS = 4
 """Groups of digits before a number that are looked past."""
-_NUMBER = re.compile(r"[+(\d](?:(?:\) ?| \(|[ .\-/(])?+\d){6,40}+")
+_NUMBER = re.compile(r"[+\d](?:(?:\) ?| \(|[ .\-/(])?+\d){6,40}+")
 
 
 async def find(text: str) -> list[Found]:
@@ -60,7 +60,8 @@ def _numbers(text: str, start: int, end: int, spans: Spans) -> None:
     matched = _NUMBER.search(text, start, reach)
     while matched is not None and matched.start() < end:
         at, to = matched.span()
-        if _apart(text[at - 1 : at], "_.") and _apart(text[to : to + 1], "_"):
+        at -= text[max(0, at - 1) : at] == "(" and ")" in matched[0]
+        if _apart(text[max(0, at - 1) : at], "_.") and _apart(text[to : to + 1], "_"):
             _digits(text, at, to, spans)
         matched = _NUMBER.search(text, to, reach)
 
@@ -76,14 +77,14 @@ def _digits(text: str, at: int, to: int, spans: Spans) -> None:
         spans.add("CARD", first, last)
     if found:
         return
-    said = contacts.PHONE_WORDS.search(text, max(0, at - 24), at) is not None
+    told = contacts.said(text, at)
     spaces = [match.start() for match in _SPACE.finditer(text, at, to)]
     for first in (at, *(space + 1 for space in spaces[:MOST_GROUPS])):
         for last in (to, *reversed(spaces)):
             if last - first < 8:
                 break
             kind = identities.number(text, first, last)
-            if kind is None and contacts.phone(text, first, last, said=said):
+            if kind is None and contacts.phone(text, first, last, told=told):
                 kind = "PHONE"
             if kind is not None:
                 spans.add(kind, first, last)

@@ -60,10 +60,8 @@ def _key(literal: str, form: str, *, drawn: bool = False) -> Rule:
 
 RULES: tuple[Rule, ...] = (
     _key("sk-", r"[A-Za-z0-9_-]{20,}+", drawn=True),  # OpenAI, Anthropic (sk-ant-), OpenRouter
-    _key("sk_live_", r"[A-Za-z0-9]{16,}+"),
-    _key("sk_test_", r"[A-Za-z0-9]{16,}+"),
-    _key("rk_live_", r"[A-Za-z0-9]{16,}+"),
-    _key("rk_test_", r"[A-Za-z0-9]{16,}+"),
+    _key("sk_", r"(?:live|test)_[A-Za-z0-9]{16,}+"),
+    _key("rk_", r"(?:live|test)_[A-Za-z0-9]{16,}+"),
     _key("whsec_", r"[A-Za-z0-9+/=]{24,}+"),
     _key("AKIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
     _key("ASIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
@@ -72,7 +70,7 @@ RULES: tuple[Rule, ...] = (
     _key("ghu_", r"[A-Za-z0-9]{36,}+"),
     _key("ghs_", r"[A-Za-z0-9]{36,}+"),
     _key("ghr_", r"[A-Za-z0-9]{36,}+"),
-    _key("github_pat_", r"[A-Za-z0-9_]{60,}+"),
+    _key("github_", r"pat_[A-Za-z0-9_]{60,}+"),
     _key("glpat-", r"[A-Za-z0-9_-]{20,}+"),
     _key("xoxb-", r"[A-Za-z0-9-]{10,}+"),
     _key("xoxp-", r"[A-Za-z0-9-]{10,}+"),
@@ -86,7 +84,7 @@ RULES: tuple[Rule, ...] = (
     _key("npm_", r"[A-Za-z0-9]{36}(?![A-Za-z0-9])"),
     _key("pypi-", r"[A-Za-z0-9_-]{50,}+"),
     _key("SG.", r"[A-Za-z0-9_-]{16,40}+\.[A-Za-z0-9_-]{16,80}+"),
-    _key("dop_v1_", r"[a-f0-9]{64}"),
+    _key("dop_", r"v1_[a-f0-9]{64}"),
     _key("sh_", r"[A-Za-z0-9_.-]{24,}+", drawn=True),  # our own
     _key("shk_", r"[A-Za-z0-9_.-]{24,}+", drawn=True),
     _key("eyJ", r"[A-Za-z0-9_-]{8,}+\.eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+"),  # JSON Web Tokens, RFC 7519
@@ -94,19 +92,29 @@ RULES: tuple[Rule, ...] = (
 PEM = Rule(
     "-----BEGIN ",
     re.compile(
-        r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}+PRIVATE KEY(?: BLOCK)?-----"
+        r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
         r"(?:[\s\\]|[nr](?![a-z]))*+(?:(?:Proc-Type|DEK-Info|Version|Comment): ?[^\n\\]{0,80}+(?:[\s\\]|[nr](?![a-z]))*+){0,3}+"
         r"[A-Za-z0-9+/=]{16}[A-Za-z0-9+/=\s\\]*+"
-        r"(?:-----END (?:[A-Z0-9]{1,12} ){0,3}+PRIVATE KEY(?: BLOCK)?-----)?"
+        r"(?:-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----)?"
     ),
 )
-LITERALS = tuple(rule.literal for rule in RULES)
+JOINED = {re.split(r"(?<=[_-])", rule.literal, maxsplit=1)[0]: rule for rule in RULES if rule.literal[-1] in "_-"}
+"""Rules by what stands before the first hyphen or underscore of their credential, and that."""
+BARE = tuple(rule for rule in RULES if rule.literal[-1] not in "_-")
+LONGEST_NAME = max(map(len, JOINED))
+_RUN = re.compile(r"[_-][A-Za-z0-9_+/=-]{12,}+")
+ALPHANUMERIC = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 LOGIN = re.compile(r"[^\s:/@\"'<>`]{0,64}+:(?P<value>[^\s/@\"'<>`]{3,200}+)@[A-Za-z0-9\[]")
 """User and password of a URL, after its `://` (RFC 3986 §3.2.1)."""
 ASSIGNED = re.compile(
     r"(?i)(?:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|access[_-]?key|token|passwd|password|passphrase|pwd)"
     r"[\"']?\]?\s{0,3}+(?::=|=>|[:=]|is)\s{0,3}+[\"'`]?(?P<value>[^\s\"'`,;<>(){}\[\]\\]{8,200}+)"
 )
+CREDENTIALS = (
+    "api_key", "api-key", "apikey", "secret", "secret_key", "secret-key", "secretkey", "access_key", "access-key", "accesskey",
+    "token", "passwd", "password", "passphrase", "pwd",
+)  # fmt: skip
+"""Names that credentials are assigned to, or ends of such names."""
 NAMES = ("api", "secret", "access", "token", "passw", "passphrase", "pwd")
 """What `ASSIGNED` begins with, in lower case."""
 BEARER = re.compile(r"(?:Bearer|Basic|bearer|basic)\s{1,2}(?P<value>[A-Za-z0-9._~+/=-]{20,}+)")
@@ -128,14 +136,30 @@ _JOINTS = str.maketrans("", "", "-_./:+=")
 
 
 def keys(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Credentials that begin within text[start:end] by their prefix."""
-    for rule in RULES:
+    """Credentials that begin within text[start:end] by their prefix, and not in the middle of a word."""
+    run = _RUN.search(text, max(0, start - 1), end)
+    while run is not None:
+        before = text[max(0, run.start() - LONGEST_NAME - 1) : run.start()]
+        name = before[len(before.rstrip(ALPHANUMERIC)) :]
+        found = _at(text, run.start() - len(name), JOINED.get(name + text[run.start()]))
+        if found is not None and found[0] >= start:
+            yield found
+        run = _RUN.search(text, run.end(), end)
+    for rule in BARE:
         at = text.find(rule.literal, start, end)
         while at >= 0:
-            matched = None if at and text[at - 1] in TOKEN else rule.form.match(text, at)
-            if matched is not None and (rule.check is None or rule.check(matched[0])):
-                yield at, matched.end()
-            at = text.find(rule.literal, at + len(rule.literal) if matched is None else matched.end(), end)
+            found = _at(text, at, rule)
+            if found is not None:
+                yield found
+            at = text.find(rule.literal, at + len(rule.literal) if found is None else found[1], end)
+
+
+def _at(text: str, at: int, rule: Rule | None) -> tuple[int, int] | None:
+    if rule is None or (at > 0 and text[at - 1] in TOKEN):
+        return None
+    matched = rule.form.match(text, at)
+    good = matched is not None and (rule.check is None or rule.check(matched[0]))
+    return matched.span() if matched is not None and good else None
 
 
 def blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
