@@ -1,0 +1,102 @@
+"""A model that repeats its instructions, noticed word by word."""
+
+from __future__ import annotations
+
+import re
+
+SAID = 20
+"""Words of the instructions in a row that are a leak."""
+HELD = 8
+"""From so many words in a row on they are held back."""
+REMOVED = "[instructions removed]"
+_WORD = re.compile(r"\w+")
+
+
+class Instructions:
+    """An agent's instructions, by the places of each two words that stand together."""
+
+    def __init__(self, text: str) -> None:
+        self.words = [word.lower() for word in _WORD.findall(text)]
+        self.pairs: dict[tuple[str, str], list[int]] = {}
+        for at, pair in enumerate(zip(self.words, self.words[1:], strict=False)):
+            self.pairs.setdefault(pair, []).append(at + 1)
+
+    @property
+    def enough(self) -> bool:
+        """Whether there is anything that could leak."""
+        return len(self.words) >= SAID
+
+
+class Leaks:
+    """One text, looked at while it grows. `acted`: something was taken out.
+
+    From the eighth word in a row that stands so in the instructions they are held back; with the twentieth they are a leak and are
+    left out, until other words come. A word is only known once something else follows it: the last one is held back where those
+    before it are a run.
+    """
+
+    def __init__(self, instructions: Instructions) -> None:
+        self.acted = False
+        self._known = instructions
+        self._held = ""
+        self._word = ""
+        self._last = ""
+        self._runs: dict[int, int] = {}
+        self._leaking = False
+
+    def push(self, text: str) -> str:
+        """What may be shown after that much more."""
+        shown: list[str] = []
+        at = 0
+        for match in _WORD.finditer(text):
+            first, to = match.span()
+            if first > at or (first == 0 and not self._word):
+                self._gap(text[at:first], shown)
+            self._word += match[0]
+            self._add(match[0], shown)
+            at = to
+        if at < len(text):
+            self._gap(text[at:], shown)
+        return "".join(shown)
+
+    def end(self) -> str:
+        """The rest: the text is whole."""
+        shown: list[str] = []
+        self._gap("", shown)
+        rest = "" if self._leaking else self._held
+        self._held = ""
+        return "".join((*shown, rest))
+
+    def _gap(self, between: str, shown: list[str]) -> None:
+        """A word has ended, if there was one; then comes what is no word."""
+        if self._word:
+            self._ended(self._word.lower(), shown)
+            self._word = ""
+        self._add(between, shown)
+
+    def _add(self, text: str, shown: list[str]) -> None:
+        if self._leaking or self._held or self._run() >= HELD - 1:
+            self._held += text
+        elif text:
+            shown.append(text)
+
+    def _run(self) -> int:
+        return max(self._runs.values(), default=0)
+
+    def _ended(self, word: str, shown: list[str]) -> None:
+        places = self._known.pairs.get((self._last, word), ())
+        self._last = word
+        before = self._runs
+        if places or before:
+            self._runs = {place: before.get(place - 1, 1) + 1 for place in places}
+        longest = self._run()
+        if longest >= SAID:
+            if not self._leaking:
+                self._leaking = self.acted = True
+                shown.append(REMOVED)
+            self._held = ""
+        elif self._leaking or longest < HELD - 1:
+            if self._held:
+                shown.append(self._held)
+                self._held = ""
+            self._leaking = False

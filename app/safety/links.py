@@ -1,0 +1,62 @@
+"""Links and images that would carry something away: what a model was made to write is not what its reader's screen may send.
+
+An image is fetched as soon as it is shown: only hosts of the policy may give one. A link needs a click: one is taken away where it
+carries more than an address does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
+
+from app.safety.entities import find_now
+from app.safety.secrets import entropy
+
+LONGEST_QUERY = 120
+"""Characters of query and fragment that are no data yet."""
+LONGEST_WORD = 40
+"""Characters of a drawn-looking piece of a path or host that are no data yet: a commit's id is as long."""
+_RELATIVE = re.compile(r"(?!//)[A-Za-z0-9_./#?=%~,+-]*")
+_PIECE = re.compile(rf"[A-Za-z0-9+=%]{{{LONGEST_WORD + 1},}}+")
+_LABEL = 30
+"""Characters of one label of a host's name that are no data yet."""
+_PLACEHOLDER = re.compile(r"(?:<|%3[cC])[A-Z][A-Z_]{0,30}_[0-9]{1,6}(?:>|%3[eE])")
+
+
+def allowed(url: str, hosts: Sequence[str]) -> bool:
+    """Whether that leads to one of the hosts, or to a name below one."""
+    host = _host(url)
+    return host is not None and any(host == known or host.endswith("." + known) for known in hosts)
+
+
+def _host(url: str) -> str | None:
+    try:
+        parts = urlsplit(url if "//" in url[:9] else f"//{url}")
+        host = parts.hostname
+    except ValueError:
+        return None
+    if host is None or "\\" in url or "@" in parts.netloc:  # browsers and this parser read such a one differently
+        return None
+    return host.rstrip(".").lower()
+
+
+def fetches(url: str, hosts: Sequence[str]) -> bool:
+    """Whether an image of that address must not be shown: it is not of this site, nor of a host of the policy."""
+    return _RELATIVE.fullmatch(url) is None and not allowed(url, hosts)
+
+
+def carries(url: str, hosts: Sequence[str]) -> bool:
+    """Whether a link carries more than an address: a long query, a drawn-looking piece, personal data or a secret."""
+    if allowed(url, hosts):
+        return False
+    host, _, rest = url.partition("://")[2].partition("/") if "://" in url else ("", "", url)
+    query = re.split(r"[?#]", url, maxsplit=1)[1:]
+    if query and len(query[0]) > LONGEST_QUERY:
+        return True
+    if any(len(label) > _LABEL for label in host.partition("?")[0].split(".")):
+        return True
+    if any(entropy(piece) > 3.0 for piece in _PIECE.findall(url)):
+        return True
+    said = unquote(rest if not query else f"{rest} {query[0]}")
+    return _PLACEHOLDER.search(url) is not None or any(one.kind != "IP" for one in find_now(said[:2_000]))
