@@ -26,11 +26,13 @@ RETRY_AFTER = "1"
 UNREACHABLE = "The database cannot be reached. Try again in a moment."
 
 STATUS: dict[str, int] = {
+    "malformed_request": 400,
     "malformed_json": 400,
     "invalid_encoding": 400,
     "invalid_cursor": 400,
     "not_found": 404,
     "method_not_allowed": 405,
+    "request_timeout": 408,
     "session_busy": 409,
     "run_finished": 409,
     "run_cancelled": 409,
@@ -53,11 +55,13 @@ STATUS: dict[str, int] = {
 """The HTTP status of each `code`."""
 
 TITLES: dict[str, str] = {
+    "malformed_request": "Malformed request",
     "malformed_json": "Malformed JSON",
     "invalid_encoding": "Invalid encoding",
     "invalid_cursor": "Invalid cursor",
     "not_found": "Not found",
     "method_not_allowed": "Method not allowed",
+    "request_timeout": "Request timeout",
     "session_busy": "Session busy",
     "run_finished": "Run finished",
     "run_cancelled": "Run cancelled",
@@ -126,7 +130,7 @@ def _respond(told: Problem, more: Mapping[str, str] | None = None) -> Response[b
     headers = dict(more or ())
     if told.status in (429, 503):
         headers.setdefault("Retry-After", RETRY_AFTER)
-    if told.status == 413:
+    if told.status in (408, 413):
         headers["Connection"] = "close"  # the rest of the body is never read, so no other request can follow it
     return Response(msgspec.json.encode(told), status_code=told.status, media_type=MEDIA_TYPE, headers=headers)
 

@@ -57,6 +57,7 @@ RequestCode = Literal[
     "invalid_encoding",
     "invalid_cursor",
     "not_found",
+    "request_timeout",
     "session_busy",
     "run_finished",
     "run_cancelled",

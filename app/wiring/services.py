@@ -261,6 +261,10 @@ async def open_services(
                 max_body=settings.server.max_body,
                 max_streams=settings.server.max_streams,
                 max_stream_age=settings.server.max_stream_age,
+                cors_origins=settings.server.cors_origins,
+                trusted_proxies=settings.server.trusted_proxies,
+                root_path=settings.server.root_path,
+                read_timeout=settings.server.read_timeout,
             )
         reloading = reloading_of(workspace, runs.agents, prompt_list)
         yield Services(
