@@ -29,16 +29,19 @@ from app.api import (
 )
 from app.api import usage as usages
 from app.api.authentication import METRICS, SCOPE, Access, allowed, principal_of_requests, scopes_of
+from app.api.cors import Origins
 from app.api.decoding import StrictRequest
 from app.api.docs import openapi_config
 from app.api.document import published
 from app.api.guards import Gate, no_nul_in_path, when_serving
 from app.api.health import Readings
+from app.api.hygiene import HttpEdge
 from app.api.idempotency import Idempotent
 from app.api.limits import Limits, within_limits
 from app.api.once import once_for_requests
 from app.api.problems import HANDLERS
 from app.api.prompts import Prompts
+from app.api.proxies import behind_proxies
 from app.api.streams import OpenStreams
 from app.api.targets import Targets
 from app.api.turns import turns_of_requests
@@ -58,6 +61,7 @@ from app.telemetry.setup import Tracing
 VERSION = installed_version("steadyhand")
 WORKER_BODY = 1_000
 """Bytes that a body may have where no route takes one."""
+READ_TIMEOUT = 30.0
 
 
 @get(
@@ -120,11 +124,17 @@ def create_app(
     max_streams: int,
     max_stream_age: float,
     access: Access,
+    cors_origins: Sequence[str] = (),
+    trusted_proxies: Sequence[str] = (),
+    root_path: str = "",
+    read_timeout: float = READ_TIMEOUT,
 ) -> AsgiApp:
     """The ASGI application over those objects.
 
-    `max_stream_age`: seconds after which clients of streams must connect again.
+    `max_stream_age`: seconds after which clients of streams must connect again. `cors_origins`, `trusted_proxies`, `root_path` and
+    `read_timeout` as in the settings.
     """
+    origins = Origins(cors_origins)
     streams = OpenStreams(
         limit=max_streams,
         max_age=max_stream_age,
@@ -156,18 +166,23 @@ def create_app(
             limits=limits,
             max_frame=max_body,
             max_age=max_stream_age,
+            origins=origins,
         ),
         "principal": principal_of_requests(),
     }
-    litestar = _litestar(SERVICE, dependencies, State({"gate": gate, "access": access, "limits": limits}), max_body)
-    return HttpTelemetry(app=litestar, tracing=tracing, metrics=metrics)  # type: ignore[arg-type]  # litestar's scope is a TypedDict
+    state = State({"gate": gate, "access": access, "limits": limits})
+    litestar: Any = _litestar(SERVICE, dependencies, state, max_body, root_path)
+    edge = HttpEdge(app=litestar, origins=origins, read_timeout=read_timeout)
+    telemetry = HttpTelemetry(app=edge, tracing=tracing, metrics=metrics)
+    return behind_proxies(telemetry, trusted=trusted_proxies, root_path=root_path)
 
 
 def create_worker_app(*, readings: Readings, metrics: Metrics, tracing: Tracing, gate: Gate, access: Access) -> AsgiApp:
     """The ASGI application of a process that only executes runs: its health and what it counted."""
     state = State({"gate": gate, "access": access})
-    litestar = _litestar(HEALTH, {"readings": readings, "metrics": metrics}, state, WORKER_BODY)
-    return HttpTelemetry(app=litestar, tracing=tracing, metrics=metrics)  # type: ignore[arg-type]  # litestar's scope is a TypedDict
+    litestar: Any = _litestar(HEALTH, {"readings": readings, "metrics": metrics}, state, WORKER_BODY)
+    edge = HttpEdge(app=litestar, origins=Origins(), read_timeout=READ_TIMEOUT)
+    return HttpTelemetry(app=edge, tracing=tracing, metrics=metrics)
 
 
 def describe() -> dict[str, Any]:
@@ -176,7 +191,9 @@ def describe() -> dict[str, Any]:
     return published(app.openapi_schema.to_schema(), scopes_of(app))
 
 
-def _litestar(handlers: Sequence[Any], dependencies: Mapping[str, Any], state: State, max_body: int) -> Litestar:
+def _litestar(
+    handlers: Sequence[Any], dependencies: Mapping[str, Any], state: State, max_body: int, root_path: str = ""
+) -> Litestar:
     return Litestar(
         route_handlers=handlers,
         dependencies={name: _provided(value) for name, value in dependencies.items()},
@@ -185,7 +202,7 @@ def _litestar(handlers: Sequence[Any], dependencies: Mapping[str, Any], state: S
         exception_handlers=HANDLERS,
         request_class=StrictRequest,
         request_max_body_size=max_body,
-        openapi_config=openapi_config(VERSION) if "service" in dependencies else None,
+        openapi_config=openapi_config(VERSION, root_path) if "service" in dependencies else None,
         logging_config=None,
         signature_types=[Principal],
     )

@@ -17,7 +17,7 @@ STREAM_EXAMPLE = (
     'id: 9\nevent: done\ndata: {"result":"12 * 7 = 84.","status":"succeeded","metadata":{"iterations":2}}\n\n'
 )
 BODY_ERRORS = (
-    "malformed_json", "invalid_encoding", "not_found", "body_too_large", "unsupported_media_type", "validation_error",
+    "malformed_json", "invalid_encoding", "not_found", "request_timeout", "body_too_large", "unsupported_media_type", "validation_error",
     "idempotency_key_reused", "internal", "not_ready",
 )  # fmt: skip
 RUN_ERRORS = (

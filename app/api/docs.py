@@ -52,14 +52,14 @@ class Document(JsonRenderPlugin):
         return msgspec.json.encode(published(request.app.openapi_schema.to_schema(), scopes_of(request.app)))
 
 
-def openapi_config(version: str) -> OpenAPIConfig:
-    """OpenAPI 3.1 at /openapi.json, the page at /docs."""
+def openapi_config(version: str, root_path: str = "") -> OpenAPIConfig:
+    """OpenAPI 3.1 at /openapi.json, the page at /docs. `root_path`: where the world sees the service."""
     return OpenAPIConfig(
         title="Steadyhand",
         version=version,
         description=DESCRIPTION,
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
-        servers=[Server(url="/", description="This server")],
+        servers=[Server(url=root_path or "/", description="This server")],
         tags=[
             Tag(name="chat", description="Ask, and get the answer whole or as a stream"),
             Tag(name="agents", description="The agents of this service"),

@@ -29,6 +29,7 @@ CHALLENGE = 'Bearer realm="steadyhand"'
 UNREACHABLE = "The database cannot be reached. Try again in a moment."
 
 STATUS: dict[str, int] = {
+    "malformed_request": 400,
     "malformed_json": 400,
     "invalid_encoding": 400,
     "invalid_cursor": 400,
@@ -36,6 +37,7 @@ STATUS: dict[str, int] = {
     "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
+    "request_timeout": 408,
     "session_busy": 409,
     "run_finished": 409,
     "run_cancelled": 409,
@@ -59,6 +61,7 @@ STATUS: dict[str, int] = {
 """The HTTP status of each `code`."""
 
 TITLES: dict[str, str] = {
+    "malformed_request": "Malformed request",
     "malformed_json": "Malformed JSON",
     "invalid_encoding": "Invalid encoding",
     "invalid_cursor": "Invalid cursor",
@@ -66,6 +69,7 @@ TITLES: dict[str, str] = {
     "forbidden": "Forbidden",
     "not_found": "Not found",
     "method_not_allowed": "Method not allowed",
+    "request_timeout": "Request timeout",
     "session_busy": "Session busy",
     "run_finished": "Run finished",
     "run_cancelled": "Run cancelled",
@@ -135,7 +139,7 @@ def _respond(told: Problem, more: Mapping[str, str] | None = None) -> Response[b
     headers = dict(more or ())
     if told.status in (429, 503):
         headers.setdefault("Retry-After", RETRY_AFTER)
-    if told.status == 413:
+    if told.status in (408, 413):
         headers["Connection"] = "close"  # the rest of the body is never read, so no other request can follow it
     if told.status == 401:
         headers["WWW-Authenticate"] = CHALLENGE

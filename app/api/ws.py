@@ -11,6 +11,7 @@ from litestar import WebSocket, websocket
 from litestar.di import NamedDependency
 
 from app.api.authentication import FIRST_FRAME, SCOPE, Access, credential_of
+from app.api.cors import Origins
 from app.api.guards import Gate
 from app.api.limits import Limits
 from app.api.problems import request_id
@@ -36,6 +37,7 @@ class Sockets:
         limits: Limits,
         max_frame: int,
         max_age: float,
+        origins: Origins,
         ping: float = PING,
     ) -> None:
         self._service = service
@@ -45,11 +47,12 @@ class Sockets:
         self._limits = limits
         self._max_frame = max_frame
         self._max_age = max_age
+        self._origins = origins
         self._ping = ping
 
     async def serve(self, socket: WebSocket[Any, Any, Any]) -> None:
-        """Serve one until it is over. A page of another origin is refused: a browser would let it speak for its user."""
-        if not _same_origin(socket):
+        """Serve one until it is over. A page of another origin that is not allowed is refused: a browser would let it speak for its user."""
+        if not self._welcome(socket):
             await socket.close(POLICY, "pages of another origin may not open a socket here")
             return
         await socket.accept()
@@ -79,14 +82,16 @@ class Sockets:
         finally:
             seat.leave()
 
-
-def _same_origin(socket: WebSocket[Any, Any, Any]) -> bool:
-    """Whether no browser, or a page of this service, opens the socket. No page can set the headers that say so."""
-    origin = socket.headers.get("origin")
-    if origin is None:
-        return True
-    ours = {socket.headers.get("host", ""), socket.headers.get("x-forwarded-host", "")} - {""}
-    return urlsplit(origin).netloc.lower() in {host.lower() for host in ours}
+    def _welcome(self, socket: WebSocket[Any, Any, Any]) -> bool:
+        """Whether no browser, a page of this service or one of an allowed origin opens the socket. No page can set the headers that say so."""
+        origin = socket.headers.get("origin")
+        if origin is None or self._origins.allows(origin.encode("latin-1", "replace")):
+            return True
+        host = socket.headers.get("host", "")
+        try:
+            return bool(host) and urlsplit(origin).netloc.lower() == host.lower()
+        except ValueError:
+            return False
 
 
 @websocket("/ws", opt={"always": True, SCOPE: FIRST_FRAME})

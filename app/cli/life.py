@@ -72,7 +72,13 @@ async def live(
                             environ=os.environ,
                         )
                     )
-                    life = Life(services=services, workers=workers, stopping=stopping, drain=settings.worker.drain)
+                    life = Life(
+                        services=services,
+                        workers=workers,
+                        stopping=stopping,
+                        drain=settings.worker.drain,
+                        read_timeout=settings.server.read_timeout,
+                    )
                     pending = await life.begin()
                     needed = None if pending else await services.entrance.authentication.required()
                     if needed == NO_KEY_YET and role != "worker":
@@ -97,12 +103,15 @@ async def live(
 class Life:
     """One process's services behind its socket, with the workers that it started."""
 
-    def __init__(self, *, services: Services, workers: Workers, stopping: Stopping, drain: float) -> None:
-        """`drain`: seconds that runs have to end by themselves."""
+    def __init__(
+        self, *, services: Services, workers: Workers, stopping: Stopping, drain: float, read_timeout: float
+    ) -> None:
+        """`drain`: seconds that runs have to end by themselves; `read_timeout` as in `HeldServer`."""
         self._services = services
         self._workers = workers
         self._stopping = stopping
         self._drain_seconds = drain
+        self._read_timeout = read_timeout
 
     async def begin(self) -> bool:
         """Everything is ready for the first request. Whether migrations are pending, which `live` then waits for."""
@@ -118,7 +127,7 @@ class Life:
     ) -> None:
         """Serve until told to stop, then drain. `ready` is called with address and port once requests are answered. Closes the socket."""
         address, port = held.getsockname()[:2]
-        server = HeldServer(self._services.app, held, backpressure=backpressure)
+        server = HeldServer(self._services.app, held, backpressure=backpressure, read_timeout=self._read_timeout)
         listening = asyncio.create_task(server.serve())
         supervising = asyncio.create_task(self._workers.run())
         others: list[asyncio.Task[Any]] = [

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.net import SocketHolder  # type: ignore[attr-defined]  # without an `as` in granian
 from granian.server.embed import Server
 
@@ -15,25 +16,30 @@ from app.domain.errors import SteadyhandError
 from app.telemetry.http import AsgiApp
 
 BACKLOG = 2048
+MAX_HEADERS = 65_536
+"""Bytes of headers that are read before a request is refused, and then what one read brings."""
 REACHED_BY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, not bound
 
 
 class HeldServer(Server):
     """A server on a socket that listens already, and is the server's once that serves.
 
-    By itself it binds with SO_REUSEPORT: two of them share a port, and its connections, without a word.
+    By itself it binds with SO_REUSEPORT: two of them share a port, and its connections, without a word. It speaks HTTP/1.1 only:
+    while it finds out whether a client means HTTP/2, no time limit holds. `read_timeout`: seconds for a request's headers, and
+    for a connection without a request.
     """
 
     _shd: Any
 
-    def __init__(self, app: AsgiApp, held: socket.socket, *, backpressure: int) -> None:
+    def __init__(self, app: AsgiApp, held: socket.socket, *, backpressure: int, read_timeout: float = 30.0) -> None:
         address, port = held.getsockname()[:2]
         super().__init__(
             app,
             address=address,
             port=port,
             interface=Interfaces.ASGINL,
-            http=HTTPModes.auto,
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=round(read_timeout * 1000), max_buffer_size=MAX_HEADERS),
             backlog=BACKLOG,
             backpressure=backpressure,
             log_enabled=False,

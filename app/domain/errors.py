@@ -60,6 +60,7 @@ RequestCode = Literal[
     "unauthenticated",
     "forbidden",
     "not_found",
+    "request_timeout",
     "session_busy",
     "run_finished",
     "run_cancelled",

@@ -12,6 +12,7 @@ from app.domain.errors import ConfigProblem
 from app.domain.prices import Price, Rates, Step
 from app.settings.auth import check_auth
 from app.settings.check import KeyPath
+from app.settings.edge import check_edge
 from app.settings.experiments import check_experiments
 from app.settings.options import (
     BudgetOptions,
@@ -50,6 +51,7 @@ class Resolution:
     def settings(self, options: Options, profile: str) -> Settings:
         """The settings, of use only while `problems` is empty."""
         self._check_database(options.database)
+        check_edge(options.server, self._wrong)
         if options.redis.url and not options.redis.url.startswith(_REDIS):
             self._wrong(("redis", "url"), f"must begin with {', '.join(_REDIS[:-1])} or {_REDIS[-1]}")
         providers = {name: self._provider(name, written) for name, written in options.providers.items()}

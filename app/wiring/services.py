@@ -278,6 +278,10 @@ async def open_services(
                 max_streams=settings.server.max_streams,
                 max_stream_age=settings.server.max_stream_age,
                 access=entrance.access,
+                cors_origins=settings.server.cors_origins,
+                trusted_proxies=settings.server.trusted_proxies,
+                root_path=settings.server.root_path,
+                read_timeout=settings.server.read_timeout,
             )
         reloading = reloading_of(workspace, runs.agents, prompt_list)
         yield Services(

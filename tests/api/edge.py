@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,8 +11,6 @@ from typing import Any
 
 import httpx2
 import msgspec
-from granian.constants import HTTPModes, Interfaces
-from granian.server.embed import Server
 from prometheus_client import CollectorRegistry
 
 from app.access.authentication import Authentication
@@ -31,6 +28,8 @@ from app.batches.jobs import BatchJobs
 from app.batches.parts import PartWork
 from app.batches.service import BatchService
 from app.callbacks.service import CallbackService
+from app.cli.listening import BACKLOG, HeldServer
+from app.cli.port import listen
 from app.domain.agents import Agent
 from app.domain.cache import SharedAnswers
 from app.domain.errors import RequestError
@@ -144,10 +143,11 @@ async def open_edge(
     open_metrics: bool = True,
     rules: LimitRules = NO_RULES,
     limiter: Limiter | None = None,
+    front: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
 
-    `through` may wrap its stores; `clock` is that of its breakers. `hinted`: there are others, which it tells and hears. Callbacks are kept and not sent.
+    `through` may wrap its stores; `clock` is that of its breakers. `front` is what the settings say of the HTTP edge. `hinted`: there are others, which it tells and hears. Callbacks are kept and not sent.
     """
     notes, gate = Notes(), Gate(None)
     routes, breakers = routes or {"default": (("scripted", "m"),)}, Breakers(open_seconds=30, clock=clock)
@@ -225,6 +225,7 @@ async def open_edge(
             max_streams=max_streams,
             max_stream_age=max_stream_age,
             access=access,
+            **(front or {}),
         )
         if isinstance(hints, PostgresHints):
             await hints.start(runs.here, runs.worker.queued)
@@ -261,25 +262,13 @@ async def _addresses(host: str, _: int) -> list[str]:
 
 
 @asynccontextmanager
-async def listening(app: AsgiApp) -> AsyncIterator[int]:
+async def listening(app: AsgiApp, *, read_timeout: float = 30.0) -> AsyncIterator[int]:
     """The application behind the real server, started as `serve` does it; gives the port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    server = Server(
-        app, address="127.0.0.1", port=port, interface=Interfaces.ASGINL, http=HTTPModes.auto, log_enabled=False
-    )
+    held = listen("127.0.0.1", 0, BACKLOG)
+    port: int = held.getsockname()[1]
+    server = HeldServer(app, held, backpressure=1024, read_timeout=read_timeout)
     task = asyncio.create_task(server.serve())
     try:
-        while True:
-            assert not task.done(), task
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.005)  # the server says nowhere that it listens
-            else:
-                writer.close()
-                break
         yield port
     finally:
         server.stop()  # type: ignore[no-untyped-call]  # granian has no annotation there

@@ -20,7 +20,7 @@ from tests.scripted import ScriptedProvider, says
 
 DOCUMENT = describe()
 WITHOUT_OWN_ERRORS = {"health", "healthz", "readiness", "metrics_page"}
-BODY_STATUSES = {"400", "404", "413", "415", "422", "500", "503"}
+BODY_STATUSES = {"400", "404", "408", "413", "415", "422", "500", "503"}
 RUN_STATUSES = BODY_STATUSES | {"429", "409", "502", "504"}
 GOOD = {"200", "201", "202", "204"}
 STATUSES = {

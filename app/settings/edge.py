@@ -1,0 +1,43 @@
+"""What the HTTP edge is told about the world before it: origins, proxies, the path it is shown under."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+
+from app.settings.check import KeyPath
+from app.settings.options import Server
+
+_HOST = r"(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)"
+_ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://{_HOST}(?::[0-9]{{1,5}})?")
+_ROOT = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def check_edge(server: Server, wrong: Callable[[KeyPath, str], None]) -> None:
+    """Tells `wrong` every origin, network and path that could never match anything, or would match more than it seems to."""
+    for origin in server.cors_origins:
+        if origin != "*" and (why := _no_origin(origin)):
+            wrong(("server", "cors_origins"), f"{origin!r} {why}")
+    if "*" in server.cors_origins and len(server.cors_origins) > 1:
+        wrong(("server", "cors_origins"), "'*' means every origin: write it alone")
+    for network in server.trusted_proxies:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            wrong(("server", "trusted_proxies"), f"{error}, such as 10.0.0.0/8 or 192.168.1.7")
+    if server.root_path and (not _ROOT.fullmatch(server.root_path) or {".", ".."} & set(server.root_path.split("/"))):
+        wrong(
+            ("server", "root_path"), f"{server.root_path!r} is not a path such as /agents, without a slash at its end"
+        )
+
+
+def _no_origin(text: str) -> str | None:
+    """Browsers send origins in one spelling only, which is compared as it is."""
+    scheme = text.partition("://")[0]
+    if _ORIGIN.fullmatch(text) is None:
+        return "is not an origin such as https://app.example.com, in lower case and without a path"
+    if (port := _DEFAULT_PORTS.get(scheme)) and text.endswith(port):
+        return f"never comes so: browsers leave out {port} after {scheme}://"
+    return None
