@@ -19,7 +19,7 @@ CREATE INDEX api_keys_by_tenant ON api_keys (tenant, created_at DESC, id DESC);
 CREATE INDEX api_keys_free_form ON api_keys (id) WHERE free_form AND revoked_at IS NULL;
 
 CREATE TABLE key_changes (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singular boolean PRIMARY KEY DEFAULT true CHECK (singular),
     changes bigint NOT NULL
 );
 COMMENT ON COLUMN key_changes.changes IS 'grows with every key that is made or revoked; 0: there never was one';

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from app.access.known import KnownKeys
 from app.access.tokens import LONGEST, Tokens
 from app.domain.errors import DatabaseUnavailable, RequestError
@@ -9,24 +11,27 @@ from app.domain.principals import ANONYMOUS, Principal
 
 NEEDED = "This service needs a key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`. `steadyhand keys create` makes one."
 
+Keyless = Literal["never", "until_keys", "always"]
+"""Whether requests need no key. `always` is for a service that only this process can ask."""
 NO_KEY_YET = "an API key, and there is none yet"
 
 
 class Authentication:
     """Turns a credential into a principal. Lives in one event loop.
 
-    `open`: while there never was a key, and no issuer of tokens is configured, everybody is the tenant `default`. A key that was
-    revoked or has expired counts as one that was: a service that was closed once does not open by itself.
+    `keyless` `until_keys`: while there never was a key, and no issuer of tokens is set, everybody is the tenant `default`. A key
+    that was revoked or has expired counts as one that was: a service that was closed once does not open by itself.
     """
 
-    def __init__(self, *, keys: KnownKeys, tokens: Tokens | None, open: bool) -> None:
+    def __init__(self, *, keys: KnownKeys, tokens: Tokens | None, keyless: Keyless) -> None:
         self._keys = keys
         self._tokens = tokens
-        self._open = open and tokens is None
+        self._always = keyless == "always"
+        self._open = keyless == "until_keys" and tokens is None
 
     async def principal(self, credential: str | None) -> Principal:
         """As `Authenticates` says."""
-        if self._open and await self._nobody_has_a_key():
+        if self._always or (self._open and await self._nobody_has_a_key()):
             return ANONYMOUS
         if not credential:
             raise RequestError("unauthenticated", NEEDED)
@@ -45,6 +50,8 @@ class Authentication:
     async def required(self) -> str | None:
         """What clients must send, in words; None: nothing. Raises `DatabaseUnavailable`."""
         issuer = self._tokens is not None
+        if self._always:
+            return None
         if not (await self._keys.state()).changes and not issuer:
             return None if self._open else NO_KEY_YET
         return "an API key or a token" if issuer else "an API key"

@@ -19,6 +19,7 @@ from app.cli.banner import url_meant
 from app.cli.batch_file import BadFile, Piece, pieces
 from app.cli.batch_service import BatchClient
 from app.cli.commands import DONE, FAILED, USAGE
+from app.cli.credentials import headers_of
 from app.domain.batches import Batch
 from app.domain.errors import SteadyhandError
 from app.telemetry.logs import configure_logging
@@ -123,7 +124,7 @@ async def _service(options: argparse.Namespace) -> AsyncIterator[tuple[BatchClie
     if options.url is not None:
         url = url_meant(options.url)
         try:
-            async with httpx2.AsyncClient(base_url=url, timeout=timeout) as http:
+            async with httpx2.AsyncClient(base_url=url, headers=headers_of(options), timeout=timeout) as http:
                 yield BatchClient(http=http, name=url), asyncio.get_running_loop().create_future()
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             raise SteadyhandError(f"--url {options.url}: {error}") from error

@@ -20,6 +20,7 @@ from app.cli.chat_input import Interrupted, Typed, signals
 from app.cli.chat_screen import TICK, Screen
 from app.cli.chat_service import ChatService, running_service
 from app.cli.commands import DONE, FAILED
+from app.cli.credentials import headers_of
 from app.domain.errors import RequestError, SteadyhandError
 from app.domain.events import RunWaiting
 from app.runs.ids import new_id
@@ -78,7 +79,7 @@ async def _talk(options: argparse.Namespace, screen: Screen, typed: Typed) -> bo
     async with AsyncExitStack() as stack:
         service: ChatService
         if options.url is not None:
-            service = await stack.enter_async_context(running_service(options.url))
+            service = await stack.enter_async_context(running_service(options.url, headers_of(options)))
         else:
             screen.wait("starting")
             screen.tick()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
@@ -195,12 +195,12 @@ class RunningService:
 
 
 @asynccontextmanager
-async def running_service(url: str) -> AsyncIterator[RunningService]:
-    """The service at that URL."""
+async def running_service(url: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[RunningService]:
+    """The service at that URL; `headers` go with every request."""
     try:
         httpx2.URL(url)
         timeout = httpx2.Timeout(SILENCE, connect=10.0)
-        async with httpx2.AsyncClient(timeout=timeout) as http:
+        async with httpx2.AsyncClient(timeout=timeout, headers=headers) as http:
             yield RunningService(http=http, url=url)
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise SteadyhandError(f"--url {url}: {error}") from error

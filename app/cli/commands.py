@@ -9,15 +9,18 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
 from app.domain.errors import ConfigError, SteadyhandError
-from app.domain.principals import DEFAULT_TENANT
+from app.domain.principals import DEFAULT_TENANT, SCOPES
 from app.workspace.load import SHIPPED
 
 DONE, FAILED, USAGE = 0, 1, 2
+
+KEY_VARIABLE = "STEADYHAND_KEY"
+"""The environment variable with the key for a service that runs elsewhere."""
 
 Command = Callable[[argparse.Namespace], Awaitable[int]]
 
@@ -76,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _chat(commands)
     _batch(commands)
     _cache(commands)
+    _keys(commands)
     migrate = _command(commands, "migrate", "bring the database up to this release", json=True)
     migrate.add_argument("--check", action="store_true", help="change nothing; exit 1 where migrations are pending")
     _command(commands, "doctor", "check settings, database and model providers", json=True)
@@ -178,6 +182,58 @@ def _cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     warm.add_argument("--concurrency", metavar="N", type=_count, default=8, help="questions at once (default: 8)")
     for action in (invalidate, warm):
         action.add_argument("--url", help="the service (default: where the workspace's settings have it listen)")
+        _key(action)
+
+
+def _keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    keys = commands.add_parser("keys", help="make, list and revoke API keys")
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = _command(actions, "create", "make an API key, and print it once", json=True)
+    create.add_argument("--tenant", default=DEFAULT_TENANT, help=f"whose data it opens (default: {DEFAULT_TENANT})")
+    create.add_argument("--user", help="the only user whose data it opens (default: all of the tenant)")
+    create.add_argument(
+        "--scopes",
+        metavar="SCOPE",
+        nargs="+",
+        type=_words,
+        default=[["runs"]],
+        help=f"what it may do, of {', '.join(sorted(SCOPES))} (default: runs)",
+    )
+    create.add_argument(
+        "--expires", metavar="WHEN", type=_expiry, help="a time such as 2027-01-31, or how long from now: 90d, 12h, 30m"
+    )
+    listed = _command(actions, "list", "list the API keys, without the keys themselves", json=True)
+    listed.add_argument("--tenant", help="only this tenant's (default: all)")
+    revoke = _command(actions, "revoke", "refuse a key from now on", json=True)
+    revoke.add_argument("id", metavar="ID", help="as `keys list` shows it")
+
+
+def _key(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--key", help=f"the key or token for that service (default: {KEY_VARIABLE}, which others cannot see)"
+    )
+
+
+def _words(text: str) -> list[str]:
+    words = [word for word in text.replace(",", " ").split() if word]
+    if wrong := [word for word in words if word not in SCOPES]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no scope; the scopes are: {', '.join(sorted(SCOPES))}")
+    if not words:
+        raise argparse.ArgumentTypeError("name one scope at least")
+    return words
+
+
+def _expiry(text: str) -> datetime | timedelta:
+    """A time, or a time from now."""
+    if text[:-1].isdecimal() and text[-1:] in _UNITS:
+        try:
+            return timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+        except OverflowError:
+            raise argparse.ArgumentTypeError(f"{text!r} is too long") from None
+    return _time(text)
+
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 def _count(text: str) -> int:
@@ -212,6 +268,7 @@ def _batch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     batch.add_argument("--agent", metavar="AGENT", help="who answers lines that name nobody (default: the default one)")
     batch.add_argument("--url", help="a running service (default: one of its own, for as long as it waits)")
+    _key(batch)
     batch.add_argument("--output", metavar="FILE", type=Path, help="where the results go (default: standard output)")
     batch.add_argument(
         "--window", metavar="SECONDS", type=float, help="after which what has no answer gets none (default: two days)"
@@ -223,4 +280,5 @@ def _chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     chat = _command(commands, "chat", "talk to an agent in the terminal")
     chat.add_argument("agent", nargs="?", metavar="AGENT", help="which agent (default: the default one)")
     chat.add_argument("--url", help="a running service (default: one of its own, for the time of the chat)")
+    _key(chat)
     chat.add_argument("--session", metavar="ID", help="the conversation to go on with")

@@ -27,6 +27,12 @@ WHERE datname = current_database() AND starts_with(application_name, 'steadyhand
 """The processes that serve or execute runs: each has one connection of that name."""
 
 
+_KEYS = """
+SELECT count(*) FROM api_keys
+WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())
+"""
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One thing that was looked at."""
 
@@ -75,6 +81,7 @@ async def _database(settings: Settings) -> list[Finding]:
             try:
                 server = await connection.fetchval("SHOW server_version")
                 schema = await status(connection, read_migrations())
+                keys = None if schema.pending else await connection.fetchval(_KEYS)
                 processes = [row[0] for row in await connection.fetch(_CONNECTED)]
             finally:
                 await connection.close(timeout=5.0)
@@ -90,7 +97,20 @@ async def _database(settings: Settings) -> list[Finding]:
         found.append(Finding("migrations", "warning", f"{len(schema.pending)} pending; {how}"))
     else:
         found.append(Finding("migrations", "ok", f"{len(schema.applied)} applied, none pending"))
+        found.append(_access(settings, keys or 0))
     return found
+
+
+def _access(settings: Settings, keys: int) -> Finding:
+    """Who may use the service."""
+    tokens = settings.auth.jwt_issuer is not None
+    told = f"{keys} API keys may be used" + (f"; tokens of {settings.auth.jwt_issuer} are taken" if tokens else "")
+    if keys or tokens:
+        return Finding("access", "ok", told)
+    text = (
+        "no API key may be used: on this machine a service without any key lets everybody in; `keys create` makes one"
+    )
+    return Finding("access", "warning", text)
 
 
 async def _redis(settings: Settings) -> list[Finding]:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from app.access.authentication import NO_KEY_YET
+from app.access.authentication import NO_KEY_YET, Keyless
 from app.cli.database import Reached, reach_database
 from app.cli.listening import BACKLOG, HeldServer, answers
 from app.cli.port import listen
@@ -35,7 +35,7 @@ async def live(
     workspace: Workspace,
     *,
     role: Role,
-    keyless: bool = False,
+    keyless: Keyless = "never",
     address: str,
     port: int,
     connections: int,

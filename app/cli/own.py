@@ -29,7 +29,9 @@ async def own_services(workspace: Workspace) -> AsyncIterator[tuple[Services, st
         if database.embedded:
             await migrate(database.direct, read_migrations())
         services = await stack.enter_async_context(
-            open_services(workspace, database.dsn, direct=database.direct, role="all", environ=os.environ)
+            open_services(
+                workspace, database.dsn, direct=database.direct, role="all", keyless="always", environ=os.environ
+            )
         )
         if (await services.schema()).pending:
             raise SteadyhandError("the database lacks migrations: run `steadyhand migrate`")

@@ -61,7 +61,7 @@ async def run(options: argparse.Namespace) -> int:
     await live(
         workspace,
         role="all" if executes else "api",
-        keyless=is_loopback(address) or options.insecure,
+        keyless="until_keys" if is_loopback(address) or options.insecure else "never",
         address=address,
         port=port,
         connections=settings.server.max_streams + SPARE_CONNECTIONS,

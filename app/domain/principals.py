@@ -25,7 +25,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str
     user: str | None = None
-    scopes: frozenset[str] = SCOPES
+    scopes: frozenset[str] = SCOPES - {"admin"}
     actor: str = "local"
 
     def may(self, scope: str) -> bool:
@@ -53,5 +53,5 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         return self if self.sees is None else msgspec.structs.replace(self, user=user_id)
 
 
-ANONYMOUS = Principal(tenant=DEFAULT_TENANT)
+ANONYMOUS = Principal(tenant=DEFAULT_TENANT, scopes=SCOPES)
 """Whoever asks a service that has no keys, on its own machine."""

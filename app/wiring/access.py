@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import msgspec
 
-from app.access.authentication import Authentication
+from app.access.authentication import Authentication, Keyless
 from app.access.bootstrap import keep_first_key
 from app.access.jwks import KeySet
 from app.access.known import KnownKeys
@@ -31,8 +31,8 @@ class Entrance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def entrance_of(auth: AuthOptions, database: Database, *, open: bool) -> AsyncIterator[Entrance]:
-    """`open`: while there never was a key, and no issuer of tokens is set, everybody may come."""
+async def entrance_of(auth: AuthOptions, database: Database, *, keyless: Keyless) -> AsyncIterator[Entrance]:
+    """What lets requests in, closed at the end. `keyless` as in `Authentication`."""
     store = PostgresApiKeyStore(database=database)
     async with AsyncExitStack() as stack:
         keys = KnownKeys(store=store)
@@ -54,7 +54,7 @@ async def entrance_of(auth: AuthOptions, database: Database, *, open: bool) -> A
                 scopes=auth.jwt_scopes,
             )
             tokens = Tokens(keys=key_set, rules=rules)
-        authentication = Authentication(keys=keys, tokens=tokens, open=open)
+        authentication = Authentication(keys=keys, tokens=tokens, keyless=keyless)
         access = Access(authentication=authentication, open_metrics=auth.metrics == "open")
 
         async def first_key() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prometheus_client import CollectorRegistry
 
+from app.access.authentication import Keyless
 from app.api.guards import Gate
 from app.api.health import LoopWatch
 from app.api.idempotency import Idempotent
@@ -155,15 +156,15 @@ async def open_services(
     direct: str,
     role: Role = "all",
     concurrency: int | None = None,
-    keyless: bool = False,
+    keyless: Keyless = "never",
     environ: Mapping[str, str],
     http_client: httpx2.AsyncClient | None = None,
 ) -> AsyncIterator[Services]:
     """Every object over that database, connected; closed at the end, the database last.
 
     `direct` leads to the database past any pooler. `role`: `all` answers requests and executes runs, `api` only answers,
-    `worker` only executes, `concurrency` runs at once (default: the setting's). `keyless`: while there never
-    was a key, and no issuer of tokens is set, requests need none. `http_client` replaces the SDKs' own for every provider. Raises ConfigError where a limit in dollars bounds nothing.
+    `worker` only executes, `concurrency` runs at once (default: the setting's). `keyless`:
+    whether requests need no key. `http_client` replaces the SDKs' own for every provider. Raises ConfigError where a limit in dollars bounds nothing.
     """
     settings = workspace.settings
     await check_budgets(workspace)
@@ -192,7 +193,7 @@ async def open_services(
         router = Router(routes=routes_of(settings, providers, tracing), breakers=breakers)
         python_tools = PythonToolbox(tools=workspace.tools)
         stack.push_async_callback(python_tools.aclose)
-        entrance = await stack.enter_async_context(entrance_of(settings.auth, database, open=keyless))
+        entrance = await stack.enter_async_context(entrance_of(settings.auth, database, keyless=keyless))
         hints = PostgresHints(dsn=direct, command=role)
         stack.push_async_callback(hints.aclose)
         answers = answers_of(settings, channel, providers, tracing, metrics)

@@ -13,7 +13,7 @@ import httpx2
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from app.access.authentication import Authentication
+from app.access.authentication import Authentication, Keyless
 from app.access.known import KnownKeys
 from app.access.tokens import Tokens
 from app.api.authentication import Access
@@ -139,7 +139,7 @@ async def open_edge(
     experiments: Sequence[Experiment] = (),
     prompts: Sequence[PromptView] = (),
     tokens: Tokens | None = None,
-    keyless: bool = True,
+    keyless: Keyless = "until_keys",
     open_metrics: bool = True,
     rules: LimitRules = NO_RULES,
     limiter: Limiter | None = None,
@@ -197,7 +197,7 @@ async def open_edge(
             no_budget=lambda scope: RequestError("budget_exhausted", scope),
         )
         known = KnownKeys(store=PostgresApiKeyStore(database=database))
-        authentication = Authentication(keys=known, tokens=tokens, open=keyless)
+        authentication = Authentication(keys=known, tokens=tokens, keyless=keyless)
         access = Access(
             authentication=authentication if principal is None else Always(principal), open_metrics=open_metrics
         )

@@ -115,7 +115,7 @@ async def test_readiness_judges_providers_by_their_breakers(database: str) -> No
         targets = Targets(routes=ROUTES, breakers=breakers)
         keys = KnownKeys(store=PostgresApiKeyStore(database=pool))
         readings = readings_of(
-            pool, Gate(None), LoopWatch(), targets, None, Authentication(keys=keys, tokens=None, open=True)
+            pool, Gate(None), LoopWatch(), targets, None, Authentication(keys=keys, tokens=None, keyless="until_keys")
         )
 
         async def providers() -> tuple[str, dict[str, tuple[str, str | None]]]:

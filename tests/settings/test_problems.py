@@ -67,7 +67,7 @@ runs_days = 5
 def test_every_problem_of_a_file_at_once_with_its_line() -> None:
     assert sorted(problems({}, {"w/steadyhand.toml": FILE}), key=lambda line: int(line.split(":")[1])) == [
         "w/steadyhand.toml:1: default_agent: expected str, got int",
-        "w/steadyhand.toml:2: colour: unknown; known here: default_agent, data_dir, server, database, redis, worker, limits, admission, safety, callbacks, log, breaker, providers, models, prices, budgets, experiments, embeddings",
+        "w/steadyhand.toml:2: colour: unknown; known here: default_agent, data_dir, server, database, redis, worker, limits, admission, safety, callbacks, log, breaker, providers, models, prices, auth, budgets, experiments, embeddings",
         "w/steadyhand.toml:4: server.port: expected int <= 65535",
         "w/steadyhand.toml:5: server.prot: unknown; did you mean server.port?",
         "w/steadyhand.toml:7: server.max_body: expected int, got array",
@@ -118,7 +118,7 @@ def test_every_problem_of_a_file_at_once_with_its_line() -> None:
             "openai/x",
             'STEADYHAND__MODELS__DEFAULT__CHAIN: STEADYHAND__MODELS__DEFAULT__CHAIN: a list is written as JSON: ["…"]',
         ),
-        ("STEADYHAND__AUTH__METRICS", "open", "STEADYHAND__AUTH__METRICS: STEADYHAND__AUTH: not available in this version"),
+        ("STEADYHAND__RETENTION__RUNS_DAYS", "9", "STEADYHAND__RETENTION__RUNS_DAYS: STEADYHAND__RETENTION: not available in this version"),
         ("STEADYHAND__MODELS__A__TIMEOUT", "nan", "STEADYHAND__MODELS__A__TIMEOUT: STEADYHAND__MODELS__A__TIMEOUT: expected float > 0.0"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL: LOG_LEVEL: must be one of debug, info, warning, error"),
         ("DATABASE_URL", "sqlite://", "DATABASE_URL: database.url: must begin with postgresql://"),
