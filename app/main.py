@@ -118,9 +118,7 @@ def create_app(
 
     `max_stream_age`: seconds after which clients of streams must connect again.
     """
-    streams = OpenStreams(
-        limit=max_streams, max_age=max_stream_age, refused=lambda scope: metrics.rate_limited[(scope,)].inc()
-    )
+    streams = OpenStreams(limit=max_streams, max_age=max_stream_age, refused=metrics.refused)
     dependencies = {
         "service": service,
         "sessions": sessions,
