@@ -136,10 +136,7 @@ def create_app(
     """
     origins = Origins(cors_origins)
     streams = OpenStreams(
-        limit=max_streams,
-        max_age=max_stream_age,
-        revocations=access.revocations,
-        refused=lambda scope: metrics.rate_limited[(scope,)].inc(),
+        limit=max_streams, max_age=max_stream_age, revocations=access.revocations, refused=metrics.refused
     )
     dependencies = {
         "service": service,

@@ -185,8 +185,11 @@ class RunStore(Protocol):
         """Store run, session turn, first event and key. Born `running`, leased to us, if `slot` and nothing of its session is live."""
         ...
 
-    async def claim(self) -> tuple[Owned, bytes] | None:
-        """Take over the queued run whose turn it is; with it the payload of its `run.created`. Its `run.started` is written."""
+    async def claim(self) -> tuple[Owned, bytes] | Literal["full"] | None:
+        """Take over the queued run whose turn it is; with it the payload of its `run.created`. Its `run.started` is written.
+
+        `full`: all that wait belong to tenants that have as many runs as they may.
+        """
         ...
 
     async def recover(self, max_attempts: int, spared: Sequence[str]) -> tuple[Owned, bytes] | None:
@@ -303,6 +306,6 @@ class RunStore(Protocol):
 
     async def runs(self, principal: Principal, wanted: RunFilter) -> list[Run]: ...
 
-    async def queue(self) -> tuple[int, float]:
-        """How many runs are queued and due, and the age of the oldest in seconds."""
+    async def queue(self) -> tuple[int, float, dict[str, int]]:
+        """How many runs are queued and due, the age of the oldest in seconds, and for each tenant how many are stored as queued at all."""
         ...

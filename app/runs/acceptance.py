@@ -23,6 +23,7 @@ from app.domain.runs import Cancellation, OnBusy, Run, RunStatus
 from app.domain.sessions import SessionStore
 from app.domain.stores import Accepted, NewRun, Replayed, RunStore
 from app.domain.usage import Quotes, Scope
+from app.runs.admission import Admission
 from app.runs.birth import Birth
 from app.runs.live import Feed, Feeds
 from app.runs.stops import Stops
@@ -88,9 +89,11 @@ class Acceptance:
         broadcast: Hints,
         observer: RunObserver,
         quotes: Quotes,
+        admission: Admission,
     ) -> None:
         self._store = store
         self._quotes = quotes
+        self._admission = admission
         self._sessions = sessions
         self._worker = worker
         self._feeds = feeds
@@ -106,6 +109,7 @@ class Acceptance:
         """Store the run that `created` begins. Raises `RequestError`, as `RunService.start` says."""
         if self._worker.draining:
             raise RequestError("not_ready", "The service is shutting down. Send the request again in a moment.")
+        self._admission.check(principal.tenant)
         run = NewRun(
             id=created.run_id,
             session_id=created.session_id,
@@ -140,8 +144,9 @@ class Acceptance:
     async def _accept(self, principal: Principal, birth: Birth) -> Started:
         """Store the run, and begin it where it was born running."""
         run = birth.run
+        self._admission.asks(principal.tenant)
         since = time.monotonic()
-        slot = self._worker.reserve()
+        slot = self._worker.reserve(principal.tenant)
         try:
             accepted = await self._store.start(principal, run, slot=slot)
             if isinstance(accepted, Accepted) and accepted.status == "running":
@@ -155,8 +160,9 @@ class Acceptance:
                 self._worker.begin(birth.job(principal, accepted), since)
                 return _started(run, feed, accepted.status)
         finally:
+            self._admission.asked(principal.tenant)
             if slot:
-                self._worker.release()
+                self._worker.release(principal.tenant)
         if isinstance(accepted, Accepted):
             return await self._queued(principal, run, accepted)
         if isinstance(accepted, Replayed):
@@ -174,6 +180,7 @@ class Acceptance:
 
     async def _queued(self, principal: Principal, run: NewRun, accepted: Accepted) -> Started:
         """The run is in the queue; whoever can is told."""
+        self._admission.joined(principal.tenant)
         feed = self._feeds.open(run.id)
         feed.learn(1)
         if run.delay is None:

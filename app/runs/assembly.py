@@ -17,6 +17,7 @@ from app.domain.tiers import TierRoute
 from app.domain.tools import Toolbox
 from app.domain.usage import Quotes, UsageLedger
 from app.runs.acceptance import Acceptance
+from app.runs.admission import Admission
 from app.runs.agents import Agents, Render
 from app.runs.answers import Answers
 from app.runs.approvals import ApprovalService
@@ -77,6 +78,7 @@ def assemble(
     channel: LiveChannel | None = None,
     leases: Leases,
     answers: Answers,
+    admission: Admission | None = None,
     concurrency: int,
     lease: float,
     max_attempts: int,
@@ -85,8 +87,9 @@ def assemble(
 ) -> Runs:
     """All of it, over those stores. `tiers` are the routes that have some. `leases` tells the worker what became of its leases; whoever makes them sees to that.
 
-    `concurrency`: runs at once, 0 executes none. `lease`, `approval_ttl` and `keep_alive` (of a stream) are seconds.
+    `admission`: who may wait and run; None: everybody. `concurrency`: runs at once, 0 executes none. `lease`, `approval_ttl` and `keep_alive` (of a stream) are seconds.
     """
+    admission = admission or Admission()
     runs, sessions = stores.runs, stores.sessions
     feeds = Feeds(hints=hints, channel=channel)
     follower = Follower(store=runs, feeds=feeds)
@@ -116,6 +119,7 @@ def assemble(
         observer=observer,
         leases=leases,
         hints=hints,
+        admission=admission,
         concurrency=concurrency,
         lease=lease,
         max_attempts=max_attempts,
@@ -133,6 +137,7 @@ def assemble(
         broadcast=broadcast,
         observer=observer,
         quotes=quotes,
+        admission=admission,
     )
     return Runs(
         service=RunService(
@@ -157,6 +162,7 @@ def assemble(
             approvals=approvals,
             observer=observer,
             broadcast=broadcast,
+            admission=admission,
         ),
         usage=UsageService(ledger=stores.usage),
         agents=agents,

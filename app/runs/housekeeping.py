@@ -16,6 +16,7 @@ from app.domain.observers import RunObserver
 from app.domain.stores import RunStore
 from app.domain.usage import UsageLedger
 from app.rounds import rounds
+from app.runs.admission import Admission
 from app.runs.approvals import ApprovalService
 from app.runs.ledger import told
 
@@ -43,6 +44,7 @@ class Housekeeping:
         approvals: ApprovalService,
         observer: RunObserver,
         broadcast: Hints,
+        admission: Admission,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -50,6 +52,7 @@ class Housekeeping:
         self._approvals = approvals
         self._observer = observer
         self._broadcast = broadcast
+        self._admission = admission
         self._swept = self._revived = self._settled = time.monotonic()
 
     async def serve(self) -> None:
@@ -61,7 +64,9 @@ class Housekeeping:
         if await self._store.due():
             self._broadcast.queued()
         await self._approvals.expire()
-        depth, oldest_age = await self._store.queue()
+        self._admission.look()
+        depth, oldest_age, stored = await self._store.queue()
+        self._admission.learned(stored)
         self._observer.queue(depth, oldest_age)
         if time.monotonic() - self._revived > REVIVE_EVERY:
             self._revived = time.monotonic()

@@ -18,6 +18,7 @@ from app.domain.errors import DatabaseUnavailable
 from app.domain.hints import Hints
 from app.domain.observers import RunObserver
 from app.domain.stores import Held, Owned, RunStore
+from app.runs.admission import Admission
 from app.runs.agents import Agents, Render
 from app.runs.live import Feeds
 from app.runs.patience import patiently
@@ -70,6 +71,7 @@ class Worker:
         observer: RunObserver,
         leases: Leases,
         hints: Hints,
+        admission: Admission,
         concurrency: int,
         lease: float,
         max_attempts: int,
@@ -83,6 +85,7 @@ class Worker:
         self._observer = observer
         self._leases = leases
         self._hints = hints
+        self._admission = admission
         self._concurrency = concurrency
         self._lease = lease
         self._max_attempts = max_attempts
@@ -93,20 +96,22 @@ class Worker:
         self._changed = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._may_have_queued = self._may_have_dead = True
-        self._starved = False
+        self._starved = self._waiting = self._held = False
         self._patient_until = 0.0
         self.draining = False
 
-    def reserve(self) -> bool:
-        """Keep a slot for a run that is about to be born; to be followed by `begin` or `release`."""
-        if self._starved or not self._has_slot():
+    def reserve(self, tenant: str) -> bool:
+        """Keep a slot for a run that is about to be born; to be followed by `begin` or `release`. None while others wait in the queue."""
+        if self._starved or self._waiting or not self._has_slot() or not self._admission.may_run(tenant):
             return False
         self._reserved += 1
+        self._admission.runs(tenant)
         return True
 
-    def release(self) -> None:
+    def release(self, tenant: str) -> None:
         """Give a reserved slot back."""
         self._reserved -= 1
+        self._admission.ran(tenant)
         self._changed.set()
 
     def _has_slot(self) -> bool:
@@ -125,7 +130,7 @@ class Worker:
 
     def queued(self) -> None:
         """A run was queued: look at the queue now, and whenever a run ends."""
-        self._may_have_queued = True
+        self._may_have_queued = self._waiting = True
         self._wake.set()
 
     def posted(self, run_id: str) -> None:
@@ -159,6 +164,7 @@ class Worker:
         execution = Execution(stop=stop, epoch=owned.epoch, inbox=owned.inbox)
         self._leases.add(owned.run_id, owned.epoch, since + self._lease, deadline)
         self._running[owned.run_id] = execution
+        self._admission.runs(owned.tenant)
         execution.task = asyncio.create_task(self._execute(job, execution.stop), name=f"run {owned.run_id}")
 
     async def _execute(self, job: Job, stop: Stop) -> None:
@@ -174,7 +180,11 @@ class Worker:
         finally:
             self._leases.remove(run_id)
             del self._running[run_id]
+            self._admission.ran(job.owned.tenant)
             self._changed.set()
+            if self._held:  # what waited for its tenant to have fewer runs
+                self._held = False
+                self._may_have_queued = self._waiting = True
             if self._may_have_queued or self._may_have_dead:
                 self._wake.set()
 
@@ -223,9 +233,13 @@ class Worker:
     async def _claim_one(self, since: float) -> None:
         self._may_have_queued = False  # before the look: a run that is queued during it must not be forgotten
         claimed = await self._store.claim()
-        if claimed is not None:
-            self._may_have_queued = True
-            await self._take(*claimed, since)
+        if claimed is None or claimed == "full":
+            self._held = claimed == "full"
+            self._waiting = self._may_have_queued  # one that was queued during the look
+            return
+        self._may_have_queued = self._waiting = True
+        self._admission.left(claimed[0].tenant)
+        await self._take(*claimed, since)
 
     async def _take(self, owned: Owned, payload: bytes, since: float) -> None:
         """Execute a run that is ours now, or end it where its time is over, its owners died too often, or it cannot be begun."""

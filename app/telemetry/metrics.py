@@ -160,6 +160,10 @@ class Metrics:
         Gauge("steadyhand_build_info", "The running version.", ("version",), registry=registry).labels(version).set(1)
         ProcessCollector(registry=registry)
 
+    def refused(self, scope: str) -> None:
+        """A limit refused a call."""
+        self.rate_limited[(scope,)].inc()
+
     def render(self) -> tuple[bytes, str]:
         """The page for a scrape, and its content type."""
         return generate_latest(self), CONTENT_TYPE_PLAIN_0_0_4

@@ -55,7 +55,7 @@ from app.wiring.breakers import breakers_of
 from app.wiring.budgets import RouteQuotes, caps_of, check_budgets
 from app.wiring.caches import answers_of
 from app.wiring.callbacks import callbacks_of
-from app.wiring.limits import limits_of
+from app.wiring.limits import admission_of, limits_of
 from app.wiring.models import providers_of, routes_of
 from app.wiring.prompts import prompt_views
 from app.wiring.readiness import readings_of
@@ -181,7 +181,13 @@ async def open_services(
             )
         )
         caps = caps_of(settings)
-        store = PostgresRunStore(database=database, owner=_name(role), lease=settings.worker.lease, caps=caps)
+        store = PostgresRunStore(
+            database=database,
+            owner=_name(role),
+            lease=settings.worker.lease,
+            caps=caps,
+            per_tenant=settings.admission.per_tenant,
+        )
         keys = PostgresKeyStore(database=database)
         channel = await stack.enter_async_context(open_live(settings.redis.url)) if settings.redis.url else None
         breakers = breakers_of(settings, channel, metrics)
@@ -231,6 +237,7 @@ async def open_services(
             channel=channel,
             leases=heartbeat,
             answers=answers,
+            admission=admission_of(settings, metrics),
             concurrency=0 if role == "api" else concurrency or settings.worker.concurrency,
             lease=settings.worker.lease,
             max_attempts=settings.worker.max_attempts,

@@ -219,7 +219,7 @@ async def open_edge(
             limits=Limits(
                 limiter=LocalLimiter() if limiter is None else limiter,
                 rules=rules,
-                refused=lambda scope: metrics.rate_limited[(scope,)].inc(),
+                refused=metrics.refused,
             ),
             max_body=max_body,
             max_streams=max_streams,

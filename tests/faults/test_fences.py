@@ -113,7 +113,7 @@ async def test_who_handed_a_run_back_writes_nothing(store: PostgresRunStore, db:
     handed_back = await _stands(db, run_id)
     assert handed_back[1] > 1
     claimed = await store.claim()
-    assert claimed is not None
+    assert isinstance(claimed, tuple)
     assert (claimed[0].run_id, claimed[0].failures, claimed[0].attempt) == (run_id, 0, 2)
     assert claimed[0].epoch > handed_back[1]
     await db.execute("DELETE FROM events WHERE run_id = $1 AND seq = 3", run_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -37,6 +37,7 @@ from app.storage.postgres.pool import Database, queries
 from app.storage.postgres.usage import crossings, settlements
 
 NO_CAPS = Caps()
+UNBOUNDED = 1_000_000_000
 _FIRST_ATTEMPT = msgspec.json.encode(RunStarted(attempt=1))
 _decode_agent = msgspec.json.Decoder(Agent).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
@@ -59,9 +60,14 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 class PostgresRunStore:
     """Runs and their journal in PostgreSQL, leased for `lease` seconds to `owner`, the name of this process. Safe for concurrent use."""
 
-    def __init__(self, *, database: Database, owner: str, lease: float, caps: Caps = NO_CAPS) -> None:
-        """`caps`: where nothing is left under them, no run that needs a budget is made."""
+    def __init__(
+        self, *, database: Database, owner: str, lease: float, caps: Caps = NO_CAPS, per_tenant: int = UNBOUNDED
+    ) -> None:
+        """`caps`: where nothing is left under them, no run that needs a budget is made. `per_tenant`: runs of one tenant that are
+        executed at once, by all processes together.
+        """
         self._db = database
+        self._per_tenant = per_tenant
         self._caps = caps
         self._owner = owner
         self._lease = lease
@@ -108,7 +114,7 @@ class PostgresRunStore:
             run.priority, run.callback_url, run.resumed_from, run.on_busy == "reject",
             *((None, None, None, None) if key is None else (key.method, key.path, key.key, key.fingerprint)),
             principal.user or "", run.needs_usd, self._caps.tenant, self._caps.user,
-            msgspec.json.encode(run.experiments) if run.experiments else None, run.shadow_of,
+            msgspec.json.encode(run.experiments) if run.experiments else None, run.shadow_of, self._per_tenant,
         )  # fmt: skip
 
     async def _start_alone(self, principal: Principal, run: NewRun, slot: bool) -> asyncpg.Record | None:
@@ -147,15 +153,17 @@ class PostgresRunStore:
                 return "session_busy"
         return "not_found"
 
-    async def claim(self) -> tuple[Owned, bytes] | None:
+    async def claim(self) -> tuple[Owned, bytes] | Literal["full"] | None:
         while True:
             try:
-                row = await self._db.fetchrow(self._sql["claim"], self._owner, self._lease, uuid4())
+                row = await self._db.fetchrow(self._sql["claim"], self._owner, self._lease, uuid4(), self._per_tenant)
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name != "runs_one_running":
                     raise
-            else:
-                return None if row is None else _owned(row)
+                continue
+            if row is None:
+                return None
+            return "full" if row["run_id"] is None else _owned(row)
 
     async def recover(self, max_attempts: int, spared: Sequence[str]) -> tuple[Owned, bytes] | None:
         row = await self._db.fetchrow(
@@ -307,10 +315,10 @@ class PostgresRunStore:
         )  # fmt: skip
         return [_run(row) for row in rows]
 
-    async def queue(self) -> tuple[int, float]:
-        row = await self._db.fetchrow(self._sql["queue"])
-        assert row is not None
-        return row["depth"], row["oldest_age"]
+    async def queue(self) -> tuple[int, float, dict[str, int]]:
+        rows = await self._db.fetch(self._sql["queue"])
+        ages = [row["oldest_age"] for row in rows]
+        return sum(row["depth"] for row in rows), max(ages, default=0.0), {row["tenant"]: row["stored"] for row in rows}
 
 
 def _json(value: msgspec.Struct | None) -> bytes | None:

@@ -17,7 +17,8 @@ SELECT FROM sessions WHERE tenant = $1 AND id = $2 FOR UPDATE;
 -- $16 lease owner  $17 lease seconds  $18 stop_after  $19 delay seconds  $20 priority  $21 callback_url  $22 resumed_from
 -- $23 reject  $24 method  $25 path  $26 key  $27 fingerprint  $28 key's owner
 -- $29 dollars that it needs, or NULL  $30 tenant's cap  $31 user's cap  $32 experiments  $33 shadow_of
--- The run is born running where nothing of its session is live. A statement that waited for the session's row does not see the
+-- $34 runs that a tenant may have at once
+-- The run is born running where there is a slot for it, its tenant may have one more, and nothing of its session is live. A statement that waited for the session's row does not see the
 -- turn before it among the runs, but sees by the session's count of turns that there was one: such a run is queued, or it
 -- would overtake. A delayed run has no place in the line yet.
 -- No row: the key was used before, the session is another user's, or busy and the caller said reject, or nothing is left of the
@@ -31,7 +32,9 @@ WITH before AS MATERIALIZED (
     ) AS busy, (
         SELECT max(r.priority) FROM runs r
         WHERE r.tenant = $1 AND r.session_id = $3 AND r.status = 'queued' AND r.not_before IS NULL
-    ) AS priority
+    ) AS priority, $9 AND $34::integer > (
+        SELECT count(*) FROM (SELECT FROM runs r WHERE r.tenant = $1 AND r.status = 'running' LIMIT $34) AS running
+    ) AS slot
 ), key AS (
     INSERT INTO idempotency_keys AS k (tenant, owner, method, path, key, fingerprint, run_id)
     SELECT $1, $28::text, $24, $25, $26, $27, $5 WHERE $26::text IS NOT NULL
@@ -43,7 +46,7 @@ WITH before AS MATERIALIZED (
 ), session AS (
     INSERT INTO sessions AS s (tenant, id, owner, turns, ready_rank, ready_priority)
     SELECT $1, $3, $4, 1,
-        CASE WHEN $19::float8 IS NULL AND NOT ($9 AND (SELECT b.turns IS NULL FROM before b)) THEN next_rank($1) END,
+        CASE WHEN $19::float8 IS NULL AND NOT (SELECT b.slot AND b.turns IS NULL FROM before b) THEN next_rank($1) END,
         CASE WHEN $19 IS NULL THEN $20::integer ELSE 0 END
     WHERE ($26 IS NULL OR EXISTS (SELECT FROM key)) AND NOT ($29::numeric IS NOT NULL AND EXISTS (
         SELECT FROM exhausted(
@@ -54,7 +57,7 @@ WITH before AS MATERIALIZED (
     ON CONFLICT (tenant, id) DO UPDATE
     SET turns = s.turns + 1, owner = coalesce(s.owner, excluded.owner), updated_at = clock_timestamp(),
         ready_rank = CASE
-            WHEN $19 IS NOT NULL OR $9 AND (SELECT NOT b.busy AND b.turns = s.turns FROM before b) THEN s.ready_rank
+            WHEN $19 IS NOT NULL OR (SELECT b.slot AND NOT b.busy AND b.turns = s.turns FROM before b) THEN s.ready_rank
             ELSE coalesce(s.ready_rank, next_rank($1))
         END,
         ready_priority = CASE WHEN $19 IS NOT NULL THEN s.ready_priority ELSE greatest(
@@ -81,7 +84,7 @@ WITH before AS MATERIALIZED (
         $18, born.at + make_interval(secs => $19), $20, $22, $32, $33
     FROM session, before, LATERAL (
         SELECT clock_timestamp() AS at,
-            $9 AND $19 IS NULL AND NOT before.busy AND coalesce(before.turns, 0) = session.turns - 1 AS running
+            before.slot AND $19 IS NULL AND NOT before.busy AND coalesce(before.turns, 0) = session.turns - 1 AS running
     ) AS born
     RETURNING status, turn, session_epoch, lease_epoch, last_seq, owner
 ), journal AS (
@@ -129,14 +132,15 @@ WITH old AS (
 UPDATE runs SET last_seq = greatest(last_seq, (SELECT max(seq) FROM steps)) WHERE id = $2 RETURNING last_seq;
 
 -- name: claim
--- Take the run whose turn it is. $1 lease owner  $2 lease seconds  $3 event id
+-- Take the run whose turn it is. $1 lease owner  $2 lease seconds  $3 event id  $4 runs that a tenant may have at once
+-- Its id is NULL where all that wait belong to tenants that have so many.
 SELECT (claimed).id AS run_id, (claimed).tenant, (claimed).owner AS user_id, (claimed).session_id, (claimed).session_epoch,
     (claimed).turn, (claimed).agent, (claimed).agent_version, (claimed).lease_epoch AS epoch, (claimed).attempt,
     (claimed).last_seq, (claimed).traceparent, (claimed).failures, (claimed).inbox, (claimed).stop_after,
     (claimed).resumed_from, first_event AS created,
     extract(epoch FROM (claimed).answer_by - clock_timestamp())::float8 AS remaining,
     extract(epoch FROM clock_timestamp() - (claimed).queued_at)::float8 AS queued
-FROM claim_next($1, $2, $3);
+FROM claim_fair($1, $2, $3, $4);
 
 -- name: recover
 -- Take over a run whose lease has run out. One whose owners died $3 times gets no other attempt: who takes it ends it.
@@ -412,6 +416,13 @@ SELECT NOT EXISTS (SELECT FROM runs WHERE status = 'queued' AND not_before IS NU
 SELECT id, status, last_seq, inbox FROM runs WHERE id = ANY ($1::text[]);
 
 -- name: queue
--- Depth of the queue and the age of its oldest run in seconds. Nobody waits for shadows.
-SELECT count(*) AS depth, coalesce(extract(epoch FROM clock_timestamp() - min(queued_at)), 0)::float8 AS oldest_age
-FROM runs WHERE status = 'queued' AND not_before IS NULL AND shadow_of IS NULL;
+-- For each tenant: its depth of the queue and the age of its oldest run there in seconds, and all its runs that are queued. Nobody
+-- waits for shadows, nor yet for delayed runs, but all of them are stored.
+SELECT tenant, count(*) FILTER (WHERE due) AS depth, count(*) AS stored,
+    coalesce(extract(epoch FROM clock_timestamp() - min(queued_at) FILTER (WHERE due)), 0)::float8 AS oldest_age
+FROM (
+    SELECT tenant, queued_at, shadow_of IS NULL AS due FROM runs WHERE status = 'queued' AND not_before IS NULL
+    UNION ALL
+    SELECT tenant, queued_at, false FROM runs WHERE status = 'queued' AND not_before IS NOT NULL
+) AS waiting
+GROUP BY tenant;

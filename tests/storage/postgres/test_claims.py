@@ -36,7 +36,7 @@ async def test_a_turn_that_is_queued_and_looked_at_while_its_predecessor_ends_is
             assert await store.claim() is None
         assert await ending
         claimed = await store.claim()
-        assert claimed is not None
+        assert isinstance(claimed, tuple)
         assert claimed[0].run_id == "run_new1"
 
 
@@ -51,7 +51,7 @@ async def test_a_run_that_is_queued_while_a_claim_is_on_its_way_comes_whole(data
                 await asyncio.sleep(0.01)
             await PostgresRunStore(database=held, owner="me", lease=30.0).start(ANONYMOUS, turn(0), slot=False)
         claimed = await claiming
-        assert claimed is not None
+        assert isinstance(claimed, tuple)
         assert (claimed[0].run_id, claimed[1]) == ("run_new0", b"{}")
 
 
