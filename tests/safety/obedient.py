@@ -155,7 +155,7 @@ def approved(journal: Iterable[ev.StoredEvent], call: ToolCall) -> bool:
             wished = made[call.id]
             if asked.get(call.id) != digest(wished.name, wished.arguments) or wished.name != call.name:
                 return False
-            return msgspec.json.decode(event.arguments or wished.arguments) == msgspec.json.decode(call.arguments)
+            return bool(msgspec.json.decode(event.arguments or wished.arguments) == msgspec.json.decode(call.arguments))
     return False
 
 

@@ -156,7 +156,4 @@ async def test_nine_of_ten_tasks_finish_with_one_question_at_most(start_process:
     assert len(ends) >= 40
     assert all(finished for _, finished, _ in ends), "a person who allows what was wanted loses nothing"
     easy = [name for name, _, asked in ends if asked <= 1]
-    print(
-        f"{len(easy)} of {len(ends)} tasks finish with one question at most; {sum(a for *_, a in ends)} questions in all"
-    )
     assert len(easy) >= 0.9 * len(ends), sorted(set(desk.plans) - set(easy))

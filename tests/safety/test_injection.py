@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.domain import events as ev
 from app.domain.agents import Agent, Budget, Caching, versioned
 from app.domain.errors import ProviderError, RequestError
 from app.domain.principals import Principal
+from app.domain.tool_policy import ToolPolicy
 from app.domain.tools import ToolSpec
 from app.runs.service import StartRun
 from app.tools.declare import DeclaredTool
@@ -24,7 +25,7 @@ from app.workspace.load import SHIPPED
 from app.workspace.tools import builtin_tools, load_tools
 from tests.runs.test_durability import end_of
 from tests.safety import corpus
-from tests.safety.obedient import Obedient, Watched, effector, guarded, hijacked, reader
+from tests.safety.obedient import Obedient, effector, guarded, hijacked, reader
 from tests.scripted import says
 
 ANN = Principal(tenant="default", user="ann")
@@ -171,15 +172,12 @@ async def test_files_memory_and_errors_are_no_better(start_process: Any, source:
         journal = [ev.decode(stored) for stored in await p.events(started.run_id)]
     scene.innocent()
     refused = {e.name for e in journal if isinstance(e, ev.ToolFinished) and e.status != "ok"}
-    assert {"pay", "Pay", "pay "} & refused, "again, and under other names"
+    assert any(name != name.lower() for name in refused), "also under other names"
+    assert any(name.endswith(" ") for name in refused)
 
 
 async def test_poison_of_one_turn_is_poison_in_the_next_and_in_a_fork(start_process: Any) -> None:
     scene = Scene(start_process, corpus.PAY + " ")
-    calm, alarmed = Obedient(lambda request: says("fine")), scene.provider
-    scene.provider = Obedient(
-        lambda request: (alarmed if "now" in request.messages[-1].content else calm)._think(request)
-    )
     later: list[Any] = []
 
     def think(request: Any) -> Any:
@@ -329,11 +327,11 @@ async def test_an_approval_for_one_call_lets_no_other_through(start_process: Any
     assert scene.watched.unapproved == []
 
 
-async def test_the_watch_itself_would_notice(start_process: Any, tmp_path: Path) -> None:
+async def test_the_watch_itself_would_notice(start_process: Any) -> None:
     """A policy that lets tools of that agent run although the context is tainted: what lands has no approval."""
     scene = Scene(start_process, "CALL pay {} ")
     lax = tuple(spec if spec.name != "pay" else _allowed(spec) for spec in scene.agent.tools)
-    scene.agent = agent_of([], tools=lax)
+    scene.agent = versioned(msgspec.structs.replace(scene.agent, tools=lax))
     async with scene.process() as p:
         started, _ = await attacked(p, scene)
         await end_of(p, started.run_id)
@@ -341,14 +339,4 @@ async def test_the_watch_itself_would_notice(start_process: Any, tmp_path: Path)
 
 
 def _allowed(spec: ToolSpec) -> ToolSpec:
-    import msgspec
-
-    from app.domain.tool_policy import ToolPolicy
-
     return msgspec.structs.replace(spec, policy=ToolPolicy(when_tainted="allow"))
-
-
-def test_watched_is_what_stands_between() -> None:
-    toolbox, watched = guarded(EFFECTS)
-    assert isinstance(watched, Watched)
-    assert toolbox.specs(["pay"])[0].risk == "high"
