@@ -146,7 +146,8 @@ def _elsewhere(hosts: Sequence[str], value: Any) -> str | None:
     port = port_of(url)
     for entry in hosts:
         name, _, own = entry.rpartition(":") if re.search(r":[0-9]+\Z", entry) else (entry, "", "")
-        there = host.endswith(name[1:]) and host != name[2:] if name.startswith("*.") else host == name
+        below = name.startswith("*.") and host.endswith(name[1:]) and not host.startswith(".")
+        there = below or host == name
         if there and port == (int(own) if own else {"http": 80, "https": 443}[url.scheme]):
             return None
     return f"must be a URL of {_listed(hosts)}"
