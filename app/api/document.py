@@ -81,6 +81,7 @@ def published(document: dict[str, Any]) -> dict[str, Any]:
     document["security"] = []
     # msgspec describes what it decodes and encodes exactly; litestar leaves out bounds and `additionalProperties`.
     _, schemas = msgspec.json.schema_components(SHAPES, ref_template="#/components/schemas/{name}")
+    schemas["AsyncChatRequest"]["oneOf"] = [{"required": ["message"]}, {"required": ["items"]}]
     document["components"]["schemas"] = schemas
     for path in document["paths"].values():
         for method, operation in path.items():
