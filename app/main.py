@@ -38,6 +38,7 @@ from app.api.health import Readings
 from app.api.hygiene import HttpEdge
 from app.api.idempotency import Idempotent
 from app.api.limits import Limits, within_limits
+from app.api.methods import options_of
 from app.api.once import once_for_requests
 from app.api.problems import HANDLERS
 from app.api.prompts import Prompts
@@ -192,7 +193,7 @@ def _litestar(
     handlers: Sequence[Any], dependencies: Mapping[str, Any], state: State, max_body: int, root_path: str = ""
 ) -> Litestar:
     return Litestar(
-        route_handlers=handlers,
+        route_handlers=[*options_of(handlers), *handlers],  # in this order, or litestar makes its own
         dependencies={name: _provided(value) for name, value in dependencies.items()},
         guards=[when_serving, no_nul_in_path, allowed, within_limits],
         state=state,

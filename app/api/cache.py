@@ -26,7 +26,15 @@ from app.runs.cache_service import CacheService
     tags=["cache"],
     summary="Drop cached answers",
     response_description="They are not given any more",
-    responses=responses("validation_error", "idempotency_key_reused", "internal", "not_ready"),
+    responses=responses(
+        "malformed_json",
+        "request_timeout",
+        "body_too_large",
+        "validation_error",
+        "idempotency_key_reused",
+        "internal",
+        "not_ready",
+    ),
 )
 async def drop_answers(
     request: Request[Any, Any, Any],

@@ -100,6 +100,7 @@ def published(document: dict[str, Any], scopes: Mapping[str, str | None]) -> dic
     document["components"]["securitySchemes"] = SCHEMES
     # msgspec describes what it decodes and encodes exactly; litestar leaves out bounds and `additionalProperties`.
     _, schemas = msgspec.json.schema_components(SHAPES, ref_template="#/components/schemas/{name}")
+    schemas["AsyncChatRequest"]["oneOf"] = [{"required": ["message"]}, {"required": ["items"]}]
     document["components"]["schemas"] = schemas
     for path in document["paths"].values():
         for method, operation in path.items():

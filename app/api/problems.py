@@ -26,6 +26,8 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "1"
 CHALLENGE = 'Bearer realm="steadyhand"'
 """How to authenticate (RFC 6750 section 3)."""
+MAX_TOLD = 1000
+"""Characters of one text of a problem."""
 UNREACHABLE = "The database cannot be reached. Try again in a moment."
 
 STATUS: dict[str, int] = {
@@ -110,17 +112,24 @@ class RunFailed(Exception):
         self.headers = headers
 
 
-def problem(request_id: str, code: str, detail: str, **more: Any) -> Problem:
-    """The problem of that code."""
+def problem(
+    request_id: str, code: str, detail: str, *, errors: Sequence[FieldError] = (), run_id: str | None = None
+) -> Problem:
+    """The problem of that code. What callers wrote is repeated in it, but not at any length."""
     return Problem(
         type=f"urn:steadyhand:problem:{code.replace('_', '-')}",
         title=TITLES[code],
         status=STATUS[code],
-        detail=detail,
+        detail=_short(detail),
         code=code,
         request_id=request_id,
-        **more,
+        errors=tuple(FieldError(_short(error.path), _short(error.message)) for error in errors),
+        run_id=run_id,
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_TOLD else text[:MAX_TOLD] + "…"
 
 
 def run_problem(request_id: str, run_id: str, finished: RunFinished) -> Problem:

@@ -32,6 +32,8 @@ from app.runs.worker import Worker
 log = logging.getLogger(__name__)
 
 PAGE = 200
+LEAST_WAIT = 0.5
+"""Seconds that the database has to store a run, also one whose caller waits for less: its time being up is an outcome of its own."""
 LONGEST_RETRY = 3600.0
 """Seconds after which a caller without a budget may ask again: one may be raised, and what is reserved comes free."""
 _FIRST_ATTEMPT = msgspec.json.encode(ev.RunStarted(attempt=1))
@@ -136,7 +138,8 @@ class Acceptance:
         accepting = asyncio.create_task(self._accept(principal, birth))
         self._keep(accepting)
         accepting.add_done_callback(_seen)
-        done, _ = await asyncio.wait([accepting], timeout=wanted.timeout)
+        patience = None if wanted.timeout is None else max(wanted.timeout, LEAST_WAIT)
+        done, _ = await asyncio.wait([accepting], timeout=patience)
         if not done:
             raise RequestError("not_ready", "The database did not answer in time. Try again in a moment.")
         return accepting.result()

@@ -47,7 +47,7 @@ STATUSES = {
     "get_batch": {"404", "500", "503"},
     "get_batch_results": {"400", "404", "422", "500", "503"},
     "cancel_batch": {"404", "422", "500", "503"},
-    "drop_answers": {"422", "500", "503"},
+    "drop_answers": {"400", "408", "413", "422", "500", "503"},
     "list_approvals": {"400", "422", "500", "503"},
     "get_approval": {"404", "500", "503"},
     "decide": BODY_STATUSES | {"409"},
