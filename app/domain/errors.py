@@ -56,6 +56,7 @@ RequestCode = Literal[
     "malformed_json",
     "invalid_encoding",
     "invalid_cursor",
+    "forbidden",
     "not_found",
     "session_busy",
     "run_finished",

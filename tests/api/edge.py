@@ -33,6 +33,7 @@ from app.domain.experiments import Experiment
 from app.domain.models import Provider
 from app.domain.principals import ANONYMOUS, Principal
 from app.domain.tiers import TierRoute
+from app.domain.tools import Risk
 from app.domain.usage import Caps
 from app.egress.addresses import is_public
 from app.llm.breaker import Breakers
@@ -73,6 +74,7 @@ class Edge:
     toolbox: ScriptedToolbox
     gate: Gate
     breakers: Breakers
+    notes: Notes
 
     async def ask(self, message: str = "hello", **more: Any) -> dict[str, Any]:
         """The answer of a turn that succeeds."""
@@ -117,6 +119,7 @@ async def open_edge(
     far: SharedAnswers | None = None,
     principal: Principal = ANONYMOUS,
     caps: Caps = NO_CAPS,
+    four_eyes: Risk | None = None,
     tiers: Mapping[str, TierRoute] | None = None,
     experiments: Sequence[Experiment] = (),
     prompts: Sequence[PromptView] = (),
@@ -152,6 +155,7 @@ async def open_edge(
             lease=LEASE,
             max_attempts=3,
             approval_ttl=3600.0,
+            four_eyes=four_eyes,
             keep_alive=keep_alive,
         )
         callbacks = CallbackService(
@@ -175,6 +179,7 @@ async def open_edge(
             service=runs.service,
             sessions=runs.sessions,
             approvals=runs.approvals,
+            audit_log=runs.audit,
             usage=runs.usage,
             callbacks=callbacks,
             batches=batches,
@@ -201,7 +206,7 @@ async def open_edge(
         )
         try:
             async with client:
-                yield Edge(app, client, runs, provider, toolbox, gate, breakers)
+                yield Edge(app, client, runs, provider, toolbox, gate, breakers, notes)
         finally:
             toolbox.gate.set()
             gate.closed = "closing"
