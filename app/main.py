@@ -14,6 +14,7 @@ from app.api import (
     agents,
     approvals,
     asynchronous,
+    audit,
     batches,
     cache,
     callbacks,
@@ -51,6 +52,7 @@ from app.batches.service import BatchService
 from app.callbacks.service import CallbackService
 from app.domain.principals import Principal
 from app.runs.approvals import ApprovalService
+from app.runs.audit import AuditService
 from app.runs.cache_service import CacheService
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
@@ -91,6 +93,7 @@ SERVICE = [
     *batches.HANDLERS,
     *cache.HANDLERS,
     *approvals.HANDLERS,
+    *audit.HANDLERS,
     *sessions.HANDLERS,
     *usages.HANDLERS,
     *ws.HANDLERS,
@@ -98,7 +101,7 @@ SERVICE = [
     *HEALTH,
 ]
 NAMES = (
-    "service", "sessions", "approvals", "usage", "callbacks", "batches", "caches", "idempotent", "turns", "once", "readings",
+    "service", "sessions", "approvals", "audit_log", "usage", "callbacks", "batches", "caches", "idempotent", "turns", "once", "readings",
     "targets", "prompts", "metrics", "streams", "limits", "sockets", "principal",
 )  # fmt: skip
 """What handlers may ask for."""
@@ -109,6 +112,7 @@ def create_app(
     service: RunService,
     sessions: SessionService,
     approvals: ApprovalService,
+    audit_log: AuditService,
     usage: UsageService,
     callbacks: CallbackService,
     batches: BatchService,
@@ -143,6 +147,7 @@ def create_app(
         "service": service,
         "sessions": sessions,
         "approvals": approvals,
+        "audit_log": audit_log,
         "usage": usage,
         "callbacks": callbacks,
         "batches": batches,

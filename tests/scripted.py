@@ -188,6 +188,8 @@ class Notes:
         self.recoveries = 0
         self.shadows: list[tuple[str, str]] = []
         self.tiers: list[TierDecision] = []
+        self.decisions: list[tuple[str, str]] = []
+        self.pending: list[tuple[int, float]] = []
 
     def traceparent(self) -> str | None:
         return "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -230,6 +232,13 @@ class Notes:
 
     def stopped(self, seconds: float) -> None:
         self.stops.append(seconds)
+
+    def decided(self, risk: str, decision: str, age: float) -> None:
+        assert age >= 0
+        self.decisions.append((risk, decision))
+
+    def approvals(self, waiting: int, oldest_age: float) -> None:
+        self.pending.append((waiting, oldest_age))
 
     def queue(self, depth: int, oldest_age: float) -> None:
         pass

@@ -166,8 +166,12 @@ def _tools(state: RunState) -> CallTools | AskApproval:
 
 
 def _is_for(state: RunState, call: ToolCall) -> bool:
-    """Whether the approval under that call's id was asked for these very arguments."""
-    return state.digests.get(call.id) == digest(call.name, call.arguments)
+    """Whether the approval under that call's id was asked for these very arguments, and given for those that it would run with."""
+    runs_with = digest(call.name, state.arguments(call))
+    return (
+        state.digests.get(call.id) == digest(call.name, call.arguments)
+        and state.bound.get(call.id, runs_with) == runs_with
+    )
 
 
 def _denial(spec: ToolSpec, decision: approvals.Decision) -> str:

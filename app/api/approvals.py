@@ -15,8 +15,9 @@ from app.api.once import Once
 from app.api.paging import Limit, PageCursor, cursor_after, no_nul, position
 from app.api.problems import responses
 from app.api.schemas import Approval, ApprovalPage
-from app.domain.approvals import ApprovalStatus
+from app.domain.approvals import ApprovalFilter, ApprovalStatus
 from app.domain.principals import Principal
+from app.domain.tools import Risk
 from app.runs.approvals import ApprovalService
 
 
@@ -35,12 +36,24 @@ async def list_approvals(
         QueryParameter(name="status", description="Only in this state; `pending`: to be decided."),
     ] = None,
     run_id: Annotated[str | None, QueryParameter(description="Only of this run.")] = None,
+    agent: Annotated[str | None, QueryParameter(description="Only of this agent's runs.")] = None,
+    tool: Annotated[str | None, QueryParameter(description="Only of this tool.")] = None,
+    risk: Annotated[Risk | None, QueryParameter(description="Only of this risk.")] = None,
     page_cursor: PageCursor = None,
     limit: Limit = 50,
 ) -> ApprovalPage:
     """Calls that waited, or wait, for a person's word; newest first."""
-    no_nul(run_id)
-    found = await approvals.approvals(principal, approval_status, run_id, position(page_cursor), limit)
+    no_nul(run_id, agent, tool)
+    wanted = ApprovalFilter(
+        status=approval_status,
+        run_id=run_id,
+        agent=agent,
+        tool=tool,
+        risk=risk,
+        before=position(page_cursor),
+        limit=limit,
+    )
+    found = await approvals.approvals(principal, wanted)
     more = cursor_after(found[-1].created_at, found[-1].id) if len(found) == limit else None
     return ApprovalPage(data=found, next_cursor=more)
 
@@ -65,7 +78,7 @@ async def get_approval(
     status_code=200,
     tags=["approvals"],
     summary="Decide on a call",
-    responses=responses(*BODY_ERRORS, "approval_resolved"),
+    responses=responses(*BODY_ERRORS, "forbidden", "approval_resolved"),
 )
 async def decide(
     approval_id: FromPath[str],
@@ -76,7 +89,8 @@ async def decide(
 ) -> Response[Approval]:
     """Lets the call run, with other `arguments` if some are given, or not run; either way the run goes on.
 
-    The word is for this call with these arguments, once. The same decision again is answered as the first time.
+    The word is for this call with these arguments, once. The same decision again is answered as the first time. It needs the
+    scope `approvals`, and `approvals.critical` to approve a critical call.
     """
 
     return await once.answer(

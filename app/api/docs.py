@@ -69,6 +69,7 @@ def openapi_config(version: str, root_path: str = "") -> OpenAPIConfig:
             Tag(name="batches", description="Many calls at half the price, for answers within a day or two"),
             Tag(name="approvals", description="Calls that wait for a person's word"),
             Tag(name="sessions", description="Conversations"),
+            Tag(name="audit", description="Who decided what, about what, when"),
             Tag(name="usage", description="What was used, and what it cost"),
             Tag(name="cache", description="Answers that are given again"),
             Tag(name="health", description="For load balancers and monitoring"),

@@ -30,6 +30,7 @@ from app.api.schemas import (
     Alive,
     AnswerResponse,
     ApprovalPage,
+    AuditPage,
     ChatResponse,
     Dropped,
     EventPage,
@@ -57,7 +58,7 @@ from app.domain.errors import RequestCode
 SHAPES = (
     ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, CancelRequest, ResumeRequest,
     SteerRequest, DecisionRequest, StateRequest, ForkRequest, AgentView, RunAgentResponse, ChatResponse, AnswerResponse,
-    Waiting, Task, TaskList, History, RunPage, Steered, StepList, EventPage, ApprovalPage, SessionPage, SessionState,
+    Waiting, Task, TaskList, History, RunPage, Steered, StepList, EventPage, ApprovalPage, AuditPage, SessionPage, SessionState,
     MessagePage, ModelList, PromptList, UsageReport, Callback, BatchRequest, Batch, BatchPage, BatchResultPage, Dropped, Health,
     Alive, Readiness, Problem,
 )  # fmt: skip

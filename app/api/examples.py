@@ -14,6 +14,7 @@ from app.api.schemas import (
     AnswerResponse,
     Approval,
     ApprovalPage,
+    AuditPage,
     ChatResponse,
     Check,
     Dropped,
@@ -44,7 +45,8 @@ from app.api.schemas import (
     Waiting,
 )
 from app.domain.agents import Variable
-from app.domain.approvals import PendingApproval
+from app.domain.approvals import Grounds, PendingApproval, Source, digest
+from app.domain.audit import AuditEntry
 from app.domain.batches import ItemCounts
 from app.domain.callbacks import Callback, CallbackAttempt
 from app.domain.messages import Usage
@@ -154,6 +156,13 @@ _STEP = Step(
     input={"expression": "12 * 7"},
     output="84",
 )
+_DIGEST = digest("cancel_order", '{"order_id": "4711"}')
+_GROUNDS = Grounds(
+    reason="The tool's risk is high; the agent assistant runs tools up to low without a person.",
+    auto_approve="low",
+    message_id="msg_1",
+    results=(Source(call_id="call_0", tool="find_order"),),
+)
 _APPROVAL = Approval(
     id="apr_1",
     run_id="run_1",
@@ -163,14 +172,26 @@ _APPROVAL = Approval(
     call_id="call_1",
     tool="cancel_order",
     arguments={"order_id": "4711"},
+    digest=_DIGEST,
     risk="high",
+    grounds=_GROUNDS,
     status="pending",
     created_at=_AT,
     expires_at=_AT + timedelta(days=1),
     resolved_at=None,
     resolved_by=None,
+    resolved_actor=None,
     comment=None,
     edited=None,
+)
+_ENTRY = AuditEntry(
+    id=17,
+    at=_AT,
+    actor="key:key_1",
+    user_id="ann",
+    action="approval.approved",
+    target="apr_1",
+    detail={"run_id": "run_1", "tool": "cancel_order", "risk": "high", "digest": _DIGEST, "edited": False},
 )
 _WAITING = Waiting(
     run_id="run_1",
@@ -184,6 +205,8 @@ _WAITING = Waiting(
             arguments={"order_id": "4711"},
             risk="high",
             expires_at=_AT + timedelta(days=1),
+            digest=_DIGEST,
+            grounds=_GROUNDS,
         ),
     ),
     metadata=msgspec.structs.replace(_METADATA, iterations=1, stop_reason="approval_required"),
@@ -284,6 +307,7 @@ ANSWERS: dict[str, Any] = {
     "drop_answers": Dropped(dropped=17),
     "list_approvals": ApprovalPage(data=[_APPROVAL], next_cursor=None),
     "get_approval": _APPROVAL,
+    "list_audit": AuditPage(data=[_ENTRY], next_cursor=None),
     "decide": msgspec.structs.replace(
         _APPROVAL, status="approved", resolved_at=_AT, comment="Checked with the customer."
     ),

@@ -10,6 +10,7 @@ import msgspec
 from app.domain.agents import Variable
 from app.domain.approvals import Approval as Approval
 from app.domain.approvals import PendingApproval
+from app.domain.audit import AuditEntry
 from app.domain.breakers import BreakerStateName
 from app.domain.errors import FieldError
 from app.domain.messages import ToolCall, Usage
@@ -223,6 +224,13 @@ class ApprovalPage(msgspec.Struct, frozen=True):
     """Approvals, newest first."""
 
     data: list[Approval]
+    next_cursor: str | None
+
+
+class AuditPage(msgspec.Struct, frozen=True):
+    """Entries of the audit log, newest first."""
+
+    data: list[AuditEntry]
     next_cursor: str | None
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any, TextIO
 
 import msgspec
 
 from app.domain import events as ev
-from app.domain.approvals import PendingApproval
+from app.domain.approvals import Grounds, PendingApproval
+from app.domain.changes import Change
 from app.domain.tools import result_text
 from app.runs.stream import Item
 
@@ -137,6 +140,9 @@ class Screen:
             self._tool(event)
         elif isinstance(event, ev.ApprovalRequested):
             self._run.calls[event.approval.call_id] = call_line(event.approval.name, event.approval.arguments)
+        elif isinstance(event, ev.ApprovalResolved):
+            for change in event.changes:
+                self.notice(f"(changed {harmless(_change(change))})")
         elif isinstance(event, ev.RunWaiting):
             self.end_line()
             if not event.approvals:
@@ -145,10 +151,15 @@ class Screen:
             self._finished(event)
 
     def question(self, approval: PendingApproval) -> None:
-        """A call on which a person must decide, with exactly its arguments."""
+        """A call on which a person must decide, with exactly its arguments, why they are asked, and what the model had read before."""
         self.line(f"{harmless(approval.name)} wants to run (risk {approval.risk}) with", "33")
         for line in exactly(approval.arguments).split("\n"):
             self.line(f"  {line}")
+        if approval.grounds is not msgspec.UNSET:
+            self.notice(f"why: {harmless(approval.grounds.reason)}")
+            if approval.grounds.results:
+                self.notice(f"after results of: {_tools(approval.grounds)}")
+        self.notice(f"until: {approval.expires_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
 
     def _delta(self, event: ev.MessageDelta) -> None:
         run = self._run
@@ -195,6 +206,18 @@ class Screen:
         self.quiet()
         if self._line_open:
             self._write("\n")
+
+
+def _tools(grounds: Grounds) -> str:
+    """The tools whose results the model had read, each once."""
+    read = Counter(harmless(source.tool) for source in grounds.results)
+    told = ", ".join(f"{tool} ({count} times)" if count > 1 else tool for tool, count in read.items())
+    return f"{told} and {grounds.more} before" if grounds.more else told
+
+
+def _change(change: Change) -> str:
+    old, new = ("nothing" if value is msgspec.UNSET else exactly(value) for value in (change.old, change.new))
+    return f"{change.path or 'all of it'}: {old} → {new}"
 
 
 class _Shown:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from app.domain.changes import Change
 from app.domain.principals import Principal
 from app.domain.tools import Risk
 
@@ -15,8 +16,32 @@ Decision = Literal["approved", "denied", "expired", "cancelled"]
 ApprovalStatus = Literal["pending", "approved", "denied", "expired", "cancelled"]
 
 
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool result that the model had read when it asked for the call."""
+
+    call_id: str
+    tool: str
+
+
+class Grounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a person is asked, and where the wish comes from.
+
+    `reason` is a sentence for that person; `auto_approve` the highest risk that the agent runs without one. `message_id` is the
+    user's message that the run answers, `results` the tool results that it had read by then, of earlier turns too, oldest
+    first; `more` before those are left out.
+    """
+
+    reason: str
+    auto_approve: Risk
+    message_id: str
+    results: tuple[Source, ...] = ()
+    more: int = 0
+
+
 class PendingApproval(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that waits for a person. `arguments` as in `tool.started`; `expires_at` UTC: from then on it counts as denied."""
+    """A call that waits for a person. `arguments` as in `tool.started`; `digest` is theirs, and the tool's; `expires_at` UTC: from then on it
+    counts as denied. An older release said neither a digest nor its grounds.
+    """
 
     id: str
     call_id: str
@@ -24,10 +49,17 @@ class PendingApproval(msgspec.Struct, frozen=True, kw_only=True):
     arguments: Any
     risk: Risk
     expires_at: datetime
+    digest: str | msgspec.UnsetType = msgspec.UNSET
+    grounds: Grounds | msgspec.UnsetType = msgspec.UNSET
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
-    """An approval as clients see it. `edited`: the arguments that the person gave instead of `arguments`."""
+    """An approval as clients see it.
+
+    `digest`: the SHA-256 that binds the word to the tool and its arguments; null where an older release asked, as `grounds` is.
+    `edited`: the arguments that the person gave instead of `arguments`; `changes`: where the two differ. `resolved_by` is the user who
+    decided, `resolved_actor` the key or token that was used.
+    """
 
     id: str
     run_id: str
@@ -37,14 +69,60 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     call_id: str
     tool: str
     arguments: Any
+    digest: str | None
     risk: Risk
+    grounds: Grounds | None
     status: ApprovalStatus
     created_at: datetime
     expires_at: datetime
     resolved_at: datetime | None
     resolved_by: str | None
+    resolved_actor: str | None
     comment: str | None
     edited: Any
+    changes: tuple[Change, ...] = ()
+
+
+class ApprovalFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which approvals; None: whichever. `before`: older than the one with that (created_at, id)."""
+
+    status: ApprovalStatus | None = None
+    run_id: str | None = None
+    agent: str | None = None
+    tool: str | None = None
+    risk: Risk | None = None
+    before: tuple[datetime, str] | None = None
+    limit: int = 50
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a pending approval. `by` is a user, `actor` as in `Principal`, `system` where nobody decided.
+
+    `edited` are the arguments as JSON that the call gets instead of its own; `digest` binds to those that it gets; `event` is the
+    `approval.resolved` of the run's journal.
+    """
+
+    approval_id: str
+    status: Decision
+    actor: str
+    by: str | None = None
+    comment: str | None = None
+    edited: bytes | None = None
+    digest: str | None = None
+    event: bytes
+
+
+class Resolved(msgspec.Struct, frozen=True, kw_only=True):
+    """An approval was decided. `queued`: none of its run's is open any more. `age`: seconds since it was asked for."""
+
+    run_id: str
+    queued: bool
+    risk: Risk
+    age: float
+
+
+SYSTEM = "system"
+"""The actor of what nobody decided."""
 
 
 def digest(name: str, arguments: str) -> str:
@@ -55,34 +133,22 @@ def digest(name: str, arguments: str) -> str:
 class ApprovalStore(Protocol):
     """People's inbox. Every method may raise `DatabaseUnavailable`; see `stores` for principals."""
 
-    async def approvals(
-        self,
-        principal: Principal,
-        status: ApprovalStatus | None,
-        run_id: str | None,
-        before: tuple[datetime, str] | None,
-        limit: int,
-    ) -> list[Approval]:
+    async def approvals(self, principal: Principal, wanted: ApprovalFilter) -> list[Approval]:
         """A page of approvals, newest first."""
         ...
 
     async def approval(self, principal: Principal, approval_id: str) -> Approval | None: ...
 
-    async def resolve(
-        self,
-        approval_id: str,
-        status: ApprovalStatus,
-        by: str | None,
-        comment: str | None,
-        edited: bytes | None,
-        event: bytes,
-    ) -> tuple[str, int, bool] | None:
-        """Decide a pending approval of a waiting run, once: its event joins the journal, the run is queued when none is left open.
-
-        (run id, the event's seq, whether the run was queued); None: it is not pending any more.
+    async def resolve(self, verdict: Verdict) -> Resolved | None:
+        """Decide a pending approval of a waiting run, once: its event joins the journal, the audit log has the decision, the run is queued
+        when none is left open. None: it is not pending any more, or (unless it is to expire) its time is over.
         """
         ...
 
-    async def expired(self, limit: int) -> list[tuple[str, PendingApproval]]:
-        """Pending approvals whose time is over, with their runs."""
+    async def expired(self, limit: int) -> list[PendingApproval]:
+        """Pending approvals whose time is over."""
+        ...
+
+    async def pending(self) -> tuple[int, float]:
+        """How many approvals of all tenants wait for a person, and the age of the oldest in seconds."""
         ...

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from app.domain.approvals import Decision, PendingApproval
+from app.domain.changes import Change
 from app.domain.messages import Message, ToolCall, Trust, Usage
 from app.domain.models import Outcome, Purpose
 from app.domain.runs import Cancellation, RunFailure, RunStatus, StopReason
@@ -116,7 +117,11 @@ class ApprovalRequested(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApprovalResolved(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of it. `arguments`: what the person put in the place of the model's, as JSON text."""
+    """What became of it. `by` is the user who decided, `actor` their key or token, `system` where nobody did.
+
+    `arguments`: what the person put in the place of the model's, as JSON text; `changes`: where the two differ. `digest` is that of
+    what the word is about, with the person's arguments where there are some: for anything else the call does not run.
+    """
 
     approval_id: str
     call_id: str
@@ -124,6 +129,9 @@ class ApprovalResolved(msgspec.Struct, frozen=True, kw_only=True):
     by: str | None = None
     comment: str | None = None
     arguments: str | None = None
+    actor: str | None = None
+    digest: str | None = None
+    changes: tuple[Change, ...] = ()
 
 
 class StateChanged(msgspec.Struct, frozen=True, kw_only=True):

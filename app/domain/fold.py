@@ -85,7 +85,7 @@ class RunState(Conversation):
 
     `compacted` is what the model reads in the place of the session's first messages, `tried` the last message up to which no summary
     could be written. `started` are the open calls whose intent is written; `approvals` the ids of open requests by call; `decisions` what
-    became of the others. `steered` are the ids of the user messages that came on the way; `executed` is seconds of
+    became of the others, `digests` and `bound` what was asked and what was decided about. `steered` are the ids of the user messages that came on the way; `executed` is seconds of
     execution in earlier attempts (`restore` counts them). `tokens` are all that its calls used, in and out, as far as it is known.
     `refused` are the ids of calls that were denied.
     `closed`: the model was asked for the last time; why. `loop`: it is to be, since the run goes round in circles. `read` is what was
@@ -111,6 +111,7 @@ class RunState(Conversation):
         self.started: set[str] = set()
         self.refused: set[str] = set()
         self.digests: dict[str, str] = {}
+        self.bound: dict[str, str] = {}
         self.approvals: dict[str, PendingApproval] = {}
         self.decisions: dict[str, Decision] = {}
         self.steered: set[str] = set()
@@ -150,6 +151,8 @@ class RunState(Conversation):
         elif isinstance(event, ev.ApprovalResolved):
             self.approvals.pop(event.call_id, None)
             self.decisions[event.call_id] = event.decision
+            if event.digest is not None:
+                self.bound[event.call_id] = event.digest
         elif isinstance(event, ev.LoopDetected):
             self.loop = event
         elif isinstance(event, ev.MessageCompleted) and event.message.role == "user":

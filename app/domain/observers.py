@@ -7,8 +7,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from app.domain.approvals import Decision
 from app.domain.events import RunFinished, RunWaiting
 from app.domain.tiers import TierDecision
+from app.domain.tools import Risk
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +105,14 @@ class RunObserver(Protocol):
 
     def stopped(self, seconds: float) -> None:
         """A stop took that long from the call until the run's end was stored."""
+        ...
+
+    def decided(self, risk: Risk, decision: Decision, age: float) -> None:
+        """An approval that was asked for that many seconds ago was given, denied, or expired."""
+        ...
+
+    def approvals(self, waiting: int, oldest_age: float) -> None:
+        """How many approvals wait for a person, and for how many seconds the oldest has."""
         ...
 
     def queue(self, depth: int, oldest_age: float) -> None:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from app.agent import structured
 from app.domain import events as ev
-from app.domain.approvals import Approval, ApprovalStatus, ApprovalStore, Decision
+from app.domain.approvals import (
+    SYSTEM,
+    Approval,
+    ApprovalFilter,
+    ApprovalStore,
+    Decision,
+    Verdict,
+    digest,
+)
+from app.domain.changes import changes
 from app.domain.errors import FieldError, RequestError
 from app.domain.hints import Hints
 from app.domain.messages import JsonObject
+from app.domain.observers import RunObserver
 from app.domain.principals import Principal
 from app.domain.stores import RunStore
+from app.domain.tools import RISKS, Risk
 from app.runs.agents import Agents
 from app.safety.arguments import refused
 
@@ -24,24 +34,31 @@ _DECISIONS: dict[str, Decision] = {"approve": "approved", "deny": "denied"}
 
 
 class ApprovalService:
-    """Lists approvals and decides them. Safe for concurrent use."""
+    """Lists approvals and decides them. Safe for concurrent use.
 
-    def __init__(self, *, store: ApprovalStore, runs: RunStore, agents: Agents, broadcast: Hints) -> None:
+    `four_eyes`: from that risk on nobody approves what is done for themselves; None: everybody may who has the scope.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ApprovalStore,
+        runs: RunStore,
+        agents: Agents,
+        observer: RunObserver,
+        broadcast: Hints,
+        four_eyes: Risk | None = None,
+    ) -> None:
         self._store = store
         self._runs = runs
         self._agents = agents
+        self._observer = observer
         self._broadcast = broadcast
+        self._four_eyes = four_eyes
 
-    async def approvals(
-        self,
-        principal: Principal,
-        status: ApprovalStatus | None,
-        run_id: str | None,
-        before: tuple[datetime, str] | None,
-        limit: int,
-    ) -> list[Approval]:
-        """A page of approvals, newest first; `before` is (created_at, id) of the last one already seen."""
-        return await self._store.approvals(principal, status, run_id, before, limit)
+    async def approvals(self, principal: Principal, wanted: ApprovalFilter) -> list[Approval]:
+        """A page of approvals, newest first."""
+        return await self._store.approvals(principal, wanted)
 
     async def approval(self, principal: Principal, approval_id: str) -> Approval:
         """An approval. Raises `RequestError` not_found."""
@@ -58,32 +75,39 @@ class ApprovalService:
         arguments: JsonObject | None,
         comment: str | None,
     ) -> Approval:
-        """Decide it, once: the run goes on when none of its approvals is open. `arguments` replace the model's, whole.
+        """Decide it, once: the run goes on when none of its approvals is open. `arguments` replace the model's, whole; the same ones are no edit.
 
-        The same decision again changes nothing. Raises `RequestError`: not_found; approval_resolved where it was decided
+        The same decision again changes nothing. Raises `RequestError`: not_found; forbidden; approval_resolved where it was decided
         otherwise, has expired or its run has ended; validation_error for arguments that the tool would not take.
         """
         approval = await self.approval(principal, approval_id)
+        self._check_may(principal, approval, decision)
         if arguments is not None:
             await self._check(principal, approval, decision, arguments)
+            if not changes(approval.arguments, arguments):
+                arguments = None
         if approval.status == "pending":
-            status = _DECISIONS[decision]
-            edited = None if arguments is None else msgspec.json.encode(arguments)
-            resolved = ev.ApprovalResolved(
-                approval_id=approval.id,
-                call_id=approval.call_id,
-                decision=status,
-                by=principal.user,
-                comment=comment,
-                arguments=None if edited is None else edited.decode(),
-            )
-            if await self._resolve(approval.run_id, resolved, edited):
+            if await self._resolve(_verdict(principal, approval, _DECISIONS[decision], arguments, comment)):
                 return await self.approval(principal, approval_id)
             approval = await self.approval(principal, approval_id)
-        if approval.status != _DECISIONS[decision] or approval.edited != arguments:
+        if approval.status != _DECISIONS[decision] or changes(approval.edited, arguments):
             said = "has expired" if approval.status in ("pending", "expired") else f"is {approval.status} already"
             raise RequestError("approval_resolved", f"This approval {said}.")
         return approval
+
+    def _check_may(self, principal: Principal, approval: Approval, decision: str) -> None:
+        """What `critical` needs is a scope of its own; whoever may approve anything may deny everything."""
+        may_critical = principal.may("approvals.critical")
+        if not principal.may("approvals") and not (may_critical and approval.risk == "critical"):
+            raise RequestError("forbidden", "Deciding on calls needs the scope `approvals`.")
+        if decision == "deny":
+            return
+        if approval.risk == "critical" and not may_critical:
+            raise RequestError("forbidden", "Approving a critical call needs the scope `approvals.critical`.")
+        own = principal.user is not None and principal.user == approval.user_id
+        if own and self._four_eyes is not None and RISKS.index(approval.risk) >= RISKS.index(self._four_eyes):
+            detail = f"A call of risk {approval.risk} is approved by somebody else than the user whose run it is."
+            raise RequestError("forbidden", detail)
 
     async def _check(self, principal: Principal, approval: Approval, decision: str, arguments: JsonObject) -> None:
         if decision == "deny":
@@ -91,29 +115,66 @@ class ApprovalService:
         run = await self._runs.run(principal, approval.run_id)
         agent = run and await self._agents.version(principal.tenant, run.agent, run.agent_version)
         spec = agent.tool(approval.tool) if agent else None
-        if spec is not None:
-            text = msgspec.json.encode(arguments).decode()
-            _, problem = structured.read(text, spec.schema)
-            problem = problem or refused(spec, text)
-            if problem is not None:
-                raise _wrong(problem)
+        if spec is None:
+            raise _wrong(f"the agent has no tool {approval.tool} that could say whether they fit")
+        text = msgspec.json.encode(arguments).decode()
+        _, problem = structured.read(text, spec.schema)
+        problem = problem or refused(spec, text)
+        if problem is not None:
+            raise _wrong(problem)
 
     async def expire(self) -> None:
         """Approvals whose time is over count as denied; their runs go on."""
-        for run_id, pending in await self._store.expired(BATCH):
-            resolved = ev.ApprovalResolved(approval_id=pending.id, call_id=pending.call_id, decision="expired")
-            await self._resolve(run_id, resolved, None)
+        for pending in await self._store.expired(BATCH):
+            event = ev.ApprovalResolved(
+                approval_id=pending.id, call_id=pending.call_id, decision="expired", actor=SYSTEM
+            )
+            await self._resolve(
+                Verdict(approval_id=pending.id, status="expired", actor=SYSTEM, event=msgspec.json.encode(event))
+            )
 
-    async def _resolve(self, run_id: str, event: ev.ApprovalResolved, edited: bytes | None) -> bool:
-        resolved = await self._store.resolve(
-            event.approval_id, event.decision, event.by, event.comment, edited, msgspec.json.encode(event)
-        )
+    async def look(self) -> None:
+        """The observer knows how many approvals wait, and for how long."""
+        self._observer.approvals(*await self._store.pending())
+
+    async def _resolve(self, verdict: Verdict) -> bool:
+        resolved = await self._store.resolve(verdict)
         if resolved is None:
             return False
-        self._broadcast.wrote(run_id)
-        if resolved[2]:
+        self._observer.decided(resolved.risk, verdict.status, resolved.age)
+        self._broadcast.wrote(resolved.run_id)
+        if resolved.queued:
             self._broadcast.queued()
         return True
+
+
+def _verdict(
+    principal: Principal, approval: Approval, status: Decision, arguments: JsonObject | None, comment: str | None
+) -> Verdict:
+    """That decision of that person; with arguments it is bound to these, not to the model's."""
+    edited = None if arguments is None else msgspec.json.encode(arguments)
+    bound = approval.digest if edited is None else digest(approval.tool, edited.decode())
+    event = ev.ApprovalResolved(
+        approval_id=approval.id,
+        call_id=approval.call_id,
+        decision=status,
+        by=principal.user,
+        actor=principal.actor,
+        comment=comment,
+        arguments=None if edited is None else edited.decode(),
+        digest=bound,
+        changes=() if arguments is None else changes(approval.arguments, arguments),
+    )
+    return Verdict(
+        approval_id=approval.id,
+        status=status,
+        actor=principal.actor,
+        by=principal.user,
+        comment=comment,
+        edited=edited,
+        digest=bound,
+        event=msgspec.json.encode(event),
+    )
 
 
 def _wrong(why: str) -> RequestError:

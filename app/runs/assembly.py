@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from app.domain.approvals import ApprovalStore
+from app.domain.audit import AuditLog
 from app.domain.hints import Hints, LiveChannel
 from app.domain.idempotency import KeyStore
 from app.domain.models import Provider
@@ -14,13 +15,14 @@ from app.domain.observers import RunObserver
 from app.domain.sessions import SessionStore
 from app.domain.stores import RunStore
 from app.domain.tiers import TierRoute
-from app.domain.tools import Toolbox
+from app.domain.tools import Risk, Toolbox
 from app.domain.usage import Quotes, UsageLedger
 from app.runs.acceptance import Acceptance
 from app.runs.admission import Admission
 from app.runs.agents import Agents, Render
 from app.runs.answers import Answers
 from app.runs.approvals import ApprovalService
+from app.runs.audit import AuditService
 from app.runs.broadcast import Broadcast, Here
 from app.runs.execution import Means
 from app.runs.follow import Follower
@@ -44,16 +46,18 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     runs: RunStore
     sessions: SessionStore
     approvals: ApprovalStore
+    audit: AuditLog
     keys: KeyStore
     usage: UsageLedger
 
 
 class Runs(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process does with runs: four services to ask, three loops (`worker`, `follower`, `housekeeping`), and what they share."""
+    """What a process does with runs: services to ask, three loops (`worker`, `follower`, `housekeeping`), and what they share."""
 
     service: RunService
     sessions: SessionService
     approvals: ApprovalService
+    audit: AuditService
     worker: Worker
     follower: Follower
     housekeeping: Housekeeping
@@ -83,11 +87,13 @@ def assemble(
     lease: float,
     max_attempts: int,
     approval_ttl: float,
+    four_eyes: Risk | None = None,
     keep_alive: float = KEEP_ALIVE,
 ) -> Runs:
     """All of it, over those stores. `tiers` are the routes that have some. `leases` tells the worker what became of its leases; whoever makes them sees to that.
 
-    `admission`: who may wait and run; None: everybody. `concurrency`: runs at once, 0 executes none. `lease`, `approval_ttl` and `keep_alive` (of a stream) are seconds.
+    `admission`: who may wait and run; None: everybody. `concurrency`: runs at once, 0 executes none. `lease`, `approval_ttl` and
+    `keep_alive` (of a stream) are seconds; `four_eyes` as in `ApprovalService`.
     """
     admission = admission or Admission()
     runs, sessions = stores.runs, stores.sessions
@@ -127,7 +133,9 @@ def assemble(
     here = Here(worker=worker, follower=follower, answers=answers)
     broadcast = Broadcast(receivers=[here, hints])
     stops = Stops(store=runs, observer=observer, broadcast=broadcast)
-    approvals = ApprovalService(store=stores.approvals, runs=runs, agents=agents, broadcast=broadcast)
+    approvals = ApprovalService(
+        store=stores.approvals, runs=runs, agents=agents, observer=observer, broadcast=broadcast, four_eyes=four_eyes
+    )
     acceptance = Acceptance(
         store=runs,
         sessions=sessions,
@@ -153,6 +161,7 @@ def assemble(
         ),
         sessions=SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast),
         approvals=approvals,
+        audit=AuditService(log=stores.audit),
         worker=worker,
         follower=follower,
         housekeeping=Housekeeping(

@@ -15,6 +15,7 @@ import msgspec
 from app.agent.compaction import Compact
 from app.agent.decide import AskApproval, CallModel, CallTools, Decision, Finish, decide, hurry
 from app.agent.endings import FAULT
+from app.agent.grounds import grounds
 from app.domain import events as ev
 from app.domain.approvals import PendingApproval, digest
 from app.domain.errors import BudgetExhausted, ProviderError, RunStopped, UnreadInbox
@@ -263,6 +264,8 @@ class Execution:
                 arguments=record.arguments(call.arguments),
                 risk=risk,
                 expires_at=expires,
+                digest=digest(call.name, call.arguments),
+                grounds=grounds(self.state, risk),
             )
             self._ledger.add(ev.ApprovalRequested(approval=approval, digest=digest(call.name, call.arguments)))
         return await self._park("approval_required")

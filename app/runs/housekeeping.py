@@ -27,7 +27,7 @@ EVERY = 1.0
 SWEEP_EVERY = 600.0
 """Seconds between looks for keys that are too old."""
 SETTLE_EVERY = 10.0
-"""Seconds between looks for attempts that nobody will settle, and for budgets that nobody was told of."""
+"""Seconds between looks for attempts that nobody will settle, for budgets that nobody was told of, and for how long people are waited for."""
 REVIVE_EVERY = 20.0
 """Seconds between looks for sessions that fell out of the queue."""
 
@@ -76,6 +76,7 @@ class Housekeeping:
         if time.monotonic() - self._settled > SETTLE_EVERY:
             self._settled = time.monotonic()
             await self.settle()
+            await self._approvals.look()
         if time.monotonic() - self._swept > SWEEP_EVERY:
             self._swept = time.monotonic()
             await self._keys.sweep()

@@ -12,6 +12,7 @@ import msgspec
 
 from app.domain.principals import Scope
 from app.domain.tiers import CHEAP_BELOW, PREMIUM_FROM, Tier
+from app.domain.tools import Risk
 from app.settings.experiments import ExperimentOptions
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -109,9 +110,11 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Safety(msgspec.Struct, frozen=True, kw_only=True):
-    """What people decide. `approval_ttl`: an approval that nobody gave by then is denied."""
+    """What people decide. `approval_ttl`: an approval that nobody gave by then is denied; `four_eyes`: from this risk on nobody approves
+    what is done for themselves."""
 
     approval_ttl: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] = 86_400.0
+    four_eyes: Risk | None = None
 
 
 class AuthOptions(msgspec.Struct, frozen=True, kw_only=True):

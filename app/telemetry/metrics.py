@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 DURATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 OVERHEAD_BUCKETS = (0.001, 0.0025, 0.005, *DURATION_BUCKETS)
+PATIENCE_BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0)
 ITERATION_BUCKETS = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50)
 
 M = TypeVar("M", bound=MetricWrapperBase)
@@ -127,6 +128,23 @@ class Metrics:
             "agent_injection_signals_total", "Results of tools in which the detector saw something.", ("tool", "signal")
         )
         self.tool_duration = histogram("agent_tool_duration_seconds", "Time of a tool call.", ("tool",))
+        self.approvals = counter(
+            "agent_approvals_total",
+            "Calls that a person decided on, or nobody in time: approved, denied, expired.",
+            ("risk", "decision"),
+        )
+        self.approval_age = histogram(
+            "agent_approval_age_seconds",
+            "Time from asking a person to their decision.",
+            ("decision",),
+            PATIENCE_BUCKETS,
+        )
+        self.approvals_pending = Gauge(
+            "agent_approvals_pending", "Calls that wait for a person, of all replicas.", registry=registry
+        )
+        self.approvals_oldest_age = Gauge(
+            "agent_approvals_oldest_age_seconds", "How long the oldest of them has waited.", registry=registry
+        )
         self.cache_requests = counter(
             "agent_cache_requests_total", "Look-ups in the cache of answers, by level.", ("cache", "result")
         )

@@ -14,9 +14,11 @@ from opentelemetry.trace import Link, SpanContext, StatusCode, get_current_span,
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
+from app.domain.approvals import Decision
 from app.domain.events import RunFinished, RunWaiting
 from app.domain.observers import EndedRun, RunInfo, RunTimes
 from app.domain.tiers import TierDecision
+from app.domain.tools import Risk
 from app.telemetry import context, names
 from app.telemetry.metrics import Metrics
 from app.telemetry.setup import Tracing
@@ -70,6 +72,15 @@ class RunTelemetry:
 
     def stopped(self, seconds: float) -> None:
         self._metrics.cancel.observe(seconds)
+
+    def decided(self, risk: Risk, decision: Decision, age: float) -> None:
+        self._metrics.approvals[risk, decision].inc()
+        self._metrics.approval_age[(decision,)].observe(age)
+        log.info("approval_decided", extra={"risk": risk, "decision": decision, "age": round(age, 3)})
+
+    def approvals(self, waiting: int, oldest_age: float) -> None:
+        self._metrics.approvals_pending.set(waiting)
+        self._metrics.approvals_oldest_age.set(oldest_age)
 
     def queue(self, depth: int, oldest_age: float) -> None:
         self._metrics.queue_depth.set(depth)

@@ -34,6 +34,7 @@ from app.runs.heartbeat import Heartbeat
 from app.runs.tool_calls import TOOL_GRACE
 from app.storage.migrate import Schema, read_migrations, status
 from app.storage.postgres.approvals import PostgresApprovalStore
+from app.storage.postgres.audit import PostgresAuditLog
 from app.storage.postgres.hints import PostgresHints
 from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool, open_single
@@ -217,6 +218,7 @@ async def open_services(
                 runs=store,
                 sessions=PostgresSessionStore(database=database),
                 approvals=PostgresApprovalStore(database=database),
+                audit=PostgresAuditLog(database=database),
                 keys=keys,
                 usage=PostgresUsageLedger(database=database, caps=caps),
             ),
@@ -242,6 +244,7 @@ async def open_services(
             lease=settings.worker.lease,
             max_attempts=settings.worker.max_attempts,
             approval_ttl=settings.safety.approval_ttl,
+            four_eyes=settings.safety.four_eyes,
         )
         deliveries, callbacks = callbacks_of(settings, database, store)
         jobs, batches = batches_of(settings, providers, database, runs.agents, caps)
@@ -270,6 +273,7 @@ async def open_services(
                 service=runs.service,
                 sessions=runs.sessions,
                 approvals=runs.approvals,
+                audit_log=runs.audit,
                 usage=runs.usage,
                 callbacks=callbacks,
                 batches=batches,

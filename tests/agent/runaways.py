@@ -14,24 +14,10 @@ from typing import Any
 from tests.agent.acting import Model, Outcome, Tools, Wish
 
 Case = tuple[Model, Tools, int, int]
-WORDS = [
-    "alpha",
-    "bravo",
-    "charlie",
-    "delta",
-    "echo",
-    "foxtrot",
-    "golf",
-    "hotel",
-    "india",
-    "juliet",
-    "kilo",
-    "lima",
-    "mike",
-    "november",
-    "oscar",
-    "papa",
-]
+WORDS = (
+    "alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet", "kilo", "lima", "mike",
+    "november", "oscar", "papa",
+)  # fmt: skip
 READS = ("search", "read_file", "get_order", "list_items", "calendar")
 
 

@@ -84,8 +84,13 @@ def asked_for(call: ToolCall, arguments: str | None = None) -> ev.ApprovalReques
     return ev.ApprovalRequested(approval=pending, digest=digest(call.name, given))
 
 
-def resolved(call: ToolCall, decision: approvals.Decision, arguments: str | None = None) -> ev.ApprovalResolved:
-    return ev.ApprovalResolved(approval_id="apr1", call_id=call.id, decision=decision, arguments=arguments)
+def resolved(
+    call: ToolCall, decision: approvals.Decision, arguments: str | None = None, bound: str | None = None
+) -> ev.ApprovalResolved:
+    about = None if bound is None else digest(call.name, bound)
+    return ev.ApprovalResolved(
+        approval_id="apr1", call_id=call.id, decision=decision, arguments=arguments, digest=about
+    )
 
 
 @pytest.mark.parametrize(("limit", "asks"), [("low", True), ("medium", True), ("high", False), ("critical", False)])
@@ -110,6 +115,16 @@ def test_an_approved_call_runs_with_its_own_arguments_only() -> None:
     edited = state(user(), asked("m1", RISKY), asked_for(RISKY), resolved(RISKY, "approved", '{"n":7}'))
     assert decide(edited) == CallTools(calls=(RISKY,))
     assert edited.arguments(RISKY) == '{"n":7}'
+
+
+@pytest.mark.parametrize(
+    ("edited", "bound", "runs"),
+    [(None, "{}", True), (None, '{"n":7}', False), ('{"n":7}', '{"n":7}', True), ('{"n":8}', '{"n":7}', False), ('{"n":7}', "{}", False)],
+)  # fmt: skip
+def test_a_word_is_bound_to_what_it_was_about(edited: str | None, bound: str, runs: bool) -> None:
+    decision = decide(state(user(), asked("m1", RISKY), asked_for(RISKY), resolved(RISKY, "approved", edited, bound)))
+    assert isinstance(decision, CallTools)
+    assert decision.calls == ((RISKY,) if runs else ())
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from app.domain.limits import Limiter
 from app.domain.models import Provider
 from app.domain.principals import DEFAULT_TENANT, Principal
 from app.domain.tiers import TierRoute
+from app.domain.tools import Risk
 from app.domain.usage import Caps
 from app.egress.addresses import is_public
 from app.llm.breaker import Breakers
@@ -91,6 +92,7 @@ class Edge:
     toolbox: ScriptedToolbox
     gate: Gate
     breakers: Breakers
+    notes: Notes
 
     async def ask(self, message: str = "hello", **more: Any) -> dict[str, Any]:
         """The answer of a turn that succeeds."""
@@ -135,6 +137,7 @@ async def open_edge(
     far: SharedAnswers | None = None,
     principal: Principal | None = None,
     caps: Caps = NO_CAPS,
+    four_eyes: Risk | None = None,
     tiers: Mapping[str, TierRoute] | None = None,
     experiments: Sequence[Experiment] = (),
     prompts: Sequence[PromptView] = (),
@@ -177,6 +180,7 @@ async def open_edge(
             lease=LEASE,
             max_attempts=3,
             approval_ttl=3600.0,
+            four_eyes=four_eyes,
             keep_alive=keep_alive,
         )
         callbacks = CallbackService(
@@ -205,6 +209,7 @@ async def open_edge(
             service=runs.service,
             sessions=runs.sessions,
             approvals=runs.approvals,
+            audit_log=runs.audit,
             usage=runs.usage,
             callbacks=callbacks,
             batches=batches,
@@ -240,7 +245,7 @@ async def open_edge(
         )
         try:
             async with client:
-                yield Edge(app, client, runs, provider, toolbox, gate, breakers)
+                yield Edge(app, client, runs, provider, toolbox, gate, breakers, notes)
         finally:
             toolbox.gate.set()
             gate.closed = "closing"

@@ -16,8 +16,8 @@ from tests.scripted import ScriptedProvider, says
 
 RISKY = says("", ("c1", "risky", '{"all":true}'))
 APPROVAL = {
-    "id", "run_id", "session_id", "agent", "user_id", "call_id", "tool", "arguments", "risk", "status", "created_at",
-    "expires_at", "resolved_at", "resolved_by", "comment", "edited",
+    "id", "run_id", "session_id", "agent", "user_id", "call_id", "tool", "arguments", "digest", "risk", "grounds", "status",
+    "created_at", "expires_at", "resolved_at", "resolved_by", "resolved_actor", "comment", "edited", "changes",
 }  # fmt: skip
 
 

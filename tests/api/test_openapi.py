@@ -50,7 +50,8 @@ STATUSES = {
     "drop_answers": {"400", "408", "413", "422", "500", "503"},
     "list_approvals": {"400", "422", "500", "503"},
     "get_approval": {"404", "500", "503"},
-    "decide": BODY_STATUSES | {"409"},
+    "decide": BODY_STATUSES | {"403", "409"},
+    "list_audit": {"400", "403", "422", "500", "503"},
     "list_runs": {"400", "422", "500", "503"},
     "get_run": {"404", "500", "503"},
     "get_steps": {"404", "500", "503"},
@@ -248,6 +249,7 @@ async def test_real_answers_of_what_waits_and_of_sessions_are_as_described(edge:
             ("get_state", await e.client.get("/v1/sessions/s/state")),
             ("put_state", await e.client.put("/v1/sessions/s/state", json={"state": {}, "version": 0})),
             ("fork_session", await post("/v1/sessions/s/fork")),
+            ("list_audit", await e.client.get("/v1/audit")),
         ]
         task = answers[8][1].json()["task_id"]
         answers.append(("get_callbacks", await e.client.get(f"/v1/runs/{task}/callbacks")))
@@ -259,4 +261,4 @@ async def test_real_answers_of_what_waits_and_of_sessions_are_as_described(edge:
                 header.lower() for header in described.get("headers", {}) if header in ("Location", "ETag")
             } or isinstance(response.json().get("tasks"), list)
             statuses.append(response.status_code)
-        assert statuses == [202, 201, 200, 200, 202, 200, 202, 200, 202, 202, 202, 200, 200, 201, 200]
+        assert statuses == [202, 201, 200, 200, 202, 200, 202, 200, 202, 202, 202, 200, 200, 201, 200, 200]

@@ -15,7 +15,7 @@ from app.cli.chat import Chat
 from app.cli.chat_screen import Screen
 from app.cli.chat_service import ChatService, Choice
 from app.domain import events as ev
-from app.domain.approvals import PendingApproval
+from app.domain.approvals import Grounds, PendingApproval, Source
 from app.domain.errors import RequestError
 from app.runs.stream import Item
 
@@ -105,6 +105,11 @@ def created() -> Item:
 def approval(name: str = "pay", arguments: Any = None, *, id: str = "apr_1", call_id: str = "c1") -> PendingApproval:
     until = datetime(2030, 1, 1, tzinfo=UTC)
     return PendingApproval(id=id, call_id=call_id, name=name, arguments=arguments, risk="high", expires_at=until)
+
+
+def grounds(*tools: str, more: int = 0) -> Grounds:
+    results = tuple(Source(call_id=f"r{n}", tool=tool) for n, tool in enumerate(tools))
+    return Grounds(reason="Because of its risk.", auto_approve="low", message_id="m0", results=results, more=more)
 
 
 def waiting(*approvals: PendingApproval) -> list[Item]:

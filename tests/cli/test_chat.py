@@ -13,6 +13,7 @@ from app.cli.chat import Chat
 from app.cli.chat_input import Interrupted
 from app.cli.chat_own import OwnService, own_service
 from app.cli.chat_service import RunningService, running_service
+from app.domain.approvals import ApprovalFilter
 from app.domain.errors import RequestError, SteadyhandError
 from app.domain.models import TextDelta
 from app.domain.principals import ANONYMOUS
@@ -119,7 +120,7 @@ async def test_calls_that_a_person_decides_on(database: str, where: str) -> None
         answered, out, errors = await talk(service, *lines)
         _, stopped, _ = await talk(service, "go", Interrupted())
         (run, *_) = await edge.runs.service.runs(ANONYMOUS, RunFilter())
-        resolved = await edge.runs.approvals.approvals(ANONYMOUS, None, None, None, 10)
+        resolved = await edge.runs.approvals.approvals(ANONYMOUS, ApprovalFilter())
     assert (answered, errors) == (True, "")
     assert out.count('risky wants to run (risk high) with\n  {\n    "all": true\n  }\n') == 3
     assert '✓ risky(all=true) → {"all":true}\nDone.\n' in out

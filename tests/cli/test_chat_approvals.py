@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.cli.chat import Chat
 from app.cli.chat_approvals import ASKED
 from app.cli.chat_input import Interrupted
 from app.cli.chat_screen import exactly
+from app.domain import events as ev
+from app.domain.changes import Change
 from app.domain.errors import RequestError
 from tests.cli.chatting import (
     Lines,
@@ -20,6 +23,8 @@ from tests.cli.chatting import (
     delta,
     ended,
     finished,
+    grounds,
+    item,
     message,
     plain_screen,
     talk,
@@ -126,3 +131,17 @@ def test_arguments_are_shown_whole_and_steer_no_terminal() -> None:
     text = exactly({"note": "a\u202eb\x1b[31m" + "x" * 5000})
     assert text.count("x") == 5000
     assert r"a\u202eb\u001b[31m" in text
+
+
+async def test_why_one_is_asked_and_what_an_edit_changed() -> None:
+    asked = msgspec.structs.replace(approval(arguments=ARGUMENTS), grounds=grounds("mail", "web", "mail", more=3))
+    change = (Change(path="/amount", old=12, new=2), Change(path="/to", old="Zoë"))
+    resolved = ev.ApprovalResolved(approval_id="apr_1", call_id="c1", decision="approved", changes=change)
+    service = Scripted(created(), *waiting(asked), item("approval.resolved", resolved), *REST)
+    answered, out, errors = await talk(service, "go", "a")
+    assert (answered, errors) == (True, "")
+    assert (
+        "why: Because of its risk.\nafter results of: mail (2 times), web and 3 before\nuntil: 2030-01-01 00:00:00 UTC\n"
+        in out
+    )
+    assert '(changed /amount: 12 → 2)\n(changed /to: "Zoë" → nothing)\n' in out

@@ -30,6 +30,7 @@ from app.runs.sessions import SessionService
 from app.runs.worker import Worker
 from app.storage.local.answers import LocalAnswers
 from app.storage.postgres.approvals import PostgresApprovalStore
+from app.storage.postgres.audit import PostgresAuditLog
 from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool
 from app.storage.postgres.runs import NO_CAPS, PostgresRunStore
@@ -75,6 +76,7 @@ def stores_of(
         runs=runs,
         sessions=through(PostgresSessionStore(database=database)),
         approvals=through(PostgresApprovalStore(database=database)),
+        audit=through(PostgresAuditLog(database=database)),
         keys=through(PostgresKeyStore(database=database)),
         usage=through(PostgresUsageLedger(database=database, caps=caps)),
     )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.domain import events as ev
+from app.domain.approvals import ApprovalFilter
 from app.domain.errors import RequestError
 from app.domain.principals import Principal
 from tests.runs.asking import ANN, RISKY, ends, refused, waits
@@ -26,7 +27,7 @@ async def test_a_risky_call_waits_for_a_person_and_nothing_else_does(start_proce
         assert (run.status, run.stop_reason) == ("waiting", "approval_required")
         assert p.worker._running == {}
         assert p.leases.held == {}
-        (listed,) = await p.approvals.approvals(ANN, "pending", None, None, 10)
+        (listed,) = await p.approvals.approvals(ANN, ApprovalFilter(status="pending"))
         assert (listed.id, listed.tool, listed.session_id, listed.user_id) == (asked.id, "risky", "s", "ann")
         decided = await p.approvals.decide(ANN, asked.id, "approve", None, "go ahead")
         assert (decided.status, decided.resolved_by, decided.comment) == ("approved", "ann", "go ahead")
@@ -72,7 +73,9 @@ async def test_an_approval_is_for_one_call_only(start_process: Any) -> None:
         await until(lambda: len(provider.requests) == 2)
         second: Any = None
         while second is None:
-            second = next(iter(await p.approvals.approvals(ANN, "pending", started.run_id, None, 10)), None)
+            second = next(
+                iter(await p.approvals.approvals(ANN, ApprovalFilter(status="pending", run_id=started.run_id))), None
+            )
         assert (second.call_id, second.id != first.id) == ("c9", True)
         assert len(p.toolbox.calls) == 1
         await p.service.cancel(ANN, started.run_id, "enough")

@@ -22,6 +22,11 @@ CONTRACT = {
     "http_request_duration_seconds": ("method", "route"),
     "agent_requests_total": ("agent", "status"),
     "agent_errors_total": ("agent", "reason"),
+    "agent_loops_contained_total": (),
+    "agent_approvals_total": ("risk", "decision"),
+    "agent_approval_age_seconds": ("decision",),
+    "agent_approvals_pending": (),
+    "agent_approvals_oldest_age_seconds": (),
     "agent_degraded_total": ("agent", "reason"),
     "agent_request_duration_seconds": ("agent",),
     "agent_iterations": ("agent",),
@@ -59,12 +64,12 @@ def filled() -> tuple[Metrics, CollectorRegistry]:
     for family in (
         metrics.http_requests, metrics.runs, metrics.run_errors, metrics.llm_calls, metrics.llm_tokens,
         metrics.llm_cost, metrics.llm_fallbacks, metrics.trimmed_tokens, metrics.degraded, metrics.tool_calls,
-        metrics.tier_decisions, metrics.shadow_runs, metrics.cache_requests,
+        metrics.tier_decisions, metrics.shadow_runs, metrics.cache_requests, metrics.approvals,
     ):  # fmt: skip
         family[tuple("x" for _ in family._metric._labelnames)].inc()
     for histogram in (
         metrics.http_duration, metrics.run_duration, metrics.iterations, metrics.llm_duration, metrics.llm_first_token,
-        metrics.tool_duration,
+        metrics.tool_duration, metrics.approval_age,
     ):  # fmt: skip
         histogram[tuple("x" for _ in histogram._metric._labelnames)].observe(1.0)
     metrics.llm_breaker_state["x", "x"].set(1)
@@ -143,6 +148,31 @@ def test_a_degraded_run_is_counted_and_said(caplog: pytest.LogCaptureFixture) ->
         assert registry.get_sample_value("agent_degraded_total", {"agent": agent, "reason": "timeout"}) == 1
     warned = [record for record in caplog.records if record.message == "agent_degraded"]
     assert [(record.levelname, vars(record)["stop_reason"]) for record in warned] == [("WARNING", "timeout")] * 2
+
+
+def test_a_contained_loop_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    metrics, registry = new_metrics()
+    observer = RunTelemetry(tracing=open_tracing({}, "0"), metrics=metrics)
+    for reason in ("loop_detected", "completed"):
+        with observer.running(run_info()) as watch:
+            watch.finished(run("succeeded", reason), None, RunTimes(total=1.0, effects=1.0))
+    assert registry.get_sample_value("agent_loops_contained_total") == 1
+    assert [record.levelname for record in caplog.records if record.message == "loop_contained"] == ["WARNING"]
+
+
+def test_what_people_decide_is_counted_with_its_age() -> None:
+    metrics, registry = new_metrics()
+    observer = RunTelemetry(tracing=open_tracing({}, "0"), metrics=metrics)
+    observer.decided("high", "approved", 12.0)
+    observer.decided("high", "approved", 3.0)
+    observer.decided("critical", "expired", 86_400.0)
+    observer.approvals(3, 61.5)
+    value = registry.get_sample_value
+    assert value("agent_approvals_total", {"risk": "high", "decision": "approved"}) == 2
+    assert value("agent_approvals_total", {"risk": "critical", "decision": "expired"}) == 1
+    assert value("agent_approval_age_seconds_sum", {"decision": "approved"}) == 15.0
+    assert value("agent_approval_age_seconds_bucket", {"decision": "expired", "le": "86400.0"}) == 1
+    assert (value("agent_approvals_pending"), value("agent_approvals_oldest_age_seconds")) == (3, 61.5)
 
 
 @pytest.mark.parametrize("faulty", [False, True])

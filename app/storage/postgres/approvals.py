@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 
-from app.domain.approvals import Approval, ApprovalStatus, PendingApproval
+from app.domain.approvals import Approval, ApprovalFilter, Grounds, PendingApproval, Resolved, Verdict
+from app.domain.changes import changes
 from app.domain.principals import Principal
 from app.storage.postgres.pool import Database, queries
+
+_grounds = msgspec.json.Decoder(Grounds).decode
 
 
 class PostgresApprovalStore:
@@ -20,56 +23,51 @@ class PostgresApprovalStore:
         self._db = database
         self._sql = queries("approvals.sql")
 
-    async def approvals(
-        self,
-        principal: Principal,
-        status: ApprovalStatus | None,
-        run_id: str | None,
-        before: tuple[datetime, str] | None,
-        limit: int,
-    ) -> list[Approval]:
-        at, last = before or (None, None)
+    async def approvals(self, principal: Principal, wanted: ApprovalFilter) -> list[Approval]:
+        at, last = wanted.before or (None, None)
         rows = await self._db.fetch(
-            self._sql["approvals"], principal.tenant, principal.sees, status, run_id, at, last, limit
-        )
+            self._sql["approvals"], principal.tenant, principal.sees, wanted.status, wanted.run_id, wanted.agent,
+            wanted.tool, wanted.risk, at, last, wanted.limit,
+        )  # fmt: skip
         return [_approval(row) for row in rows]
 
     async def approval(self, principal: Principal, approval_id: str) -> Approval | None:
         row = await self._db.fetchrow(self._sql["approval"], principal.tenant, principal.sees, approval_id)
         return None if row is None else _approval(row)
 
-    async def resolve(
-        self,
-        approval_id: str,
-        status: ApprovalStatus,
-        by: str | None,
-        comment: str | None,
-        edited: bytes | None,
-        event: bytes,
-    ) -> tuple[str, int, bool] | None:
+    async def resolve(self, verdict: Verdict) -> Resolved | None:
         async with self._db.transaction() as connection:
-            await connection.fetchrow(self._sql["session_of"], approval_id)
+            await connection.fetchrow(self._sql["session_of"], verdict.approval_id)
             row = await connection.fetchrow(
-                self._sql["resolve"], approval_id, status, by, comment, edited, uuid4(), event
-            )
-        return None if row is None else (row["run_id"], row["last_seq"], row["queued"])
+                self._sql["resolve"], verdict.approval_id, verdict.status, verdict.by, verdict.comment, verdict.edited,
+                uuid4(), verdict.event, verdict.actor, verdict.digest,
+            )  # fmt: skip
+        return None if row is None else Resolved(**row)
 
-    async def expired(self, limit: int) -> list[tuple[str, PendingApproval]]:
+    async def expired(self, limit: int) -> list[PendingApproval]:
         rows = await self._db.fetch(self._sql["expired"], limit)
-        return [
-            (
-                row["run_id"],
-                PendingApproval(
-                    id=row["id"], call_id=row["call_id"], name=row["name"], risk=row["risk"],
-                    arguments=msgspec.json.decode(row["arguments"]), expires_at=row["expires_at"],
-                ),
-            )
-            for row in rows
-        ]  # fmt: skip
+        return [PendingApproval(**{**row, "arguments": msgspec.json.decode(row["arguments"])}) for row in rows]
+
+    async def pending(self) -> tuple[int, float]:
+        row = await self._db.fetchrow(self._sql["pending"])
+        assert row is not None
+        return row["waiting"], row["age"]
+
+
+def asked_columns(asked: Sequence[PendingApproval]) -> tuple[list[Any], ...]:
+    """The new rows, column by column, as `park` takes them."""
+    return (
+        [a.id for a in asked], [a.call_id for a in asked], [a.name for a in asked],
+        [msgspec.json.encode(a.arguments) for a in asked], [a.risk for a in asked], [a.expires_at for a in asked],
+        [a.digest or None for a in asked], [msgspec.json.encode(a.grounds) if a.grounds else None for a in asked],
+    )  # fmt: skip
 
 
 def _approval(row: Any) -> Approval:
     fields = dict(row)
     fields["arguments"] = msgspec.json.decode(fields["arguments"])
-    fields["edited"] = None if fields["edited"] is None else msgspec.json.decode(fields["edited"])
+    fields["grounds"] = None if fields["grounds"] is None else _grounds(fields["grounds"])
+    if fields["edited"] is not None:
+        fields["edited"] = msgspec.json.decode(fields["edited"])
+        fields["changes"] = changes(fields["arguments"], fields["edited"])
     return Approval(**fields)

@@ -33,6 +33,7 @@ from app.domain.stores import (
     RunFilter,
 )
 from app.domain.usage import Caps
+from app.storage.postgres.approvals import asked_columns
 from app.storage.postgres.pool import Database, queries
 from app.storage.postgres.usage import crossings, settlements
 
@@ -224,13 +225,10 @@ class PostgresRunStore:
         waiting: RunWaiting,
         inbox: int,
     ) -> None:
-        asked = waiting.approvals
         row = await self._db.fetchrow(
             self._sql["park"], *_written(run_id, epoch, events), waiting.stop_reason, waiting.iterations,
             _json(waiting.usage), waiting.outcome_unknown, inbox,
-            [a.id for a in asked], [a.call_id for a in asked], [a.name for a in asked],
-            [msgspec.json.encode(a.arguments) for a in asked], [a.risk for a in asked],
-            [a.expires_at for a in asked], datetime.now(UTC), waiting.cost_usd, settlements(events),
+            *asked_columns(waiting.approvals), datetime.now(UTC), waiting.cost_usd, settlements(events),
         )  # fmt: skip
         if row is None:
             await self._refused(run_id, epoch, events)
@@ -254,6 +252,7 @@ class PostgresRunStore:
                 self._sql["end_unowned"], run_id, [event.id for event in events], [event.name for event in events],
                 [event.payload for event in events], finished.status, finished.stop_reason, _json(finished.error),
                 list(statuses), events[0].seq - 1, finished.iterations, _json(finished.usage), finished.cost_usd,
+                finished.cancellation.by if finished.cancellation else None,
             )  # fmt: skip
         return None if row is None else EndedRun(run_id=run_id, session_id=row["session_id"], agent=row["agent"])
 

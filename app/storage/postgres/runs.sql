@@ -268,10 +268,10 @@ SELECT coalesce((SELECT more FROM line), false) AS more, (SELECT count(*) FROM s
 -- comes after is not held against it that owners died before.
 -- $10 stop_reason  $11 iterations  $12 usage  $13 outcome_unknown  $14 rows of the inbox that were read
 -- $15 ids of approvals  $16 calls  $17 tools  $18 arguments  $19 risks  $20 when they expire, by the clock of the owner,
--- $21 where that stands now: they are judged by the database's  $22 cost_usd  $23 as $11 in append
+-- $21 digests  $22 grounds  $23 where the owner's clock stands now: they are judged by the database's  $24 cost_usd  $25 as $11 in append
 WITH fence AS (
     UPDATE runs SET last_seq = $4, status = 'waiting', stop_reason = $10, iterations = $11, usage = $12, outcome_unknown = $13,
-        cost_usd = $22::float8::numeric, failures = 0, answer_by = NULL, stop_after = CASE WHEN $10 = 'stopped_after_step' THEN NULL ELSE stop_after END, lease_owner = NULL, lease_until = NULL
+        cost_usd = $24::float8::numeric, failures = 0, answer_by = NULL, stop_after = CASE WHEN $10 = 'stopped_after_step' THEN NULL ELSE stop_after END, lease_owner = NULL, lease_until = NULL
     WHERE id = $1 AND lease_epoch = $2 AND status = 'running' AND last_seq = $3 AND inbox = $14
     RETURNING tenant, owner
 ), journal AS (
@@ -279,13 +279,14 @@ WITH fence AS (
     SELECT $1, e.seq, fence.tenant, fence.owner, e.id, e.name, e.payload, e.private
     FROM fence, unnest($5::integer[], $6::uuid[], $7::text[], $8::json[], $9::json[]) AS e (seq, id, name, payload, private)
 ), asked AS (
-    INSERT INTO approvals (id, run_id, tenant, owner, call_id, tool, arguments, risk, expires_at)
+    INSERT INTO approvals (id, run_id, tenant, owner, call_id, tool, arguments, risk, expires_at, digest, grounds)
     SELECT a.id, $1, fence.tenant, fence.owner, a.call_id, a.tool, a.arguments, a.risk,
-        clock_timestamp() + (a.expires_at - $21::timestamptz)
-    FROM fence, unnest($15::text[], $16::text[], $17::text[], $18::json[], $19::text[], $20::timestamptz[])
-        AS a (id, call_id, tool, arguments, risk, expires_at)
+        clock_timestamp() + (a.expires_at - $23::timestamptz), a.digest, a.grounds
+    FROM fence, unnest(
+        $15::text[], $16::text[], $17::text[], $18::json[], $19::text[], $20::timestamptz[], $21::text[], $22::json[]
+    ) AS a (id, call_id, tool, arguments, risk, expires_at, digest, grounds)
 ), settled AS (
-    SELECT settle_attempts($23::json, false) AS crossed FROM fence WHERE $23 IS NOT NULL
+    SELECT settle_attempts($25::json, false) AS crossed FROM fence WHERE $25 IS NOT NULL
 )
 SELECT (SELECT count(*) FROM settled) FROM fence;
 
@@ -312,9 +313,9 @@ SELECT s.tenant, s.id FROM runs r JOIN sessions s ON s.tenant = r.tenant AND s.i
 WHERE r.id = $1 FOR UPDATE OF s;
 
 -- name: end_unowned
--- End a run that nobody owns. The new epoch shuts out whoever is claiming it at this moment.
+-- End a run that nobody owns, and with it what people were asked for it. The new epoch shuts out whoever is claiming it at this moment.
 -- $1 run  $2 ids  $3 names  $4 payloads of its last events  $5 status  $6 stop_reason  $7 error  $8 statuses that it may have
--- $9 last_seq that it must have  $10 iterations  $11 usage  $12 cost_usd
+-- $9 last_seq that it must have  $10 iterations  $11 usage  $12 cost_usd  $13 the user who stopped it
 WITH run AS (
     UPDATE runs SET lease_epoch = lease_epoch + 1, last_seq = last_seq + cardinality($2::uuid[]),
         status = $5, stop_reason = $6, error = $7, iterations = $10, usage = $11, cost_usd = $12::float8::numeric,
@@ -326,8 +327,14 @@ WITH run AS (
     SELECT $1, $9 + e.n, run.tenant, run.owner, e.id, e.name, e.payload
     FROM run, unnest($2::uuid[], $3::text[], $4::json[]) WITH ORDINALITY AS e (id, name, payload, n)
 ), asked AS (
-    UPDATE approvals SET status = 'cancelled', resolved_at = clock_timestamp()
+    UPDATE approvals SET status = 'cancelled', resolved_at = clock_timestamp(), resolved_by = $13, resolved_actor = 'system'
     FROM run WHERE run_id = $1 AND approvals.status = 'pending'
+    RETURNING approvals.tenant, approvals.id, approvals.tool, approvals.risk, approvals.digest
+), audited AS (
+    INSERT INTO audit (tenant, actor, owner, action, target, detail)
+    SELECT tenant, 'system', $13::text, 'approval.cancelled', id, json_build_object(
+        'run_id', $1::text, 'tool', tool, 'risk', risk, 'digest', digest, 'edited', false
+    ) FROM asked
 ), session AS (
     UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, next_rank(s.tenant))
     FROM run WHERE s.tenant = run.tenant AND s.id = run.session_id AND s.turns > run.turn

@@ -1,0 +1,317 @@
+"""Who may decide on which call, what their word is good for, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.domain.approvals import digest
+from app.domain.principals import Principal, Scope
+from app.storage.postgres.pool import open_pool
+from tests.api.edge import Edge
+from tests.api.problems import check
+from tests.api.test_approvals import waiting
+from tests.api.test_resources import pages
+from tests.runs.conftest import react
+from tests.scripted import ScriptedProvider, says, tool_spec
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}, "to": {"type": "array"}},
+    "additionalProperties": False,
+}
+HELPER = react(
+    tools=(
+        tool_spec("echo"),
+        tool_spec("risky", risk="high", effect="write", schema=SCHEMA),
+        tool_spec("deadly", risk="critical", effect="write", schema=SCHEMA),
+    )
+)
+RISKY, DEADLY = says("", ("c1", "risky", '{"n": 1}')), says("", ("c1", "deadly", '{"n": 1}'))
+APPROVE, DENY = {"decision": "approve"}, {"decision": "deny"}
+
+
+def who(*scopes: Scope, user: str | None = None, actor: str = "key:k1", tenant: str = "default") -> Principal:
+    return Principal(tenant=tenant, user=user, scopes=frozenset(scopes), actor=actor)
+
+
+@asynccontextmanager
+async def edges(edge: Any, *principals: Principal, say: Sequence[Any], **more: Any) -> AsyncIterator[list[Edge]]:
+    """A process that runs HELPER, and others on its database that only answer: one for each further principal."""
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(edge(ScriptedProvider(*say), HELPER, principal=principals[0], **more))
+        others = [
+            await stack.enter_async_context(edge(ScriptedProvider(), HELPER, principal=one, concurrency=0, **more))
+            for one in principals[1:]
+        ]
+        yield [first, *others]
+
+
+async def decided(e: Edge, approval: Any, body: Any) -> Any:
+    return await e.client.post(f"/v1/approvals/{approval['id']}", json=body)
+
+
+async def audit(e: Edge, **query: str) -> list[Any]:
+    response = await e.client.get("/v1/audit", params=query)
+    assert response.status_code == 200, response.text
+    return response.json()["data"]  # type: ignore[no-any-return]
+
+
+async def events(e: Edge, run_id: str, name: str) -> list[Any]:
+    response = await e.client.get(f"/v1/runs/{run_id}/events", headers={"Accept": "application/json"})
+    return [event["data"] for event in response.json()["data"] if event["event"] == name]
+
+
+async def test_what_a_person_is_told(edge: Any) -> None:
+    read = says("Let me look.", ("r1", "echo", '{"x": 1}'), ("r2", "echo", '{"x": 2}'))
+    async with edge(ScriptedProvider(read, says("There."), read, RISKY), HELPER) as e:
+        await e.ask(session_id="s")
+        approval = await waiting(e, session_id="s")
+        assert (approval["tool"], approval["arguments"]) == ("risky", {"n": 1})
+        assert approval["digest"] == digest("risky", '{"n": 1}')
+        grounds = approval["grounds"]
+        assert grounds["auto_approve"] == "low"
+        assert "risk is high" in grounds["reason"]
+        assert [source["tool"] for source in grounds["results"]] == ["echo"] * 4
+        assert [source["call_id"] for source in grounds["results"]][:2] == ["r1", "r2"]
+        assert grounds["more"] == 0
+        (created,) = await events(e, approval["run_id"], "run.created")
+        assert grounds["message_id"] == created["message_id"]
+        (asked,) = await events(e, approval["run_id"], "approval.requested")
+        assert (asked["digest"], asked["approval"]["grounds"]) == (approval["digest"], grounds)
+
+
+async def test_twice_is_once(edge: Any) -> None:
+    boss = who("approvals", "admin", actor="key:boss")
+    async with edges(edge, boss, say=[RISKY, says("done")]) as (e,):
+        approval = await waiting(e)
+        first = await decided(e, approval, APPROVE | {"comment": "fine"})
+        assert (first.status_code, first.json()["resolved_actor"], first.json()["resolved_by"]) == (
+            200,
+            "key:boss",
+            None,
+        )
+        await e.became(approval["run_id"], "succeeded")
+        again = await decided(e, approval, APPROVE)
+        assert (again.status_code, again.json()) == (200, first.json())
+        check(await decided(e, approval, DENY), 409, "approval_resolved")
+        check(await decided(e, approval, APPROVE | {"arguments": {"n": 2}}), 409, "approval_resolved")
+        assert [call.arguments for call in e.toolbox.calls] == ['{"n": 1}']
+        assert len(await events(e, approval["run_id"], "approval.resolved")) == 1
+        assert [entry["action"] for entry in await audit(e)] == ["approval.approved"]
+
+
+async def test_after_its_time(edge: Any, database: str) -> None:
+    async with edges(edge, who("approvals", "admin"), say=[RISKY, says("so be it")]) as (e,):
+        approval = await waiting(e)
+        async with open_pool(database) as opened:
+            await opened.execute("UPDATE approvals SET expires_at = clock_timestamp() - interval '1 second'")
+        check(await decided(e, approval, APPROVE), 409, "approval_resolved")
+        assert e.toolbox.calls == []
+        await e.runs.housekeeping.round()
+        assert (await e.became(approval["run_id"], "succeeded"))["output"] == "so be it"
+        check(await decided(e, approval, APPROVE), 409, "approval_resolved")
+        now = (await e.client.get(f"/v1/approvals/{approval['id']}")).json()
+        assert (now["status"], now["resolved_by"], now["resolved_actor"]) == ("expired", None, "system")
+        assert e.toolbox.calls == []
+        (entry,) = await audit(e)
+        assert (entry["actor"], entry["action"], entry["target"]) == ("system", "approval.expired", approval["id"])
+
+
+async def test_with_other_arguments(edge: Any) -> None:
+    asked = says("", ("c1", "risky", '{"n": 1, "to": ["ann", "bob"]}'))
+    async with edges(edge, who("approvals", "admin", user="eve"), say=[asked, says("done")]) as (e,):
+        approval = await waiting(e)
+        for wrong in ({"n": "one"}, {"m": 1}, {"n": 1, "to": "ann"}):
+            check(await decided(e, approval, APPROVE | {"arguments": wrong}), 422, "validation_error")
+        edited = {"n": 2, "to": ["ann"]}
+        response = await decided(e, approval, APPROVE | {"arguments": edited})
+        told = response.json()
+        difference = [{"path": "/n", "old": 1, "new": 2}, {"path": "/to/1", "old": "bob"}]
+        assert (told["arguments"], told["edited"], told["changes"]) == (approval["arguments"], edited, difference)
+        await e.became(approval["run_id"], "succeeded")
+        assert [msgspec.json.decode(call.arguments) for call in e.toolbox.calls] == [edited]
+        (event,) = await events(e, approval["run_id"], "approval.resolved")
+        assert (event["changes"], event["by"], event["actor"]) == (difference, "eve", "key:k1")
+        bound = digest("risky", e.toolbox.calls[0].arguments)
+        assert event["digest"] == bound != approval["digest"]
+        (entry,) = await audit(e)
+        assert entry["detail"] == {
+            "run_id": approval["run_id"],
+            "tool": "risky",
+            "risk": "high",
+            "digest": bound,
+            "edited": True,
+        }
+        assert "bob" not in msgspec.json.encode(entry).decode()
+        assert (await decided(e, approval, APPROVE | {"arguments": edited})).json() == told
+        check(await decided(e, approval, APPROVE), 409, "approval_resolved")
+
+
+async def test_the_same_arguments_are_no_edit(edge: Any) -> None:
+    async with edges(edge, who("approvals", "admin"), say=[RISKY, says("done"), RISKY, says("done")]) as (e,):
+        approval = await waiting(e)
+        told = (await decided(e, approval, APPROVE | {"arguments": {"n": 1}})).json()
+        assert (told["edited"], told["changes"]) == (None, [])
+        await e.became(approval["run_id"], "succeeded")
+        assert [call.arguments for call in e.toolbox.calls] == ['{"n": 1}']
+        assert "changed the arguments" not in e.provider.requests[1].messages[-1].content
+        other = await waiting(e)
+        check(await decided(e, other, APPROVE | {"arguments": {"n": True}}), 422, "validation_error")
+
+
+@pytest.mark.parametrize(
+    ("scopes", "approves", "approves_critical", "denies_critical"),
+    [
+        ((), False, False, False),
+        (("runs",), False, False, False),
+        (("approvals",), True, False, True),
+        (("approvals.critical",), False, True, True),
+        (("approvals", "approvals.critical"), True, True, True),
+        (("admin",), True, True, True),
+    ],
+)
+async def test_by_whom(edge: Any, scopes: Any, approves: bool, approves_critical: bool, denies_critical: bool) -> None:
+    admin = who("admin", actor="key:root")
+    async with edges(edge, admin, who(*scopes), say=[RISKY, DEADLY, DEADLY, *[says("done")] * 3], max_body=10_000) as (
+        e,
+        other,
+    ):
+        cases = [(APPROVE, approves), (APPROVE, approves_critical), (DENY, denies_critical)]
+        made = [await waiting(e) for _ in cases]
+        for approval, (body, may) in zip(made, cases, strict=True):
+            response = await decided(other, approval, body)
+            now = (await e.client.get(f"/v1/approvals/{approval['id']}")).json()
+            if may:
+                assert (response.status_code, now["resolved_actor"]) == (200, "key:k1")
+                await e.became(approval["run_id"], "succeeded")
+            else:
+                check(response, 403, "forbidden")
+                assert (now["status"], (await e.run(approval["run_id"]))["status"]) == ("pending", "waiting")
+        written = [entry["target"] for entry in await audit(e)]
+        assert written == [a["id"] for a, (_, may) in reversed(list(zip(made, cases, strict=True))) if may]
+        assert len(e.toolbox.calls) == approves + approves_critical
+
+
+async def test_by_somebody_elses_hand(edge: Any) -> None:
+    ann = who("runs", "approvals", "approvals.critical", user="ann")
+    bob, far = who("approvals", user="bob"), who("approvals", tenant="far")
+    async with edges(edge, ann, bob, far, say=[RISKY, says("done")]) as (e, *others):
+        approval = await waiting(e)
+        for other in others:
+            check(await decided(other, approval, APPROVE), 404, "not_found")
+            assert (await other.client.get("/v1/approvals")).json()["data"] == []
+        assert (await decided(e, approval, APPROVE)).status_code == 200
+        await e.became(approval["run_id"], "succeeded")
+
+
+@pytest.mark.parametrize(
+    ("four_eyes", "risky", "deadly"), [(None, 200, 200), ("critical", 200, 403), ("high", 403, 403)]
+)
+async def test_one_does_not_approve_what_is_done_for_oneself(
+    edge: Any, four_eyes: Any, risky: int, deadly: int
+) -> None:
+    ann = who("runs", "approvals", "approvals.critical", user="ann")
+    desk = who("approvals", "approvals.critical", actor="key:desk")
+    async with edges(edge, ann, desk, say=[RISKY, DEADLY, *[says("done")] * 2], four_eyes=four_eyes) as (e, other):
+        for approval, status in ((await waiting(e), risky), (await waiting(e), deadly)):
+            response = await decided(e, approval, APPROVE)
+            assert response.status_code == status
+            if status == 403:
+                check(response, 403, "forbidden")
+                assert (await decided(other, approval, APPROVE)).status_code == 200
+            await e.became(approval["run_id"], "succeeded")
+
+
+async def test_one_may_deny_what_is_done_for_oneself(edge: Any) -> None:
+    ann = who("runs", "approvals", user="ann")
+    async with edges(edge, ann, say=[DEADLY, says("done")], four_eyes="low") as (e,):
+        approval = await waiting(e)
+        assert (await decided(e, approval, DENY)).status_code == 200
+        await e.became(approval["run_id"], "succeeded")
+        assert e.toolbox.calls == []
+
+
+async def test_a_word_for_one_call_is_none_for_the_next(edge: Any) -> None:
+    other, same = says("", ("c2", "risky", '{"n": 2}')), says("", ("c3", "risky", '{"n": 1}'))
+    async with edges(edge, who("approvals", "admin"), say=[RISKY, other, same, says("done")]) as (e,):
+        first = await waiting(e)
+        run_id = first["run_id"]
+        assert (await decided(e, first, APPROVE)).status_code == 200
+        for arguments in ({"n": 2}, {"n": 1}):
+            while not (asked := (await e.client.get(f"/v1/approvals?status=pending&run_id={run_id}")).json()["data"]):
+                pass
+            assert asked[0]["arguments"] == arguments
+            ran = [call.arguments for call in e.toolbox.calls]
+            assert len(ran) == (1 if arguments == {"n": 2} else 2)
+            assert (await decided(e, first, APPROVE)).status_code == 200  # once more the old one: it opens nothing
+            assert [call.arguments for call in e.toolbox.calls] == ran
+            assert (await e.run(run_id))["status"] == "waiting"
+            await decided(e, asked[0], APPROVE)
+        await e.became(run_id, "succeeded")
+        assert [call.arguments for call in e.toolbox.calls] == ['{"n": 1}', '{"n": 2}', '{"n": 1}']
+        assert len({entry["target"] for entry in await audit(e)}) == 3
+
+
+async def test_what_is_withdrawn_is_written_down(edge: Any) -> None:
+    async with edges(edge, who("approvals", "admin", user="eve"), say=[RISKY]) as (e,):
+        approval = await waiting(e)
+        assert (await e.client.post(f"/v1/runs/{approval['run_id']}/cancel")).status_code in (200, 202)
+        await e.became(approval["run_id"], "cancelled")
+        check(await decided(e, approval, APPROVE), 409, "approval_resolved")
+        (entry,) = await audit(e)
+        assert (entry["action"], entry["actor"], entry["user_id"]) == ("approval.cancelled", "system", "eve")
+        assert entry["detail"]["digest"] == approval["digest"]
+        now = (await e.client.get(f"/v1/approvals/{approval['id']}")).json()
+        assert (now["status"], now["resolved_by"], now["resolved_actor"]) == ("cancelled", "eve", "system")
+
+
+async def test_the_inbox_by_what_people_look_for(edge: Any) -> None:
+    other = msgspec.structs.replace(HELPER, name="other")
+    async with edge(ScriptedProvider(RISKY, DEADLY, RISKY), HELPER, other) as e:
+        made = [await waiting(e), await waiting(e), await waiting(e, agent="other")]
+        for query, places in (
+            ("risk=critical", [1]), ("risk=high", [2, 0]), ("tool=deadly", [1]), ("agent=other", [2]), ("agent=nobody", []),
+            ("agent=helper&risk=high&status=pending", [0]), ("tool=risky&agent=other&limit=1", [2]),
+        ):  # fmt: skip
+            found = (await e.client.get(f"/v1/approvals?{query}")).json()["data"]
+            assert [approval["id"] for approval in found] == [made[place]["id"] for place in places], query
+        check(await e.client.get("/v1/approvals?risk=huge"), 422, "validation_error")
+        check(await e.client.get("/v1/approvals?tool=%00"), 422, "validation_error")
+
+
+async def test_the_audit_log_in_pages(edge: Any) -> None:
+    admin, plain, far = who("admin", user="root"), who("approvals", "runs"), who("admin", tenant="far")
+    async with edges(edge, admin, plain, far, say=[*[RISKY] * 5, *[says("done")] * 5]) as (e, other, foreign):
+        made = [await waiting(e) for _ in range(5)]
+        for number, approval in enumerate(made):
+            assert (await decided(e, approval, DENY if number % 2 else APPROVE)).status_code == 200
+        listed = await pages(e.client, "/v1/audit")
+        assert [entry["target"] for entry in listed] == [approval["id"] for approval in reversed(made)]
+        assert {entry["user_id"] for entry in listed} == {"root"}
+        denied = await pages(e.client, "/v1/audit", action="approval.denied")
+        assert [entry["target"] for entry in denied] == [made[3]["id"], made[1]["id"]]
+        assert [entry["action"] for entry in await audit(e, target=made[0]["id"])] == ["approval.approved"]
+        check(await other.client.get("/v1/audit"), 403, "forbidden")
+        assert await audit(foreign) == []
+        for query, status, code in (
+            ("cursor=x", 400, "invalid_cursor"), ("cursor=%00", 400, "invalid_cursor"), ("cursor=MA", 400, "invalid_cursor"),
+            ("limit=0", 422, "validation_error"), ("action=%00", 422, "validation_error"),
+        ):  # fmt: skip
+            check(await e.client.get(f"/v1/audit?{query}"), status, code)
+
+
+async def test_how_long_people_are_waited_for(edge: Any) -> None:
+    async with edge(ScriptedProvider(RISKY, RISKY, says("done")), HELPER) as e:
+        first, _ = await waiting(e), await waiting(e)
+        await e.runs.approvals.look()
+        assert (await decided(e, first, APPROVE)).status_code == 200
+        await e.runs.approvals.look()
+        notes = e.notes
+        assert [waits for waits, _ in notes.pending] == [2, 1]
+        assert all(0 < age < 60 for _, age in notes.pending)
+        assert notes.decisions == [("high", "approved")]
