@@ -16,6 +16,7 @@ ANYTHING = None
 
 ROOMS: dict[str, set[str] | None] = {
     "domain": set(),
+    "safety": {"domain"},
     "agent": {"domain"},
     "prompts": {"domain"},
     "rounds": {"domain"},
@@ -57,6 +58,8 @@ VENDORS: dict[str, set[str]] = {
     "aiohttp": {"llm/openai*.py", "llm/anthropic*.py"},
     "genai_prices": {"llm/prices.py"},
     "jsonschema": {"agent/structured.py", "tools/*", "workspace/*"},
+    "stdnum": {"safety/identities.py"},
+    "phonenumbers": {"safety/contacts.py"},
     "referencing": {"tools/*", "workspace/*"},
     "yaml": {"workspace/documents.py"},
     "asyncpg": {"storage/*"},

@@ -50,7 +50,7 @@ def to_compact(state: RunState) -> Compact | None:
         return None
     current = _with_repairs(state)
     sent = _trimmed(state, current)
-    decision = compaction.due(state, (*state.history, *current), sent)
+    decision = compaction.due(state, (*_before(state), *current), sent)
     if decision is None or sent is None:
         return None
     enough = sent.tokens + compaction.size(decision, state.agent.budget) + MIN_OUTPUT <= state.tokens_left
@@ -62,20 +62,20 @@ def _fitted(state: RunState) -> tuple[tuple[Message, ...], int]:
     agent, current = state.agent, _with_repairs(state)
     sent = _trimmed(state, current)
     if sent is None:
-        return (*state.history, *current), 0
+        return (*_before(state), *current), 0
     most = agent.budget.tokens
     if sent.tokens > most:
         log.warning("context_over_budget", extra={"agent": agent.name, "tokens": sent.tokens, "budget": most})
     if not sent.cut:
         return sent.messages, sent.left_out
-    note = compaction.note(state, (*state.history, *current), sent.cut)
+    note = compaction.note(state, (*_before(state), *current), sent.cut)
     return trimming.noted(sent.messages, note), sent.left_out
 
 
 def _trimmed(state: RunState, current: Sequence[Message]) -> Sent | None:
     agent = state.agent
     return trimming.trim(
-        state.history,
+        _before(state),
         current,
         fixed=tokens.fixed(state.system, agent.tools, agent.output_schema),
         budget=agent.budget.tokens,
@@ -84,11 +84,17 @@ def _trimmed(state: RunState, current: Sequence[Message]) -> Sent | None:
     )
 
 
+def _before(state: RunState) -> tuple[Message, ...]:
+    """The messages of earlier turns, as models read them."""
+    return tuple(map(state.read, state.history)) if state.hidden else state.history
+
+
 def _with_repairs(state: RunState) -> list[Message]:
+    current = list(map(state.read, state.messages)) if state.hidden else state.messages
     if not state.rejected or state.agent.output_schema is None:
-        return state.messages
+        return current
     messages: list[Message] = []
-    for message in state.messages:
+    for message in current:
         messages.append(message)
         if message.id in state.rejected:
             _, problem = structured.read(message.content, state.agent.output_schema)

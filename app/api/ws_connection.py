@@ -194,6 +194,7 @@ class Connection:
             self._principal,
             StartRun(
                 input=command.input if isinstance(message, msgspec.UnsetType) else message,
+                field="input" if isinstance(message, msgspec.UnsetType) else "message",
                 agent=command.agent,
                 session_id=command.session_id,
                 user_id=command.user_id,

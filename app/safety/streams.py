@@ -30,7 +30,7 @@ BOUND = 8_192
 """Characters that are held back at most: a private key of RSA has half of that. What is longer is judged as it is."""
 LOOK = 1_024
 """Characters before that are remembered: the beginning of a paragraph with an image, or of a tag, is looked for in them."""
-SECRET = "[secret removed]"
+REMOVED = "[secret removed]"
 NOWHERE = "about:blank"
 LINK = "[link removed]"
 
@@ -46,12 +46,14 @@ _AFTER = {
     "bearer": re.compile(r"\s{1,2}+"),
 }
 _SAID = re.compile(r"(?i)\b(is|bearer|basic)(?=\s)")
+_STAND_IN = r"<(?=\Z|[A-Z])[A-Z0-9_]{0,40}+>?"
+"""A placeholder, or the beginning of one: what stands in its place counts."""
 _BODY = {
     "key": re.compile(r"[A-Za-z0-9_.+/=-]*+"),
     "pem": re.compile(r"[A-Za-z0-9+/=\s\\:,-]*+"),
-    "url": re.compile(r"[^\s<>\"'`]*+"),
-    "destination": re.compile(r"[^\s<>)]*+"),
-    "attribute": re.compile(r"[^\s<>\"')]*+"),
+    "url": re.compile(rf"(?:[^\s<>\"'`]|{_STAND_IN})*+"),
+    "destination": re.compile(rf"(?:[^\s<>)]|{_STAND_IN})*+"),
+    "attribute": re.compile(rf"(?:[^\s<>\"')]|{_STAND_IN})*+"),
     "bearer": re.compile(r"[A-Za-z0-9._~+/=-]*+"),
     "value": re.compile(r"[^\s\"'`,;<>(){}\[\]\\]*+"),
 }
@@ -171,13 +173,13 @@ class Stream:
             rule = _RULES[window[begin.start : first]]
             key = rule.form.match(window, begin.start)
             good = key is not None and (rule.check is None or rule.check(key[0]))
-            return ("secret", key.end(), SECRET) if key is not None and good else None
+            return ("secret", key.end(), REMOVED) if key is not None and good else None
         if kind == "pem":
             block = PEM.form.match(window, begin.start)
-            return None if block is None else ("secret", block.end(), SECRET)
+            return None if block is None else ("secret", block.end(), REMOVED)
         if kind in ("value", "bearer"):
             good = assigned(body) if kind == "value" else len(body) >= 20 and random(body)
-            return ("secret", first + len(body.rstrip(".!?")), SECRET) if good else None
+            return ("secret", first + len(body.rstrip(".!?")), REMOVED) if good else None
         if kind == "url":
             return self._url(window, begin, body)
         if kind == "destination":
@@ -188,7 +190,7 @@ class Stream:
         first = begin.first
         login = LOGIN.match(window, first)
         if login is not None and not public(login["value"]):
-            return "secret", login.end("value"), f"{window[first : login.start('value')]}{SECRET}"
+            return "secret", login.end("value"), f"{window[first : login.start('value')]}{REMOVED}"
         body = re.split(r"[)\]]", body, maxsplit=1)[0]
         tag = _tag(window, begin.start)
         if tag in _FETCH_TAGS and fetches(f"https://{body}", self._hosts):

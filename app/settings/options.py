@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from app.domain.screening import OutputGuards, Pii
 from app.domain.tiers import CHEAP_BELOW, PREMIUM_FROM, Tier
 from app.settings.experiments import ExperimentOptions
 
@@ -28,6 +29,11 @@ Weight = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 
 TENANT_MONTHLY_USD = Decimal(10_000)
 """What a tenant's month may cost where nobody wrote it down."""
+
+Host = Annotated[
+    str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", max_length=253)
+]
+"""A host's name in small letters, without scheme and port."""
 
 ProviderKind = Literal["openai", "anthropic", "offline"]
 OpenAIApi = Literal["responses", "chat"]
@@ -94,8 +100,15 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Safety(msgspec.Struct, frozen=True, kw_only=True):
-    """What people decide. `approval_ttl`: an approval that nobody gave by then is denied."""
+    """What people decide, and what agents are told to look for whose file says nothing else (`app.domain.screening`).
 
+    `approval_ttl`: an approval that nobody gave by then is denied; `max_input`: characters of one input.
+    """
+
+    max_input: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)] = 10_000
+    pii: Pii = "off"
+    output: OutputGuards = "secrets"
+    link_hosts: tuple[Host, ...] = ()
     approval_ttl: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] = 86_400.0
 
 
@@ -243,8 +256,6 @@ NOT_YET: frozenset[str] = frozenset(
         "limits",
         "admission",
         "auth",
-        "safety.max_input",
-        "safety.pii",
         "mcp",
         "retention",
     }

@@ -31,6 +31,7 @@ from app.runs.assembly import Runs, Stores, assemble
 from app.runs.cache_service import CacheService
 from app.runs.heartbeat import Heartbeat
 from app.runs.tool_calls import TOOL_GRACE
+from app.safety.guard import Screener
 from app.storage.migrate import Schema, read_migrations, status
 from app.storage.postgres.approvals import PostgresApprovalStore
 from app.storage.postgres.hints import PostgresHints
@@ -196,6 +197,7 @@ async def open_services(
             news=lambda held: runs.worker.news(held),
         )
         stack.push_async_callback(heartbeat.aclose)
+        screen = Screener()
         runs = assemble(
             stores=Stores(
                 runs=store,
@@ -213,6 +215,7 @@ async def open_services(
             tiers=settings.tiers,
             toolbox=TracedToolbox(toolbox=python_tools, tracing=tracing, metrics=metrics),
             observer=RunTelemetry(tracing=tracing, metrics=metrics),
+            screen=screen,
             hints=hints,
             channel=channel,
             leases=heartbeat,
@@ -223,7 +226,7 @@ async def open_services(
             approval_ttl=settings.safety.approval_ttl,
         )
         deliveries, callbacks = callbacks_of(settings, database, store)
-        jobs, batches = batches_of(settings, providers, database, runs.agents, caps)
+        jobs, batches = batches_of(settings, providers, database, runs.agents, caps, screen)
         gate = Gate(PENDING)
         targets = Targets(
             routes={
