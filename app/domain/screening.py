@@ -105,6 +105,11 @@ class Placeholders:
         self._last: dict[str, int] = {}
         self.learn(known or {})
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Placeholders) and self.values == other.values
+
+    __hash__ = None  # type: ignore[assignment]  # it grows
+
     def learn(self, known: Mapping[str, str]) -> None:
         """Take in values by placeholder, as an earlier owner of the session gave them out."""
         for placeholder, value in known.items():
