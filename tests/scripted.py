@@ -182,6 +182,7 @@ class Notes:
         self.never_began: list[tuple[str, RunFinished]] = []
         self.refused_writes = 0
         self.denials: list[str] = []
+        self.guards: list[tuple[str, str]] = []
         self.stops: list[float] = []
         self.waits: list[RunWaiting] = []
         self.handed_on = 0
@@ -223,6 +224,9 @@ class Notes:
 
     def shadowed(self, experiment: str, outcome: str) -> None:
         self.shadows.append((experiment, outcome))
+
+    def guarded(self, guard: str, action: str) -> None:
+        self.guards.append((guard, action))
 
     def denied(self, tool: str) -> None:
         self.denials.append(tool)

@@ -61,6 +61,8 @@ VENDORS: dict[str, set[str]] = {
     "jwt": {"access/jwks.py", "access/tokens.py"},
     "genai_prices": {"llm/prices.py"},
     "jsonschema": {"agent/structured.py", "tools/*", "workspace/*"},
+    "stdnum": {"safety/identities.py"},
+    "phonenumbers": {"safety/contacts.py"},
     "referencing": {"tools/*", "workspace/*"},
     "yaml": {"workspace/documents.py"},
     "asyncpg": {"storage/*"},

@@ -51,7 +51,7 @@ def to_compact(state: RunState) -> Compact | None:
         return None
     current = _with_repairs(state)
     sent = _trimmed(state, current)
-    decision = compaction.due(state, (*state.history, *current), sent)
+    decision = compaction.due(state, (*_before(state), *current), sent)
     if decision is None or sent is None:
         return None
     enough = sent.tokens + compaction.size(decision, state.agent.budget) + MIN_OUTPUT <= state.tokens_left
@@ -63,20 +63,20 @@ def _fitted(state: RunState) -> tuple[tuple[Message, ...], int]:
     agent, current = state.agent, _with_repairs(state)
     sent = _trimmed(state, current)
     if sent is None:
-        return (*state.history, *current), 0
+        return (*_before(state), *current), 0
     most = agent.budget.tokens
     if sent.tokens > most:
         log.warning("context_over_budget", extra={"agent": agent.name, "tokens": sent.tokens, "budget": most})
     if not sent.cut:
         return sent.messages, sent.left_out
-    note = compaction.note(state, (*state.history, *current), sent.cut)
+    note = compaction.note(state, (*_before(state), *current), sent.cut)
     return trimming.noted(sent.messages, note), sent.left_out
 
 
 def _trimmed(state: RunState, current: Sequence[Message]) -> Sent | None:
     agent = state.agent
     return trimming.trim(
-        state.history,
+        _before(state),
         current,
         fixed=tokens.fixed(state.system, agent.tools, agent.output_schema),
         budget=agent.budget.tokens,
@@ -85,14 +85,20 @@ def _trimmed(state: RunState, current: Sequence[Message]) -> Sent | None:
     )
 
 
+def _before(state: RunState) -> tuple[Message, ...]:
+    """The messages of earlier turns, as models read them."""
+    return tuple(map(state.read, state.history)) if state.hidden else state.history
+
+
 def _with_repairs(state: RunState) -> list[Message]:
-    """The run's messages; after a rejected draft what is wrong with it, after a step that came again and again that it did."""
+    """The run's messages, as models read them; after a rejected draft what is wrong with it, after a step that came again and again that it did."""
+    current = list(map(state.read, state.messages)) if state.hidden else state.messages
     repairs = bool(state.rejected) and state.agent.output_schema is not None
     repeated = loops.notes(state)
     if not repairs and not repeated:
-        return state.messages
+        return current
     messages: list[Message] = []
-    for message in state.messages:
+    for message in current:
         messages.append(message)
         if message.id in repeated:
             messages.append(Message(id=f"loop-{message.id}", role="user", content=repeated[message.id]))

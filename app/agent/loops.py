@@ -172,9 +172,9 @@ def _windows(state: RunState) -> Iterator[Iterator[Round]]:
         if message.role == "tool":
             results[message.call_id or ""] = message
             if said is not None and all(call.id in results for call in said.tool_calls):
-                if message.id not in state.read:
-                    state.read[message.id] = _round(state, said, results, message.id)
-                window.append(state.read[message.id])
+                if message.id not in state.worked_out:
+                    state.worked_out[message.id] = _round(state, said, results, message.id)
+                window.append(state.worked_out[message.id])
                 said = None
         elif message.role == "user":
             yield iter(window)

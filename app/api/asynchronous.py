@@ -86,6 +86,7 @@ def _wish(turn: TaskRequest) -> StartRun:
     return StartRun(
         agent=turn.agent,
         input=turn.message,
+        field="message",
         session_id=turn.session_id,
         user_id=turn.user_id,
         context=turn.context,

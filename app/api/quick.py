@@ -89,7 +89,7 @@ async def stream_chat(data: JSONBody[ChatRequest], turns: NamedDependency[Turns]
 )
 async def question(data: JSONBody[QuestionRequest], turns: NamedDependency[Turns]) -> Response[AnswerResponse]:
     """Answers one question with the default agent, within `timeout` seconds."""
-    wanted = StartRun(input=data.question, session_id=data.session_id, timeout=data.timeout)
+    wanted = StartRun(input=data.question, session_id=data.session_id, timeout=data.timeout, field="question")
     return await turns.answer(wanted, _answer)
 
 
@@ -141,6 +141,7 @@ def _chat(data: ChatRequest) -> StartRun:
     return StartRun(
         agent=data.agent,
         input=data.message,
+        field="message",
         session_id=data.session_id,
         user_id=data.user_id,
         context=data.context,

@@ -252,6 +252,7 @@ class Connection:
         message = command.message
         wanted = StartRun(
             input=command.input if isinstance(message, msgspec.UnsetType) else message,
+            field="input" if isinstance(message, msgspec.UnsetType) else "message",
             agent=command.agent,
             session_id=command.session_id,
             user_id=command.user_id,

@@ -8,6 +8,7 @@ from app.batches.requests import Render
 from app.batches.visit import Limits, Pauses, Visit
 from app.domain.agents import Agent
 from app.domain.batches import BatchProviders, BatchStore, ItemError, Part
+from app.domain.screening import Screen
 
 Definition = Callable[[str, str, str], Awaitable[Agent | None]]
 """An agent of a tenant by name and version."""
@@ -23,6 +24,7 @@ class PartWork:
         definition: Definition,
         providers: BatchProviders,
         render: Render,
+        screen: Screen,
         pauses: Pauses | None = None,
         limits: Limits | None = None,
     ) -> None:
@@ -30,6 +32,7 @@ class PartWork:
         self._definition = definition
         self._providers = providers
         self._render = render
+        self._screen = screen
         self._pauses = pauses or Pauses()
         self._limits = limits or Limits()
 
@@ -56,5 +59,6 @@ class PartWork:
             render=self._render,
             pauses=self._pauses,
             limits=self._limits,
+            screen=self._screen,
         )
         await visit.run()

@@ -29,6 +29,7 @@ from app.domain.batches import (
     PartStatus,
 )
 from app.domain.errors import FailureKind, ProviderError
+from app.domain.screening import Screen
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Visit:
         render: Render,
         pauses: Pauses,
         limits: Limits,
+        screen: Screen,
     ) -> None:
         self._store = store
         self._part = part
@@ -90,6 +92,7 @@ class Visit:
         self._render = render
         self._pauses = pauses
         self._limits = limits
+        self._screen = screen
 
     async def run(self) -> None:
         """As much as can be done now; afterwards the part is let go of, or another's. Raises `DatabaseUnavailable`."""
@@ -199,7 +202,8 @@ class Visit:
                 if n is None:
                     log.warning("a result of a batch is of none of its items", extra={"part": part.id})
                     continue
-                waiting.append(outcome(self._agent, n, result, expired=part.expired and not part.cancelled))
+                expired = part.expired and not part.cancelled
+                waiting.append(outcome(self._agent, n, result, expired=expired, screen=self._screen))
                 if len(waiting) >= CHUNK:
                     if not await self._store.record(part, waiting):
                         return

@@ -9,6 +9,7 @@ import msgspec
 
 from app.domain.messages import JsonObject
 from app.domain.models import Reasoning
+from app.domain.screening import Screening
 from app.domain.tools import RISKS, Risk, ToolSpec
 
 Kind = Literal["chat", "react"]
@@ -84,7 +85,13 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     context: Budget | msgspec.UnsetType = msgspec.UNSET
     fallback_reply: str | msgspec.UnsetType = msgspec.UNSET
     cache: Caching | msgspec.UnsetType = msgspec.UNSET
+    safety: Screening | msgspec.UnsetType = msgspec.UNSET
     version: str = ""
+
+    @property
+    def screening(self) -> Screening:
+        """The agent's own `safety`, or the defaults."""
+        return Screening() if self.safety is msgspec.UNSET else self.safety
 
     @property
     def budget(self) -> Budget:

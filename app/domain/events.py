@@ -153,6 +153,12 @@ class ContextCompacted(msgspec.Struct, frozen=True, kw_only=True):
     saved_tokens: int = 0
 
 
+class ContextRedacted(msgspec.Struct, frozen=True, kw_only=True):
+    """Models read placeholders for more of the conversation's values: how many of each kind. Which value each one is only we read."""
+
+    entities: dict[str, int]
+
+
 class RunWaiting(msgspec.Struct, frozen=True, kw_only=True):
     """The run waits for a person, or for a resume after its `stop_after`: nothing holds it. The stream stays open.
 
@@ -259,6 +265,7 @@ Event = (
     | StateChanged
     | ContextCompacted
     | LoopDetected
+    | ContextRedacted
     | UsageRecorded
     | BudgetCrossed
     | RunWaiting
@@ -278,6 +285,7 @@ EVENTS: dict[str, type[Event]] = {
     "state.changed": StateChanged,
     "context.compacted": ContextCompacted,
     "loop.detected": LoopDetected,
+    "context.redacted": ContextRedacted,
     "usage.recorded": UsageRecorded,
     "budget.crossed": BudgetCrossed,
     "run.waiting": RunWaiting,

@@ -13,6 +13,7 @@ from app.domain.agents import Agent
 from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, Native, ToolCall, Usage
 from app.domain.provenance import Part, parts
+from app.domain.screening import Placeholders
 from app.domain.tiers import TierDecision
 from app.domain.tools import result_text
 
@@ -88,10 +89,11 @@ class RunState(Conversation):
     became of the others, `digests` and `bound` what was asked and what was decided about. `steered` are the ids of the user messages that came on the way; `executed` is seconds of
     execution in earlier attempts (`restore` counts them). `tokens` are all that its calls used, in and out, as far as it is known.
     `refused` are the ids of calls that were denied.
-    `closed`: the model was asked for the last time; why. `loop`: it is to be, since the run goes round in circles. `read` is what was
-    worked out of its messages, by their ids: it follows from them, and is not done again. `first_tier` is what was decided with
-    the question, `tier` what holds now; None: nothing is decided yet, or the agent's route has no tiers. `granted` are the scopes
-    of its caller that tools ask for.
+    `closed`: the model was asked for the last time; why. `loop`: it is to be, since the run goes round in circles. `worked_out` is what
+    follows from its messages, by their ids, and is not done again. `first_tier` is what was decided with the question, `tier` what
+    holds now; None: nothing is decided yet, or the agent's route has no tiers. `granted` are the scopes of its caller that tools ask
+    for. `hidden` are messages as models read them, by id and content (ids of calls are the provider's, and may come again in another
+    turn); `placeholders` the values that they have others for.
     """
 
     def __init__(
@@ -102,12 +104,14 @@ class RunState(Conversation):
         self.system = system
         self.history = history
         self.compacted = compacted
+        self.placeholders = Placeholders()
+        self.hidden: dict[tuple[str, str], Message] = {}
         self.tried: str | None = None
         self.iterations = 0
         self.closed: Literal["max_iterations", "token_budget", "cost_budget"] | None = None
         self.call_ids: set[str] = set()
         self.loop: ev.LoopDetected | None = None
-        self.read: dict[str, Any] = {}
+        self.worked_out: dict[str, Any] = {}
         self.started: set[str] = set()
         self.refused: set[str] = set()
         self.digests: dict[str, str] = {}
@@ -138,6 +142,8 @@ class RunState(Conversation):
                 self.tried = event.upto
             else:
                 self.compacted = event
+        elif isinstance(event, ev.ContextRedacted):
+            self.placeholders.learn(named(private))
         elif isinstance(event, ev.ToolStarted):
             self.started.add(event.call_id)
         elif isinstance(event, ev.ToolFinished):
@@ -160,6 +166,10 @@ class RunState(Conversation):
             self.loop = None
         elif isinstance(event, ev.RunCreated) and event.granted is not msgspec.UNSET:
             self.granted = frozenset(event.granted)
+
+    def read(self, message: Message) -> Message:
+        """That message as models read it."""
+        return self.hidden.get((message.id, message.content), message)
 
     def restore(self, journal: Iterable[ev.StoredEvent]) -> None:
         """Take in what earlier attempts stored, and count how long they executed: from each `run.started` to the last event after it."""
@@ -297,6 +307,22 @@ def summed_up(runs: Iterable[Iterable[ev.StoredEvent]]) -> ev.ContextCompacted |
         if isinstance(event, ev.ContextCompacted) and event.summary is not None:
             last = event
     return last
+
+
+def placeholders(runs: Iterable[Iterable[ev.StoredEvent]]) -> dict[str, str]:
+    """The session's values by placeholder, as those runs gave them out."""
+    found: dict[str, str] = {}
+    for stored in (stored for events in runs for stored in events if stored.name == "context.redacted"):
+        found |= named(stored.private)
+    return found
+
+
+_decode_names = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def named(private: bytes | None) -> dict[str, str]:
+    """What stands beside a `context.redacted`: values by placeholder."""
+    return _decode_names(private) if private else {}
 
 
 _decode_native = msgspec.json.Decoder(Native).decode

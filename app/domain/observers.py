@@ -91,6 +91,10 @@ class RunObserver(Protocol):
         """A run was to have a shadow: it has, there was no room for it, or it could not be made."""
         ...
 
+    def guarded(self, guard: str, action: str) -> None:
+        """A guard of the input or the output did something: `length`, `pii`, `secret`, `prompt` or `link`; `refused`, `redacted` or `removed`."""
+        ...
+
     def denied(self, tool: str) -> None:
         """A call of that tool was refused to the model."""
         ...

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
+
+from app.domain.errors import FieldError
 
 Pii = Literal["off", "redact", "block"]
 """`redact`: models read placeholders. `block`: besides, an input that has such data is refused."""
@@ -79,9 +81,19 @@ class Screen(Protocol):
         """A guard for one text of an agent with those instructions. None: the policy is to look at nothing."""
         ...
 
-    def count(self, guard: str, action: str) -> None:
-        """A guard did something, once."""
-        ...
+
+def too_long(policy: Screening, texts: Iterable[tuple[str, str]]) -> list[FieldError]:
+    """What is wrong with the lengths of texts, each with its path."""
+    return [
+        FieldError(path, f"has {len(text)} characters; at most {policy.max_input} are allowed")
+        for path, text in texts
+        if len(text) > policy.max_input
+    ]
+
+
+def as_text(said: Any) -> str:
+    """An input as a model reads it: a string as it is, anything else as JSON."""
+    return said if isinstance(said, str) else msgspec.json.encode(said).decode()
 
 
 class Placeholders:
@@ -92,6 +104,11 @@ class Placeholders:
         self._names: dict[str, str] = {}
         self._last: dict[str, int] = {}
         self.learn(known or {})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Placeholders) and self.values == other.values
+
+    __hash__ = None  # type: ignore[assignment]  # it grows
 
     def learn(self, known: Mapping[str, str]) -> None:
         """Take in values by placeholder, as an earlier owner of the session gave them out."""

@@ -40,7 +40,7 @@ _FIRST_ATTEMPT = msgspec.json.encode(ev.RunStarted(attempt=1))
 
 
 class StartRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A wish for a run. `input` is any JSON; `timeout`: seconds until the caller stops waiting; `delay`: seconds before it may begin.
+    """A wish for a run. `input` is any JSON, `field` what the caller calls it; `timeout`: seconds until the caller stops waiting; `delay`: seconds before it may begin.
 
     `stop_after` names the step after which it waits: `model`, `tool`, or one of the agent's tools.
     """
@@ -58,6 +58,7 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     callback_url: str | None = None
     key: IdempotencyKey | None = None
+    field: str = "input"
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):

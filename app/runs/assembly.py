@@ -12,6 +12,7 @@ from app.domain.hints import Hints, LiveChannel
 from app.domain.idempotency import KeyStore
 from app.domain.models import Provider
 from app.domain.observers import RunObserver
+from app.domain.screening import Screen
 from app.domain.sessions import SessionStore
 from app.domain.stores import RunStore
 from app.domain.tiers import TierRoute
@@ -27,6 +28,7 @@ from app.runs.broadcast import Broadcast, Here
 from app.runs.execution import Means
 from app.runs.follow import Follower
 from app.runs.housekeeping import Housekeeping
+from app.runs.inputs import Inputs
 from app.runs.live import Feeds
 from app.runs.recovery import Recovery
 from app.runs.runner import Runner
@@ -78,6 +80,7 @@ def assemble(
     tiers: Mapping[str, TierRoute] | None = None,
     toolbox: Toolbox,
     observer: RunObserver,
+    screen: Screen,
     hints: Hints,
     channel: LiveChannel | None = None,
     leases: Leases,
@@ -113,6 +116,7 @@ def assemble(
                 quotes=quotes,
                 answers=answers,
                 observer=observer,
+                screen=screen,
                 approval_ttl=approval_ttl,
             ),
             feeds=feeds,
@@ -157,6 +161,7 @@ def assemble(
             broadcast=broadcast,
             render=render,
             shadows=shadows,
+            inputs=Inputs(screen=screen, observer=observer),
             keep_alive=keep_alive,
         ),
         sessions=SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast),

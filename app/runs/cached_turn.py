@@ -59,6 +59,7 @@ class CachedTurn:
             or self._owned.resumed_from is not None
             or self._owned.stop_after is not None
             or self._state.steered
+            or self._state.placeholders.values  # an answer with somebody's data is nobody else's
         ):
             self._answers.bypass()
             return False
@@ -113,7 +114,13 @@ class CachedTurn:
         state = self._state
         last = state.messages[-1]
         whole = finished.stop_reason == "completed" and last.role == "assistant" and last.stop == "stop"
-        if not whole or state.steered or self._session_state.used or len(last.content.encode()) > MOST_BYTES:
+        if (
+            not whole
+            or state.steered
+            or state.placeholders.values
+            or self._session_state.used
+            or len(last.content.encode()) > MOST_BYTES
+        ):
             return None
         if any(message.is_error for message in state.messages):
             return None

@@ -23,6 +23,7 @@ from app.domain.fold import RunState
 from app.domain.models import Provider
 from app.domain.observers import RunObserver
 from app.domain.provenance import taint
+from app.domain.screening import Screen
 from app.domain.sessions import SessionStore
 from app.domain.stores import Post, RunStore
 from app.domain.tools import Toolbox
@@ -40,6 +41,7 @@ from app.runs.ledger import Ledger
 from app.runs.live import Feed
 from app.runs.model_call import ModelCalls
 from app.runs.patience import patiently
+from app.runs.screened import Screened
 from app.runs.session_state import RunSessionState
 from app.runs.shadows import rehearsed
 from app.runs.stop import HANDED_ON, Stop
@@ -65,6 +67,7 @@ class Means(msgspec.Struct, frozen=True, kw_only=True):
     quotes: Quotes
     answers: Answers
     observer: RunObserver
+    screen: Screen
     approval_ttl: float
 
 
@@ -100,6 +103,7 @@ class Execution:
             inbox=owned.inbox,
         )
         self._ledger = Ledger(state=self.state, journal=self._journal)
+        self._screened = Screened(screen=means.screen, ledger=self._ledger, observer=means.observer)
         self._models = ModelCalls(
             run_id=owned.run_id,
             session_id=owned.session_id,
@@ -108,6 +112,7 @@ class Execution:
             provider=means.provider,
             attempts=Attempts(ledger=means.usage, quotes=means.quotes, run_id=owned.run_id, epoch=owned.epoch),
             tiering=means.tiering,
+            screened=self._screened,
             stop=stop,
         )
         self._last_words = LastWords(ledger=self._ledger, models=self._models, stop=stop)
@@ -137,6 +142,8 @@ class Execution:
         owned = self._job.owned
         history = await histories.before(owned)
         self.state.history, self.state.compacted = history.messages, history.compacted
+        self.state.placeholders.learn(history.placeholders)
+        self.state.hidden = dict(history.hidden)
         if owned.last_seq <= BORN:
             self.state.apply(self._job.created)
             self.restored = True
@@ -163,6 +170,7 @@ class Execution:
                 await self._read_inbox()
                 if self._stop.cause is not None and self._stop.cause not in HANDED_ON:
                     raise RunStopped(self._stop.cause)
+                await self._screened.look()
                 decision = self._last_words.end or (hurry if self._last_words.due else decide)(self.state)
                 if isinstance(decision, Finish):
                     return await self._finish(await self._last_words.say(decision))

@@ -11,7 +11,7 @@ from collections import OrderedDict
 import msgspec
 
 from app.domain.events import ContextCompacted
-from app.domain.fold import RunState, conversation, summed_up
+from app.domain.fold import RunState, conversation, placeholders, summed_up
 from app.domain.messages import Message
 from app.domain.sessions import SessionStore
 from app.domain.stores import Owned
@@ -26,10 +26,15 @@ Key = tuple[str, str, int]
 
 
 class History(msgspec.Struct, frozen=True):
-    """The settled messages of a session, and what the model reads in the place of the first ones."""
+    """The settled messages of a session, and what the model reads in the place of the first ones.
+
+    `placeholders` are the session's values by placeholder; `hidden` are messages as models read them, as far as that is known.
+    """
 
     messages: tuple[Message, ...] = ()
     compacted: ContextCompacted | None = None
+    placeholders: dict[str, str] = {}
+    hidden: dict[tuple[str, str], Message] = {}
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -59,12 +64,14 @@ class Histories:
         base, runs = await patiently(
             lambda: self._store.history(run.tenant, run.session_id, run.session_epoch, run.turn)
         )
-        return History((*base, *conversation(runs)), summed_up(runs))
+        return History((*base, *conversation(runs)), summed_up(runs), placeholders(runs))
 
     def keep(self, run: Owned, state: RunState) -> None:
         """That run has ended, and its end is stored: the next turn of its session begins with this."""
         messages = (*state.history, *state.settled())
-        kept = Kept(run.turn, History(messages, state.compacted), sum(map(_size, messages)))
+        hidden = {key: state.hidden[key] for m in messages if (key := (m.id, m.content)) in state.hidden}
+        history = History(messages, state.compacted, dict(state.placeholders.values), hidden)
+        kept = Kept(run.turn, history, sum(map(_size, messages)) * (2 if hidden else 1))
         self._take(_key(run))
         self._kept[_key(run)] = kept
         self._size += kept.size

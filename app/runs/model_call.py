@@ -31,6 +31,7 @@ from app.runs import record
 from app.runs.ids import message_id
 from app.runs.ledger import Ledger
 from app.runs.live import Feed
+from app.runs.screened import Answer, Screened
 from app.runs.stop import HANDED_ON, Stop
 from app.runs.tiers import Effects, Tiering
 
@@ -50,6 +51,7 @@ class ModelCalls:
         provider: Provider,
         attempts: Opener,
         tiering: Tiering,
+        screened: Screened,
         stop: Stop,
     ) -> None:
         self._run_id = run_id
@@ -59,6 +61,7 @@ class ModelCalls:
         self._provider = provider
         self._attempts = attempts
         self._tiering = tiering
+        self._screened = screened
         self._stop = stop
         self._effects = Effects(stop, lambda: Recorder(attempts), self._used)
         self._open: str | None = None
@@ -78,17 +81,18 @@ class ModelCalls:
         recorder = Recorder(self._attempts)
         written = 0
         completed: Completed | None = None
+        text, reasoning = self._screened.answer(), self._screened.answer()
         try:
             async with aclosing(self._provider.stream(request, recorder)) as chunks:
                 while True:
                     async with self._stop:
                         async for chunk in chunks:
                             if isinstance(chunk, TextDelta):
-                                self._feed.text(chunk.text)
+                                self._say(chunk.text, text)
                             elif isinstance(chunk, ReasoningDelta):
-                                self._feed.reason(chunk.text)
+                                self._reason(chunk.text, reasoning)
                             elif isinstance(chunk, Completed):
-                                completed = chunk
+                                completed = self._completed(chunk, text, reasoning)
                             else:
                                 break  # it begins anew
                         else:
@@ -98,12 +102,31 @@ class ModelCalls:
                     self._used(recorder.attempts[written:], request)
                     written = len(recorder.attempts)
                     new_id = await self._begin()
+                    text, reasoning = self._screened.answer(), self._screened.answer()
         finally:
             if completed is not None:  # also where a stop came just after: what was answered and paid counts
                 self._answered(new_id, completed, may_call=decision.tools == "auto")
             elif self._stop.cause in HANDED_ON:
                 self._reset()
             self._used(recorder.attempts[written:], request)
+
+    def _say(self, text: str, through: Answer | None) -> None:
+        shown = text if through is None else through.push(text)
+        if shown:
+            self._feed.text(shown)
+
+    def _reason(self, text: str, through: Answer | None) -> None:
+        shown = text if through is None else through.push(text)
+        if shown:
+            self._feed.reason(shown)
+
+    def _completed(self, completed: Completed, text: Answer | None, reasoning: Answer | None) -> Completed:
+        """The answer as it is stored. What was held back of it is shown now."""
+        if reasoning is not None and (rest := reasoning.end()):
+            self._feed.reason(rest)
+        if text is not None and (rest := text.end()):
+            self._feed.text(rest)
+        return self._screened.completed(completed, text)
 
     def _used(self, attempts: Sequence[Attempt], request: ModelRequest) -> None:
         for attempt in attempts:

@@ -22,6 +22,7 @@ from app.runs.acceptance import StartRun as StartRun
 from app.runs.agents import Agents, Render
 from app.runs.birth import session_id_of
 from app.runs.ids import new_id
+from app.runs.inputs import Inputs
 from app.runs.live import Feed, Feeds
 from app.runs.shadows import Shadows
 from app.runs.steps import Step, steps
@@ -48,6 +49,7 @@ class RunService:
         broadcast: Hints,
         render: Render,
         shadows: Shadows,
+        inputs: Inputs,
         keep_alive: float = KEEP_ALIVE,
     ) -> None:
         self._store = store
@@ -58,6 +60,7 @@ class RunService:
         self._broadcast = broadcast
         self._render = render
         self._shadows = shadows
+        self._inputs = inputs
         self._keep_alive = keep_alive
 
     @property
@@ -68,7 +71,7 @@ class RunService:
     async def start(self, principal: Principal, wanted: StartRun) -> Started:
         """Accept a run: it is stored, and begins at once where its session is idle and a slot is free.
 
-        Raises `RequestError` for an unknown agent, a bad session id, a context that does not fit the prompt, an unknown step,
+        Raises `RequestError` for an unknown agent, an input that its agent does not take, a bad session id, a context that does not fit the prompt, an unknown step,
         somebody else's session, a busy one (`on_busy` reject), a key that was used for something else, and while this
         process is closing; and forbidden for a `user_id` that the principal may not name.
         """
@@ -78,6 +81,7 @@ class RunService:
         chosen = self._agents.choose(wanted.agent, user_id=user_id, session_id=session_id)
         agent = chosen.agent
         check_step(agent, wanted.stop_after)
+        await self._inputs.check(agent, wanted.input, wanted.context, path=wanted.field)
         system, unused = self._render(agent, wanted.context or {})
         created = ev.RunCreated(
             run_id=new_id("run"),
@@ -141,9 +145,12 @@ class RunService:
     async def steer(self, principal: Principal, run_id: str, content: str, message_id: str | None = None) -> str:
         """Say something to a live run: the model reads it at the next step. The message's id; once per id.
 
-        Raises `RequestError` run_finished where the run is not live.
+        Raises `RequestError` run_finished where the run is not live, validation_error where its agent may not be told that.
         """
-        await self._head(principal, run_id)
+        run = await self.run(principal, run_id)
+        agent = await self._agents.version(principal.tenant, run.agent, run.agent_version)
+        if agent is not None and run.status not in TERMINAL:
+            await self._inputs.check(agent, content, path="content")
         message_id = message_id or new_id("msg")
         if not await self._store.post_message(run_id, message_id, content):
             raise RequestError("run_finished", f"Run {run_id} has ended: send the message as a new turn.")

@@ -101,7 +101,7 @@ class Tiering:
 
 
 def _question(route: str, state: RunState, request: ModelRequest) -> ModelRequest:
-    text = state.messages[0].content
+    text = state.read(state.messages[0]).content
     if len(text) > LONGEST_QUESTION:
         half = LONGEST_QUESTION // 2
         text = f"{text[:half]}\n[…]\n{text[-half:]}"

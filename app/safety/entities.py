@@ -10,10 +10,12 @@ from app.safety import contacts, identities
 from app.safety.secrets import secrets
 from app.safety.spans import Spans
 
-WINDOW = 16_384
-"""Characters between two moments in which the event loop goes on: about a millisecond. A thread would not be of use, since an
+WINDOW = 8_192
+"""Characters between two moments in which the event loop goes on: half a millisecond. A thread would not be of use, since an
 expression is matched under the interpreter's lock."""
 _SPACE = re.compile(r" ")
+LONGEST = 24
+"""Characters of the longest number that is no card."""
 MOST_GROUPS = 4
 """Groups of digits before a number that are looked past."""
 _NUMBER = re.compile(r"[+\d](?:(?:\) ?| \(|[ .\-/(])?+\d){6,40}+")
@@ -78,9 +80,11 @@ def _digits(text: str, at: int, to: int, spans: Spans) -> None:
     if found:
         return
     told = contacts.said(text, at)
-    spaces = [match.start() for match in _SPACE.finditer(text, at, to)]
+    spaces = [match.start() for match in _SPACE.finditer(text, at, to)][: 2 * MOST_GROUPS]
     for first in (at, *(space + 1 for space in spaces[:MOST_GROUPS])):
         for last in (to, *reversed(spaces)):
+            if last - first > LONGEST:
+                continue
             if last - first < 8:
                 break
             kind = identities.number(text, first, last)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 from app.domain.screening import Found, GuardKind, OutputGuard, Screening
@@ -49,10 +48,9 @@ class Guard:
 
 
 class Screener:
-    """Finds and guards for a process. `count` is told what its guards did."""
+    """Finds and guards for a process."""
 
-    def __init__(self, count: Callable[[str, str], None]) -> None:
-        self.count = count
+    def __init__(self) -> None:
         self._instructions = lru_cache(maxsize=KEPT)(Instructions)
 
     async def find(self, text: str) -> list[Found]:

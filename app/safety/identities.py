@@ -65,6 +65,8 @@ NUMBERS: tuple[Form, ...] = (
     Form("NATIONAL_ID", re.compile(r"\d{8,9}"), nl.is_valid, _says(r"\bbsn\b|burgerservice|sofi")),
     Form("NATIONAL_ID", re.compile(r"\d{4} ?\d{4} ?\d{4}"), aadhaar.is_valid, _says(r"aadhaar|uidai")),
     Form("NATIONAL_ID", re.compile(r"\d{3} ?\d{3} ?\d{4}"), nhs.is_valid, _says(r"\bnhs\b")),
+    Form("NATIONAL_ID", re.compile(r"\d{6}-\d{4}"), fi.is_valid),
+    Form("NATIONAL_ID", re.compile(r"\d{18}"), cn.is_valid),
     Form("TAX_ID", re.compile(r"\d{2} ?\d{3} ?\d{3} ?\d{3}"), de.is_valid, _says(r"steuer|\bidnr\b|tax")),
 )
 """Of digits and separators alone."""

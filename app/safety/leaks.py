@@ -42,6 +42,7 @@ class Leaks:
         self._word = ""
         self._last = ""
         self._runs: dict[int, int] = {}
+        self._longest = 0
         self._leaking = False
 
     def push(self, text: str) -> str:
@@ -75,21 +76,19 @@ class Leaks:
         self._add(between, shown)
 
     def _add(self, text: str, shown: list[str]) -> None:
-        if self._leaking or self._held or self._run() >= HELD - 1:
+        if self._leaking or self._held or self._longest >= HELD - 1:
             self._held += text
         elif text:
             shown.append(text)
-
-    def _run(self) -> int:
-        return max(self._runs.values(), default=0)
 
     def _ended(self, word: str, shown: list[str]) -> None:
         places = self._known.pairs.get((self._last, word), ())
         self._last = word
         before = self._runs
-        if places or before:
-            self._runs = {place: before.get(place - 1, 1) + 1 for place in places}
-        longest = self._run()
+        if not places and not before:
+            return
+        self._runs = {place: before.get(place - 1, 1) + 1 for place in places}
+        longest = self._longest = max(self._runs.values(), default=0)
         if longest >= SAID:
             if not self._leaking:
                 self._leaking = self.acted = True

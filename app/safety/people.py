@@ -11,7 +11,7 @@ LOOK = 64
 """Characters before that are remembered: a word that says what a number is stands in them."""
 BOUND = 320
 """Characters that are held back at most: no address or number is longer."""
-_OPEN = re.compile(r"(?:(?<![^\s])[A-Z0-9+(][A-Z0-9+().\-/]{0,24}+ )*[^\s]*\Z")
+_LAST = re.compile(r"\S*")
 _NAMES = {
     "EMAIL": "e-mail address", "PHONE": "phone number", "CARD": "card number", "IBAN": "account number",
     "NATIONAL_ID": "id number", "TAX_ID": "tax number", "IP": "IP address", "MAC": "MAC address",
@@ -37,9 +37,7 @@ class People:
     def push(self, text: str) -> str:
         """What may be shown after that much more."""
         whole = self._held + text
-        begun = _OPEN.search(whole, max(0, len(whole) - BOUND))
-        at = len(whole) if begun is None else begun.start()
-        return self._shown(whole, at)
+        return self._shown(whole, _open(whole))
 
     def end(self) -> str:
         """The rest: the text is whole."""
@@ -61,6 +59,15 @@ class People:
         parts.append(window[last:end])
         self._before = window[max(0, end - LOOK) : end]
         return "".join(parts)
+
+
+def _open(whole: str) -> int:
+    """Where the last word begins, or the numbers and capitals before it that it may belong to."""
+    least = max(0, len(whole) - BOUND)
+    at = len(whole) - len(_LAST.match(whole[::-1])[0])  # type: ignore[index]  # it matches nothing, too
+    while at - 1 > least and whole[at - 1] == " " and (whole[at - 2] in "0123456789)" or whole[at - 2].isupper()):
+        at = whole.rfind(" ", least, at - 1) + 1
+    return max(at, least)
 
 
 def _within(window: str, base: int, end: int) -> list[Found]:

@@ -7,7 +7,7 @@ until it is known to be whole, and then shown or not. Text without such a beginn
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -26,16 +26,26 @@ from app.safety.secrets import (
     random,
 )
 
-BOUND = 8_192
-"""Characters that are held back at most: a private key of RSA has half of that. What is longer is judged as it is."""
+BOUNDS = {
+    "pem": 8_192,
+    "key": 4_096,
+    "value": 512,
+    "bearer": 4_096,
+    "url": 2_048,
+    "destination": 2_048,
+    "attribute": 2_048,
+}
+"""Characters that are held back at most, by what has begun: a private key of RSA has half of that. What is longer is judged as it is."""
 LOOK = 1_024
 """Characters before that are remembered: the beginning of a paragraph with an image, or of a tag, is looked for in them."""
-SECRET = "[secret removed]"
+REMOVED = "[secret removed]"
 NOWHERE = "about:blank"
 LINK = "[link removed]"
 
-TAIL = 8
-"""Characters in which the last mark of a beginning stands, if there is one."""
+TAIL = 80
+"""Characters that the longest beginning has."""
+GAP = 8
+"""Characters that may stand between a beginning's last mark and its body."""
 _MARK = re.compile(r"[-_./(=:JA]")
 _PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----\Z")
 _ATTRIBUTES = ("src", "srcset", "href", "poster", "background", "data", "action", "url")
@@ -46,15 +56,27 @@ _AFTER = {
     "bearer": re.compile(r"\s{1,2}+"),
 }
 _SAID = re.compile(r"(?i)\b(is|bearer|basic)(?=\s)")
+_STAND_IN = r"<(?=\Z|[A-Z])[A-Z0-9_]{0,40}+>?"
+"""A placeholder, or the beginning of one: what stands in its place counts."""
 _BODY = {
     "key": re.compile(r"[A-Za-z0-9_.+/=-]*+"),
     "pem": re.compile(r"[A-Za-z0-9+/=\s\\:,-]*+"),
-    "url": re.compile(r"[^\s<>\"'`]*+"),
-    "destination": re.compile(r"[^\s<>)]*+"),
-    "attribute": re.compile(r"[^\s<>\"')]*+"),
+    "url": re.compile(rf"(?:[^\s<>\"'`]|{_STAND_IN})*+"),
+    "destination": re.compile(rf"(?:[^\s<>)]|{_STAND_IN})*+"),
+    "attribute": re.compile(rf"(?:[^\s<>\"')]|{_STAND_IN})*+"),
     "bearer": re.compile(r"[A-Za-z0-9._~+/=-]*+"),
     "value": re.compile(r"[^\s\"'`,;<>(){}\[\]\\]*+"),
 }
+_MORE = {
+    "key": _BODY["key"],
+    "pem": re.compile(r"[A-Za-z0-9+/=\s\\:,]*+"),
+    "url": re.compile(r"[^\s<>\"'`]*+"),
+    "destination": re.compile(r"[^\s<>)]*+"),
+    "attribute": re.compile(r"[^\s<>\"')]*+"),
+    "bearer": _BODY["bearer"],
+    "value": _BODY["value"],
+}
+"""What goes on with a body for certain, whatever comes after it."""
 _PEM_END = re.compile(r"-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
 _TAG = re.compile(r"<([A-Za-z][A-Za-z0-9]{0,15})\b[^<>]*\Z")
 _FETCHING = frozenset(["src", "srcset", "poster", "background"])
@@ -98,6 +120,7 @@ class Stream:
         self._tail = ""
         self._held = ""
         self._image = False
+        self._open: str | None = None
         self._dropping: re.Pattern[str] | None = None
 
     @property
@@ -108,9 +131,18 @@ class Stream:
     def push(self, text: str) -> str:
         """What may be shown after that much more."""
         near = self._tail + text
+        base = len(self._tail)
         self._tail = near[-TAIL:]
-        if self._held or self._dropping is not None or _MARK.search(near) or _words(near):
+        if (
+            self._open is not None
+            and len(self._held) + len(text) <= BOUNDS[self._open]
+            and _MORE[self._open].fullmatch(text)
+        ):
+            self._held += text
+            return ""
+        if self._held or self._dropping is not None or _begins(near, base):
             return self._look(text, final=False)
+        self._image = self._image or "![" in near
         self._before.append(text)
         return text
 
@@ -132,12 +164,13 @@ class Stream:
         shown, hold = self._walked(window, len(before), final=final)
         self._before = [window[:hold]]
         self._held = window[hold:]
+        self._image = self._image or "![" in window[:hold]
         return shown
 
     def _walked(self, window: str, base: int, *, final: bool) -> tuple[str, int]:
         """What may be shown of window[base:], and from where on it is held back."""
         shown: list[str] = []
-        self._image = self._image or "![" in window
+        self._open = None
         at = base
         for begin in _begins(window, base):
             first = begin.first
@@ -149,7 +182,8 @@ class Stream:
             whole = to < len(window) or final or (begin.kind == "pem" and _PEM_END.search(window, first) is not None)
             if to == first:
                 continue
-            if not whole and to - first <= BOUND:
+            if not whole and to - first <= BOUNDS[begin.kind]:
+                self._open = begin.kind
                 shown.append(window[at:first])
                 return "".join(shown), first
             taken = self._judged(begin, window, to)
@@ -171,13 +205,13 @@ class Stream:
             rule = _RULES[window[begin.start : first]]
             key = rule.form.match(window, begin.start)
             good = key is not None and (rule.check is None or rule.check(key[0]))
-            return ("secret", key.end(), SECRET) if key is not None and good else None
+            return ("secret", key.end(), REMOVED) if key is not None and good else None
         if kind == "pem":
             block = PEM.form.match(window, begin.start)
-            return None if block is None else ("secret", block.end(), SECRET)
+            return None if block is None else ("secret", block.end(), REMOVED)
         if kind in ("value", "bearer"):
             good = assigned(body) if kind == "value" else len(body) >= 20 and random(body)
-            return ("secret", first + len(body.rstrip(".!?")), SECRET) if good else None
+            return ("secret", first + len(body.rstrip(".!?")), REMOVED) if good else None
         if kind == "url":
             return self._url(window, begin, body)
         if kind == "destination":
@@ -188,7 +222,7 @@ class Stream:
         first = begin.first
         login = LOGIN.match(window, first)
         if login is not None and not public(login["value"]):
-            return "secret", login.end("value"), f"{window[first : login.start('value')]}{SECRET}"
+            return "secret", login.end("value"), f"{window[first : login.start('value')]}{REMOVED}"
         body = re.split(r"[)\]]", body, maxsplit=1)[0]
         tag = _tag(window, begin.start)
         if tag in _FETCH_TAGS and fetches(f"https://{body}", self._hosts):
@@ -198,7 +232,9 @@ class Stream:
     def _destination(self, window: str, begin: Begin, body: str) -> tuple[GuardKind, int, str] | None:
         """Of an image, of a link, or of a reference that either may name."""
         paragraph = window[: begin.start].rpartition("\n\n")[2]
-        image = "![" in paragraph if window[begin.start + 1] == "(" else self._image
+        image = "![" in (paragraph if window[begin.start + 1] == "(" else window[: begin.start]) or (
+            self._image and window[begin.start + 1] == ":"
+        )
         bad = fetches(body, self._hosts) if image else _leads_out(body, self._hosts)
         return ("link", begin.first + len(body), NOWHERE) if bad else None
 
@@ -212,14 +248,28 @@ class Stream:
         return ("link", begin.first + len(body), NOWHERE) if bad else None
 
 
-def _begins(window: str, base: int) -> Iterator[Begin]:
-    """Every beginning whose body begins in window[base:], in order."""
-    marks = [mark.start() for mark in _MARK.finditer(window, max(0, base - TAIL))]
-    words = {word.end() - 1 for word in _SAID.finditer(window, max(0, base - TAIL - 6))}
-    for at in sorted({*marks, *words}):
-        begin = _said(window, at) if at in words else _marked(window, at, window[at])
+def _begins(window: str, base: int) -> list[Begin]:
+    """Every beginning whose body begins in window[base:], or will, in order."""
+    near = max(0, base - GAP)
+    found: list[Begin] = []
+    mark = _MARK.search(window, near)
+    while mark is not None:
+        at = mark.start()
+        begin = _marked(window, at, window[at])
         if begin is not None and begin.first >= base:
-            yield begin
+            found.append(begin)
+        mark = _MARK.search(window, at + 1)
+    if window.find("is", near) >= 0 or window.find("earer", near) >= 0 or window.find("asic", near) >= 0:
+        for word in _SAID.finditer(window, near):
+            begin = _said(window, word.end() - 1)
+            if begin is not None and begin.first >= base:
+                found.append(begin)
+        found.sort(key=_place)
+    return found
+
+
+def _place(begin: Begin) -> int:
+    return begin.first
 
 
 def _said(window: str, at: int) -> Begin | None:
@@ -251,7 +301,7 @@ def _marked(window: str, at: int, mark: str) -> Begin | None:
     else:
         first = at + 1
         before = window[max(0, at - LONGEST_NAME) : at]
-        start = at - (len(before) - len(before.rstrip(ALPHANUMERIC)))
+        start = max(0, at - 2) if mark == "J" or not before else at - (len(before) - len(before.rstrip(ALPHANUMERIC)))
     known = window[start:first] in _RULES and not (start and window[start - 1] in TOKEN)
     return Begin("key", start, first) if known else None
 
@@ -272,11 +322,6 @@ def _attribute_name(window: str, at: int) -> int | None:
     before = window[max(0, at - 16) : at].rstrip()
     name = before[len(before.rstrip(ALPHANUMERIC)) :]
     return at - (len(window[max(0, at - 16) : at]) - len(before)) - len(name) if name.lower() in _ATTRIBUTES else None
-
-
-def _words(near: str) -> bool:
-    """Whether a word that a secret may follow is among the last characters."""
-    return "is " in near or "earer" in near or "asic" in near
 
 
 def _tag(window: str, at: int) -> str | None:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 
 from app.domain.principals import Scope
+from app.domain.screening import OutputGuards, Pii
 from app.domain.tiers import CHEAP_BELOW, PREMIUM_FROM, Tier
 from app.domain.tools import Risk
 from app.settings.experiments import ExperimentOptions
@@ -30,6 +31,11 @@ Weight = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 
 TENANT_MONTHLY_USD = Decimal(10_000)
 """What a tenant's month may cost where nobody wrote it down."""
+
+Host = Annotated[
+    str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", max_length=253)
+]
+"""A host's name in small letters, without scheme and port."""
 
 ProviderKind = Literal["openai", "anthropic", "offline"]
 OpenAIApi = Literal["responses", "chat"]
@@ -110,9 +116,16 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Safety(msgspec.Struct, frozen=True, kw_only=True):
-    """What people decide. `approval_ttl`: an approval that nobody gave by then is denied; `four_eyes`: from this risk on nobody approves
-    what is done for themselves."""
+    """What people decide, and what agents are told to look for whose file says nothing else (`app.domain.screening`).
 
+    `approval_ttl`: an approval that nobody gave by then is denied; `four_eyes`: from this risk on nobody approves what is done for
+    themselves; `max_input`: characters of one input.
+    """
+
+    max_input: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)] = 10_000
+    pii: Pii = "off"
+    output: OutputGuards = "secrets"
+    link_hosts: tuple[Host, ...] = ()
     approval_ttl: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] = 86_400.0
     four_eyes: Risk | None = None
 
@@ -299,8 +312,6 @@ WELL_KNOWN: dict[str, tuple[str, ...]] = {
 
 NOT_YET: frozenset[str] = frozenset(
     {
-        "safety.max_input",
-        "safety.pii",
         "mcp",
         "retention",
     }

@@ -123,6 +123,11 @@ class Metrics:
             "Runs that were to have a shadow (started, dropped, error), and ends of shadows (their run status).",
             ("experiment", "outcome"),
         )
+        self.guard_actions = counter(
+            "agent_guard_actions_total",
+            "What guards of inputs and answers did: length, pii, secret, prompt, link; refused, redacted, removed.",
+            ("guard", "action"),
+        )
         self.tool_calls = counter("agent_tool_calls_total", "Tool calls that ended.", ("tool", "outcome"))
         self.injection_signals = counter(
             "agent_injection_signals_total", "Results of tools in which the detector saw something.", ("tool", "signal")

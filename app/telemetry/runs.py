@@ -61,6 +61,10 @@ class RunTelemetry:
     def shadowed(self, experiment: str, outcome: str) -> None:
         self._metrics.shadow_runs[experiment, outcome].inc()
 
+    def guarded(self, guard: str, action: str) -> None:
+        self._metrics.guard_actions[guard, action].inc()
+        get_current_span().set_attribute(f"{names.GUARD}.{guard}", action)
+
     def denied(self, tool: str) -> None:
         self._metrics.tool_calls[tool, "denied"].inc()
 

@@ -9,6 +9,7 @@ from app.batches.jobs import BatchJobs
 from app.batches.parts import PartWork
 from app.batches.service import BatchService
 from app.domain.batches import BatchProvider
+from app.domain.screening import Screen
 from app.domain.usage import Caps
 from app.llm.offline_batch import OfflineBatches
 from app.llm.providers import ModelProvider
@@ -42,12 +43,17 @@ class SettingsProviders:
 
 
 def batches_of(
-    settings: Settings, providers: Mapping[str, ModelProvider], database: Database, agents: Agents, caps: Caps
+    settings: Settings,
+    providers: Mapping[str, ModelProvider],
+    database: Database,
+    agents: Agents,
+    caps: Caps,
+    screen: Screen,
 ) -> tuple[BatchJobs, BatchService]:
     """Who looks after batches, and who answers for them."""
     store = PostgresBatchStore(database=database, caps=caps)
     asked = SettingsProviders(settings=settings, providers=providers)
-    work = PartWork(store=store, definition=agents.version, providers=asked, render=render)
+    work = PartWork(store=store, definition=agents.version, providers=asked, render=render, screen=screen)
     jobs = BatchJobs(store=store, work=work)
     return jobs, BatchService(
         store=store,

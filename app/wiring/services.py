@@ -32,6 +32,7 @@ from app.runs.assembly import Runs, Stores, assemble
 from app.runs.cache_service import CacheService
 from app.runs.heartbeat import Heartbeat
 from app.runs.tool_calls import TOOL_GRACE
+from app.safety.guard import Screener
 from app.storage.migrate import Schema, read_migrations, status
 from app.storage.postgres.approvals import PostgresApprovalStore
 from app.storage.postgres.audit import PostgresAuditLog
@@ -213,6 +214,7 @@ async def open_services(
             news=lambda held: runs.worker.news(held),
         )
         stack.push_async_callback(heartbeat.aclose)
+        screen = Screener()
         runs = assemble(
             stores=Stores(
                 runs=store,
@@ -235,6 +237,7 @@ async def open_services(
                 metrics=metrics,
             ),
             observer=RunTelemetry(tracing=tracing, metrics=metrics),
+            screen=screen,
             hints=hints,
             channel=channel,
             leases=heartbeat,
@@ -247,7 +250,7 @@ async def open_services(
             four_eyes=settings.safety.four_eyes,
         )
         deliveries, callbacks = callbacks_of(settings, database, store)
-        jobs, batches = batches_of(settings, providers, database, runs.agents, caps)
+        jobs, batches = batches_of(settings, providers, database, runs.agents, caps, screen)
         gate = Gate(PENDING)
         targets = Targets(
             routes={

@@ -17,10 +17,12 @@ from app.domain.agents import Agent, Budget, Caching, Kind, Limits, versioned
 from app.domain.errors import ConfigProblem
 from app.domain.messages import JsonObject
 from app.domain.models import Reasoning
+from app.domain.screening import OutputGuards, Pii, Screening
 from app.domain.tools import Risk, ToolSpec
 from app.prompts.registry import Prompt, Temperature, Text, find
 from app.prompts.render import placeholders
 from app.settings.check import Check, Source
+from app.settings.options import Host
 from app.workspace.agent_tools import ToolEntry, as_tables, check_tools, spec_of
 from app.workspace.documents import Document
 
@@ -59,6 +61,16 @@ class CacheOptions(msgspec.Struct, frozen=True, kw_only=True):
     semantic: SemanticOptions | None = None
 
 
+class SafetyOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`safety` as written. What is not there is as [safety] says. `reveal`: the tools that get the real values, by default all."""
+
+    pii: Pii | None = None
+    output: OutputGuards | None = None
+    max_input: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)] | None = None
+    link_hosts: tuple[Host, ...] | None = None
+    reveal: tuple[str, ...] | None = None
+
+
 class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     """agents/NAME.yaml as written."""
 
@@ -77,6 +89,7 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     fallback_reply: Text | None = None
     context: ContextOptions = ContextOptions()
     cache: CacheOptions | None = None
+    safety: SafetyOptions = SafetyOptions()
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +102,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     tools: Mapping[str, ToolSpec]
     tools_complete: bool
     embeddings: bool | None = None
+    screening: Screening = Screening()
 
 
 class ReadAgent(msgspec.Struct, frozen=True):
@@ -121,6 +135,7 @@ def read_agent(name: str, document: Document, around: Surroundings) -> tuple[Rea
     if file.output_schema is not None:
         _check_schema(check, file.output_schema)
     _check_reply(check, file)
+    _check_safety(check, file)
     if file.cache is not None and ("cache",) not in check.refused:
         _check_cache(check, file.cache, around)
     needs_broken = file.prompt is not None and file.prompt.partition("@")[0] in around.broken_prompts
@@ -144,6 +159,7 @@ def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
     if version is not None:
         instructions = version.template
     summary = msgspec.UNSET if file.context.summary is None else file.context.summary
+    screening = _screening(file.safety, around.screening)
     budget = Budget(tokens=file.context.tokens, tool_result=file.context.tool_result, summary=summary)
     return versioned(
         Agent(
@@ -165,6 +181,7 @@ def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
             output_schema=file.output_schema,
             fallback_reply=file.fallback_reply if file.fallback_reply is not None else msgspec.UNSET,
             context=budget if budget != Budget() else msgspec.UNSET,
+            safety=screening if screening != Screening() else msgspec.UNSET,
             cache=_caching(file.cache) if file.cache is not None else msgspec.UNSET,
         )
     )
@@ -178,6 +195,22 @@ def _limits(written: LimitOptions) -> Limits:
         timeout=written.timeout,
         tokens=msgspec.UNSET if default or written.tokens is None else written.tokens,
         cost_usd=msgspec.UNSET if written.cost_usd is None else written.cost_usd,
+    )
+
+
+def _check_safety(check: Check, file: AgentFile) -> None:
+    for index, tool in enumerate(file.safety.reveal or ()):
+        if all(entry.name != tool for entry in file.tools):
+            check.refuse(("safety", "reveal", str(index)), f"{tool} is none of the agent's tools")
+
+
+def _screening(written: SafetyOptions, otherwise: Screening) -> Screening:
+    return Screening(
+        pii=written.pii or otherwise.pii,
+        output=written.output or otherwise.output,
+        max_input=written.max_input or otherwise.max_input,
+        link_hosts=otherwise.link_hosts if written.link_hosts is None else written.link_hosts,
+        reveal=msgspec.UNSET if written.reveal is None else written.reveal,
     )
 
 

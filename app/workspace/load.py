@@ -10,6 +10,7 @@ import msgspec
 from app.domain.agents import Agent
 from app.domain.errors import ConfigError, ConfigProblem
 from app.domain.experiments import Experiment
+from app.domain.screening import Screening
 from app.prompts.registry import Prompt, PromptFile, problems, prompt
 from app.settings import Settings, load, read_files
 from app.settings.check import Check, Source
@@ -74,6 +75,7 @@ def _defined(
         tools={tool.spec.name: tool.spec for tool in tools},
         tools_complete=tools_complete,
         embeddings=settings.embeddings is not None if settings is not None else None,
+        screening=Screening() if settings is None else _screening(settings),
     )
     agents, failed = _agents(folder / "agents", around, wrong)
     written = str(folder / "steadyhand.toml")
@@ -95,6 +97,12 @@ def _defined(
     return Workspace(
         folder=folder, settings=settings, agents=found, prompts=prompts, tools=tuple(tools), experiments=experiments
     )
+
+
+def _screening(settings: Settings) -> Screening:
+    """What holds for agents that say nothing else."""
+    safety = settings.safety
+    return Screening(pii=safety.pii, output=safety.output, max_input=safety.max_input, link_hosts=safety.link_hosts)
 
 
 def _prompts(

@@ -48,6 +48,7 @@ from app.runs.agents import Agents
 from app.runs.answers import Answers
 from app.runs.assembly import Runs, assemble
 from app.runs.cache_service import CacheService
+from app.safety.guard import Screener
 from app.storage.local.answers import LocalAnswers
 from app.storage.local.limiter import LocalLimiter
 from app.storage.postgres.api_keys import PostgresApiKeyStore
@@ -173,6 +174,7 @@ async def open_edge(
             tiers=tiers,
             toolbox=toolbox,
             observer=notes,
+            screen=Screener(),
             hints=hints,
             leases=OwnLeases(),
             answers=Answers(near=LocalAnswers(), far=far, count=Counts().count),
@@ -190,7 +192,9 @@ async def open_edge(
             wake=lambda: None,
         )
         batch_store, offline = PostgresBatchStore(database=database, caps=caps), Offline()
-        work = PartWork(store=batch_store, definition=registry.version, providers=offline, render=render)
+        work = PartWork(
+            store=batch_store, definition=registry.version, providers=offline, render=render, screen=Screener()
+        )
         jobs = BatchJobs(store=batch_store, work=work)
         batches = BatchService(
             store=batch_store,

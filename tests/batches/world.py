@@ -25,6 +25,7 @@ from app.llm.providers import ModelProvider, open_provider
 from app.prompts.render import render
 from app.runs.acceptance import no_budget
 from app.runs.ids import new_id
+from app.safety.guard import Screener
 from app.storage.postgres.batches import PostgresBatchStore
 from app.storage.postgres.pool import Database
 from tests.waiting import until
@@ -129,7 +130,13 @@ class World:
 
         kept = store or self.store
         work = PartWork(
-            store=kept, definition=definition, providers=self.providers, render=render, pauses=pauses, limits=limits
+            store=kept,
+            definition=definition,
+            providers=self.providers,
+            render=render,
+            screen=Screener(),
+            pauses=pauses,
+            limits=limits,
         )
         return BatchJobs(store=kept, work=work, claim=claim)
 

@@ -28,6 +28,7 @@ from app.runs.live import Feeds
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
 from app.runs.worker import Worker
+from app.safety.guard import Screener
 from app.storage.local.answers import LocalAnswers
 from app.storage.postgres.approvals import PostgresApprovalStore
 from app.storage.postgres.audit import PostgresAuditLog
@@ -153,6 +154,7 @@ async def process(
             tiers=tiers,
             toolbox=toolbox,
             observer=notes,
+            screen=Screener(),
             hints=NoHints(),
             leases=leases,
             answers=answers,

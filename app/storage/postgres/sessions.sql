@@ -8,7 +8,7 @@ SELECT e.run_id, e.seq, e.name, e.payload, e.private
 FROM runs r JOIN events e ON e.run_id = r.id
 WHERE r.tenant = $1 AND r.session_id = $2 AND r.session_epoch = $3 AND r.turn < $4
     AND e.name IN ('run.created', 'message.completed', 'message.reset', 'approval.resolved', 'tool.finished',
-        'context.compacted')
+        'context.compacted', 'context.redacted')
     AND r.not_before IS NULL AND NOT EXISTS (SELECT FROM runs n WHERE n.resumed_from = r.id)
 ORDER BY r.turn, e.seq;
 

@@ -1,0 +1,1 @@
+"""How well personal data and secrets are found, and how fast."""

@@ -1,0 +1,262 @@
+"""What models read of people, what tools and users get, and that it is the same after any crash."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.domain import events as ev
+from app.domain.agents import Agent, Caching, versioned
+from app.domain.errors import RequestError
+from app.domain.messages import Native
+from app.domain.models import ModelRequest
+from app.domain.principals import ANONYMOUS
+from app.domain.screening import Screening
+from app.runs.service import StartRun
+from tests.runs.conftest import react
+from tests.scripted import ScriptedProvider, says
+from tests.waiting import until
+
+ANN, BOB = "ann@example.org", "bob@example.org"
+CARD = "4242 4242 4242 4242"
+KEY = "sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12Mn34"
+
+
+def redacting(**more: Any) -> Agent:
+    return react(safety=Screening(pii="redact"), **more)
+
+
+async def turn(p: Any, text: Any, session: str = "s", **more: Any) -> Any:
+    return await p.service.result(await p.service.start(ANONYMOUS, StartRun(input=text, session_id=session, **more)))
+
+
+def sent(request: ModelRequest) -> str:
+    """All that the model was sent of the conversation."""
+    return msgspec.json.encode((request.system, request.messages)).decode()
+
+
+def texts(request: ModelRequest) -> list[str]:
+    return [message.content for message in request.messages]
+
+
+async def test_models_read_placeholders_and_users_real_values(start_process: Any) -> None:
+    provider = ScriptedProvider(
+        says("I wrote to <EMAIL_1>, not to <EMAIL_2> or <EMAIL_9>.", pieces=30), says("<EMAIL_2> again")
+    )
+    async with start_process(provider, redacting()) as p:
+        first = await turn(p, f"Write to {ANN} with card {CARD}, not to {BOB}, nor {ANN}")
+        assert first.output == f"I wrote to {ANN}, not to {BOB} or <EMAIL_9>."
+        second = await turn(p, "And again")
+        assert second.output == f"{BOB} again"
+        assert texts(provider.requests[0]) == ["Write to <EMAIL_1> with card <CARD_1>, not to <EMAIL_2>, nor <EMAIL_1>"]
+        assert texts(provider.requests[1])[:2] == [
+            *texts(provider.requests[0]),
+            "I wrote to <EMAIL_1>, not to <EMAIL_2> or <EMAIL_9>.",
+        ]
+        messages = await p.sessions.messages(ANONYMOUS, "s")
+        assert [m.content for _, m in messages][0].startswith(f"Write to {ANN}"), "the journal is the user's"
+        assert ("pii", "redacted") in p.notes.guards
+
+
+async def test_tools_get_real_values_and_their_results_are_hidden(start_process: Any) -> None:
+    provider = ScriptedProvider(
+        says(
+            "",
+            (
+                "c1",
+                "echo",
+                '{"to":"<EMAIL_1>","note":"\\u003cEMAIL_1\\u003e","of":"carl@example.org","key":"<SECRET_1>"}',
+            ),
+        ),
+        says("Done: <EMAIL_2>, <SECRET_1>"),
+    )
+    async with start_process(provider, redacting()) as p:
+        end = await turn(p, f"Mail {ANN} with {KEY}")
+        arguments = '{"to":"%s","note":"%s","of":"carl@example.org","key":"%s"}' % (ANN, ANN, KEY)
+        assert [call.arguments for call in p.toolbox.calls] == [arguments]
+        assert end.output == "Done: carl@example.org, <SECRET_1>", "nobody has to read a secret"
+        assert KEY not in sent(provider.requests[1]) and ANN not in sent(provider.requests[1])
+        call, result = provider.requests[1].messages[1:]
+        hidden = '{"to":"<EMAIL_1>","note":"<EMAIL_1>","of":"<EMAIL_2>","key":"<SECRET_1>"}'
+        assert (call.tool_calls[0].arguments, result.content) == (hidden, hidden)
+
+
+async def test_tools_that_are_not_named_get_placeholders(start_process: Any) -> None:
+    provider = ScriptedProvider(says("", ("c1", "echo", '{"to":"<EMAIL_1>"}')), says("ok"))
+    async with start_process(provider, react(safety=Screening(pii="redact", reveal=("slow",)))) as p:
+        await turn(p, f"Mail {ANN}")
+        assert [call.arguments for call in p.toolbox.calls] == ['{"to":"<EMAIL_1>"}']
+
+
+async def test_placeholders_are_the_same_after_a_kill_between_turns(start_process: Any) -> None:
+    """Another process, which has nothing in memory, goes on with the same ones, and finds the beginning of the request byte for byte."""
+    native = Native(api="openai-responses", items=msgspec.Raw(b'[{"text":"to <EMAIL_2>"}]'))
+    first = ScriptedProvider(
+        says("", ("c1", "echo", '{"x":"dora@example.org"}')), says("to <EMAIL_2>", native=native), says("x")
+    )
+    second = ScriptedProvider(says("<EMAIL_1> <EMAIL_2> <EMAIL_3> <EMAIL_4>"))
+    async with start_process(first, redacting()) as p:
+        await turn(p, f"{BOB} wants {ANN}")
+        await turn(p, "go on")
+        await p.die()
+    async with start_process(second, redacting()) as q:
+        end = await turn(q, f"now eve@example.org and {ANN}")
+        assert end.output == f"{BOB} {ANN} dora@example.org eve@example.org"
+        before = first.requests[-1].messages
+        assert second.requests[0].messages[: len(before)] == before, "the prefix is what it was"
+        assert texts(second.requests[0])[-1] == "now <EMAIL_4> and <EMAIL_2>"
+
+
+async def test_placeholders_are_the_same_after_a_kill_within_a_turn(start_process: Any) -> None:
+    hang = asyncio.Event()
+    first = ScriptedProvider(says("", ("c1", "echo", '{"x":"dora@example.org"}')), [hang])
+    second = ScriptedProvider(says("<EMAIL_1> <EMAIL_2> <EMAIL_3>"))
+    async with start_process(first, redacting(), lease=0.5) as p:
+        started = await p.service.start(ANONYMOUS, StartRun(input=f"{BOB} {ANN}", session_id="s"))
+        await until(lambda: len(first.requests) == 2)
+        await p.die()
+        async with start_process(second, redacting()) as q:
+            await until(lambda: len(second.requests) == 1)
+            assert second.requests[0].messages == first.requests[1].messages
+            end = await q.service.result(await attached(q, started.run_id))
+            assert end.output == f"{BOB} {ANN} dora@example.org"
+
+
+async def attached(p: Any, run_id: str) -> Any:
+    run = await p.service.run(ANONYMOUS, run_id)
+    return await p.service._acceptance.attach(run, 20.0)
+
+
+async def test_values_stand_where_only_the_owner_of_the_run_reads_them(start_process: Any) -> None:
+    async with start_process(ScriptedProvider(says("ok")), redacting()) as p:
+        started = await p.service.start(ANONYMOUS, StartRun(input=f"{ANN} {BOB} {CARD}", session_id="s"))
+        await p.service.result(started)
+        (event,) = [e for e in await p.events(started.run_id) if e.name == "context.redacted"]
+        assert msgspec.json.decode(event.payload) == {"entities": {"EMAIL": 2, "CARD": 1}}
+        assert event.private is not None and ANN.encode() in event.private
+
+
+async def test_a_reset_session_counts_anew(start_process: Any) -> None:
+    provider = ScriptedProvider(says("ok"), says("ok"))
+    async with start_process(provider, redacting()) as p:
+        await turn(p, ANN)
+        await p.sessions.reset(ANONYMOUS, "s")
+        await turn(p, BOB)
+        assert texts(provider.requests[1]) == ["<EMAIL_1>"]
+
+
+async def test_context_and_system_are_hidden_but_not_what_the_operator_wrote(start_process: Any) -> None:
+    provider = ScriptedProvider(says("ok"))
+    async with start_process(provider, redacting(instructions="Send them to help@example.com.")) as p:
+        await turn(p, "hi", context={"mail": ANN})
+        assert provider.requests[0].system == "Send them to help@example.com."
+        assert provider.requests[0].messages[0].context == '{"mail":"<EMAIL_1>"}'
+
+
+async def test_a_long_result_is_hidden_before_it_is_cut(start_process: Any) -> None:
+    agent = redacting(
+        context=msgspec.convert(
+            {"tokens": 100_000, "tool_result": 300}, type=__import__("app.domain.agents", fromlist=["Budget"]).Budget
+        )
+    )
+    long = f'"{"x" * 195} {CARD} {"y" * 3000}"'
+    provider = ScriptedProvider(says("", ("c1", "echo", long)), says("ok"), says("ok"))
+    async with start_process(provider, agent) as p:
+        await turn(p, "go")
+        await turn(p, "again")
+        cut = next(m.content for m in provider.requests[2].messages if m.role == "tool")
+        assert "left out" in cut and "4242" not in cut
+
+
+async def test_an_answer_with_somebodys_data_is_nobody_elses(start_process: Any) -> None:
+    provider = ScriptedProvider(says("for <EMAIL_1>"), says("for <EMAIL_1>"), says("plain"))
+    async with start_process(provider, redacting(tools=(), cache=Caching(ttl=60))) as p:
+        assert (await turn(p, f"I am {ANN}", "a")).output == f"for {ANN}"
+        assert not (await turn(p, f"I am {ANN}", "b")).cached
+        assert not (await turn(p, "hello", "c")).cached
+        assert (await turn(p, "hello", "d")).cached
+
+
+@pytest.mark.parametrize("pii", ["off", "block"])
+async def test_blocked_inputs_are_refused_by_kind_and_never_repeated(start_process: Any, pii: Any) -> None:
+    agent = react(safety=Screening(pii=pii))
+    async with start_process(ScriptedProvider(says("ok")), agent) as p:
+        if pii == "off":
+            assert (await turn(p, f"I am {ANN}")).output == "ok"
+            return
+        with pytest.raises(RequestError) as error:
+            await turn(p, f"I am {ANN}, {CARD}", field="message", context={"key": KEY})
+        said = error.value
+        assert said.code == "validation_error" and [e.path for e in said.errors] == ["message", "context"]
+        assert said.errors[0].message.endswith("found: CARD, EMAIL") and said.errors[1].message.endswith(
+            "found: SECRET"
+        )
+        assert ANN not in str(said.errors) + said.detail
+        assert ("pii", "refused") in p.notes.guards
+
+
+async def test_inputs_are_bounded_in_characters(start_process: Any) -> None:
+    agent = react(safety=Screening(max_input=20))
+    async with start_process(ScriptedProvider(says("ok")), agent) as p:
+        assert (await turn(p, "é" * 20)).output == "ok"
+        for wrong in ({"text": "é" * 21}, {"text": {"a": "é" * 15}}, {"text": "x", "context": {"a": "é" * 20}}):
+            with pytest.raises(RequestError) as error:
+                await turn(p, wrong["text"], context=wrong.get("context"))
+            assert error.value.code == "validation_error"
+            assert [e.path for e in error.value.errors] == ["context" if "context" in wrong else "input"]
+
+
+async def test_what_steers_a_run_is_bounded_and_screened_too(start_process: Any) -> None:
+    provider = ScriptedProvider(says("", ("c1", "slow", "{}")), says("ok"))
+    agent = versioned(react(safety=Screening(pii="block", max_input=50)))
+    async with start_process(provider, agent) as p:
+        started = await p.service.start(ANONYMOUS, StartRun(input="go", session_id="s"))
+        await p.toolbox.started.wait()
+        for wrong in ("x" * 51, f"mail {ANN}"):
+            with pytest.raises(RequestError) as error:
+                await p.service.steer(ANONYMOUS, started.run_id, wrong)
+            assert (error.value.code, error.value.errors[0].path) == ("validation_error", "content")
+        await p.service.steer(ANONYMOUS, started.run_id, "go on")
+        p.toolbox.gate.set()
+        await p.service.result(started)
+        assert "go on" in texts(provider.requests[1])
+
+
+async def test_secrets_are_taken_out_of_every_agents_answers(start_process: Any) -> None:
+    """In what is streamed and in what is stored; the provider's own items, which have it too, go."""
+    native = Native(api="openai-responses", items=msgspec.Raw(msgspec.json.encode([{"text": KEY}])))
+    text = f"The key is {KEY}, take it."
+    provider = ScriptedProvider(says(text, native=native, pieces=len(text)), says("ok"))
+    async with start_process(provider) as p:
+        started = await p.service.start(ANONYMOUS, StartRun(input="go", session_id="s"))
+        said = []
+        async for batch in p.service.follow(started):
+            said += [item.text for item in batch if isinstance(item, ev.MessageDelta)]
+        end = await p.service.result(started)
+        assert end.output == "The key is sk-[secret removed], take it."
+        assert "".join(said) == end.output
+        assert all(KEY.encode() not in e.payload + (e.private or b"") for e in await p.events(started.run_id))
+        assert p.notes.guards == [("secret", "removed")]
+        await turn(p, "and?")
+        assert provider.requests[1].messages[1].native is None
+
+
+async def test_reasoning_is_guarded_too(start_process: Any) -> None:
+    from app.domain.models import Completed, ReasoningDelta, TextDelta
+
+    reasons = [ReasoningDelta(piece) for piece in (f"use {KEY[:9]}", KEY[9:], " now")]
+    provider = ScriptedProvider([*reasons, TextDelta("ok"), Completed(content="ok", stop="stop")])
+    async with start_process(provider) as p:
+        started = await p.service.start(ANONYMOUS, StartRun(input="go", session_id="s"))
+        said = []
+        async for batch in p.service.follow(started):
+            said += [item.text for item in batch if isinstance(item, ev.ReasoningText)]
+        assert KEY[9:] not in "".join(said)
+
+
+async def test_an_agent_may_do_without(start_process: Any) -> None:
+    async with start_process(ScriptedProvider(says(KEY)), react(safety=Screening(output="off"))) as p:
+        assert (await turn(p, "go")).output == KEY
