@@ -82,11 +82,7 @@ async def live(
                     pending = await life.begin()
                     needed = None if pending else await services.entrance.authentication.required()
                     if needed == NO_KEY_YET and role != "worker":
-                        raise SteadyhandError(
-                            f"{address} can be reached from other machines, and there is no API key: nobody could use it. Make one "
-                            "with `steadyhand keys create`, set auth.bootstrap_key_file or the issuer of your tokens, listen on "
-                            "127.0.0.1, or say --insecure to let everybody in."
-                        )
+                        raise no_key_yet(address)
                 stack.push_async_callback(workers.aclose)
                 await life.live(
                     listen(address, port, BACKLOG),
@@ -98,6 +94,15 @@ async def live(
             if not stopping.cancelled():
                 raise
             log.info("stopped before the start was complete")
+
+
+def no_key_yet(address: str) -> SteadyhandError:
+    """Why a service that others can reach does not start without a key."""
+    return SteadyhandError(
+        f"{address} can be reached from other machines, and there is no API key: nobody could use it. Make one with "
+        "`steadyhand keys create`, set auth.bootstrap_key_file or the issuer of your tokens, listen on 127.0.0.1, or say "
+        "--insecure to let everybody in."
+    )
 
 
 class Life:

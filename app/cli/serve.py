@@ -7,14 +7,17 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
+from app.access.authentication import Keyless
 from app.cli.banner import serve_banner
 from app.cli.commands import DONE
 from app.cli.database import Reached
-from app.cli.life import live
+from app.cli.life import live, no_key_yet
 from app.cli.port import check_free, is_loopback, resolve
 from app.cli.workers import Workers, same_program
 from app.domain.errors import SteadyhandError
+from app.settings import Settings
 from app.telemetry.logs import configure_logging
 from app.workspace.load import load_workspace
 
@@ -32,6 +35,9 @@ async def run(options: argparse.Namespace) -> int:
     os.environ.update(settings.dotenv)
     configure_logging(level=settings.log.level, format=settings.log.format)
     address = resolve(options.host or settings.server.host)
+    keyless: Keyless = "until_keys" if is_loopback(address) or options.insecure else "never"
+    if keyless == "never" and _nothing_there(settings):
+        raise no_key_yet(address)
     if options.workers and sys.platform == "win32":
         raise SteadyhandError("--workers needs Unix signals: start `steadyhand worker` processes yourself")
     port = settings.server.port if options.port is None else options.port
@@ -61,7 +67,7 @@ async def run(options: argparse.Namespace) -> int:
     await live(
         workspace,
         role="all" if executes else "api",
-        keyless="until_keys" if is_loopback(address) or options.insecure else "never",
+        keyless=keyless,
         address=address,
         port=port,
         connections=settings.server.max_streams + SPARE_CONNECTIONS,
@@ -69,6 +75,14 @@ async def run(options: argparse.Namespace) -> int:
         workers=workers,
     )
     return DONE
+
+
+def _nothing_there(settings: Settings) -> bool:
+    """Whether there can be no key, so that no database need be made to find that out."""
+    auth = settings.auth
+    if auth.bootstrap_key_file is not None or auth.jwt_issuer is not None or settings.database.url is not None:
+        return False
+    return not Path(settings.data_dir).exists()
 
 
 def _workers(options: argparse.Namespace, environ: Mapping[str, str]) -> Workers:

@@ -48,6 +48,13 @@ async def test_the_page_has_no_list_of_operations_of_its_own_and_writes_no_html(
         assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text)
 
 
+async def test_the_page_sends_a_key_and_keeps_none(edge: Any) -> None:
+    async with edge(ScriptedProvider()) as e:
+        text = (await e.client.get("/docs")).text
+        assert 'headers["X-API-Key"] = key' in text
+        assert not re.findall(r"localStorage|sessionStorage|document\.cookie", text)
+
+
 async def test_every_reference_of_the_description_leads_somewhere(edge: Any) -> None:
     """The page resolves them without a net."""
     async with edge(ScriptedProvider()) as e:
