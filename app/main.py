@@ -27,6 +27,7 @@ from app.api import (
     sessions,
     ws,
 )
+from app.api import controls as control_routes
 from app.api import usage as usages
 from app.api.decoding import StrictRequest
 from app.api.docs import openapi_config
@@ -47,6 +48,7 @@ from app.callbacks.service import CallbackService
 from app.domain.principals import ANONYMOUS, Principal
 from app.runs.approvals import ApprovalService
 from app.runs.cache_service import CacheService
+from app.runs.controls import ControlService
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
 from app.runs.usage import UsageService
@@ -78,6 +80,7 @@ SERVICE = [
     *callbacks.HANDLERS,
     *batches.HANDLERS,
     *cache.HANDLERS,
+    *control_routes.HANDLERS,
     *approvals.HANDLERS,
     *sessions.HANDLERS,
     *usages.HANDLERS,
@@ -86,7 +89,7 @@ SERVICE = [
     *HEALTH,
 ]
 NAMES = (
-    "service", "sessions", "approvals", "usage", "callbacks", "batches", "caches", "idempotent", "turns", "once", "readings",
+    "service", "sessions", "approvals", "usage", "callbacks", "batches", "caches", "controls", "idempotent", "turns", "once", "readings",
     "targets", "prompts", "metrics", "streams", "limits", "sockets", "principal",
 )  # fmt: skip
 """What handlers may ask for."""
@@ -101,6 +104,7 @@ def create_app(
     callbacks: CallbackService,
     batches: BatchService,
     caches: CacheService,
+    controls: ControlService,
     idempotent: Idempotent,
     readings: Readings,
     targets: Targets,
@@ -127,6 +131,7 @@ def create_app(
         "callbacks": callbacks,
         "batches": batches,
         "caches": caches,
+        "controls": controls,
         "idempotent": idempotent,
         "turns": turns_of_requests(
             service=service, principal=principal, streams=streams, callbacks=callbacks, limits=limits

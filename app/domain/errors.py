@@ -57,6 +57,7 @@ RequestCode = Literal[
     "malformed_json",
     "invalid_encoding",
     "invalid_cursor",
+    "disabled",
     "not_found",
     "session_busy",
     "run_finished",

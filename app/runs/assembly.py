@@ -33,6 +33,8 @@ from app.runs.sessions import SessionService
 from app.runs.shadows import Shadows
 from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE
+from app.runs.switched import SwitchedToolbox
+from app.runs.switches import Switches
 from app.runs.tiers import Tiering
 from app.runs.usage import UsageService
 from app.runs.worker import Leases, Worker
@@ -59,6 +61,7 @@ class Runs(msgspec.Struct, frozen=True, kw_only=True):
     housekeeping: Housekeeping
     usage: UsageService
     agents: Agents
+    switches: Switches
     answers: Answers
     feeds: Feeds
     here: Here
@@ -79,6 +82,7 @@ def assemble(
     leases: Leases,
     answers: Answers,
     admission: Admission | None = None,
+    switches: Switches | None = None,
     concurrency: int,
     lease: float,
     max_attempts: int,
@@ -87,9 +91,10 @@ def assemble(
 ) -> Runs:
     """All of it, over those stores. `tiers` are the routes that have some. `leases` tells the worker what became of its leases; whoever makes them sees to that.
 
-    `admission`: who may wait and run; None: everybody. `concurrency`: runs at once, 0 executes none. `lease`, `approval_ttl` and `keep_alive` (of a stream) are seconds.
+    `admission`: who may wait and run; None: everybody. `switches`: what is off, None: nothing ever. `concurrency`: runs at once, 0 executes none. `lease`, `approval_ttl` and `keep_alive` (of a stream) are seconds.
     """
-    admission = admission or Admission()
+    admission, switches = admission or Admission(), switches or Switches()
+    toolbox = SwitchedToolbox(toolbox=toolbox, switches=switches, denied=observer.denied)
     runs, sessions = stores.runs, stores.sessions
     feeds = Feeds(hints=hints, channel=channel)
     follower = Follower(store=runs, feeds=feeds)
@@ -120,11 +125,12 @@ def assemble(
         leases=leases,
         hints=hints,
         admission=admission,
+        switches=switches,
         concurrency=concurrency,
         lease=lease,
         max_attempts=max_attempts,
     )
-    here = Here(worker=worker, follower=follower, answers=answers)
+    here = Here(worker=worker, follower=follower, answers=answers, switches=switches)
     broadcast = Broadcast(receivers=[here, hints])
     stops = Stops(store=runs, observer=observer, broadcast=broadcast)
     approvals = ApprovalService(store=stores.approvals, runs=runs, agents=agents, broadcast=broadcast)
@@ -149,6 +155,7 @@ def assemble(
             broadcast=broadcast,
             render=render,
             shadows=shadows,
+            switches=switches,
             keep_alive=keep_alive,
         ),
         sessions=SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast),
@@ -169,4 +176,5 @@ def assemble(
         answers=answers,
         feeds=feeds,
         here=here,
+        switches=switches,
     )

@@ -27,6 +27,7 @@ from app.runs.shadows import Shadows
 from app.runs.steps import Step, steps
 from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE, Cursor, Item, Reader, check_cursor
+from app.runs.switches import Switches
 
 ANSWER_GRACE = 2.0
 """Seconds after the caller's timeout in which the run's own end may still arrive."""
@@ -48,6 +49,7 @@ class RunService:
         broadcast: Hints,
         render: Render,
         shadows: Shadows,
+        switches: Switches,
         keep_alive: float = KEEP_ALIVE,
     ) -> None:
         self._store = store
@@ -58,6 +60,7 @@ class RunService:
         self._broadcast = broadcast
         self._render = render
         self._shadows = shadows
+        self._switches = switches
         self._keep_alive = keep_alive
 
     @property
@@ -69,13 +72,14 @@ class RunService:
         """Accept a run: it is stored, and begins at once where its session is idle and a slot is free.
 
         Raises `RequestError` for an unknown agent, a bad session id, a context that does not fit the prompt, an unknown step,
-        somebody else's session, a busy one (`on_busy` reject), a key that was used for something else, and while this
+        an agent or a tenant that is switched off, somebody else's session, a busy one (`on_busy` reject), a key that was used for something else, and while this
         process is closing.
         """
         session_id = session_id_of(wanted.session_id)
         user_id = wanted.user_id or principal.user
         chosen = self._agents.choose(wanted.agent, user_id=user_id, session_id=session_id)
         agent = chosen.agent
+        self._switches.check(principal.tenant, agent.name)
         check_step(agent, wanted.stop_after)
         system, unused = self._render(agent, wanted.context or {})
         created = ev.RunCreated(
@@ -161,6 +165,7 @@ class RunService:
         Raises `RequestError` run_finished for any other run.
         """
         run = await self.run(principal, run_id)
+        self._switches.check(principal.tenant, run.agent)
         if key is not None and (replayed := await self._store.used(principal, key)) is not None:
             return await self._acceptance.again(principal, replayed, None)
         agent = await self._agents.version(principal.tenant, run.agent, run.agent_version)

@@ -29,10 +29,13 @@ from app.prompts.render import render
 from app.runs.agents import Agents
 from app.runs.assembly import Runs, Stores, assemble
 from app.runs.cache_service import CacheService
+from app.runs.controls import ControlService
 from app.runs.heartbeat import Heartbeat
+from app.runs.switches import Switches
 from app.runs.tool_calls import TOOL_GRACE
 from app.storage.migrate import Schema, read_migrations, status
 from app.storage.postgres.approvals import PostgresApprovalStore
+from app.storage.postgres.controls import PostgresControls
 from app.storage.postgres.hints import PostgresHints
 from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool, open_single
@@ -111,6 +114,7 @@ class Services:
         orphans = await self._store.orphan([owner for owner in await self._store.owners() if died_here(owner)])
         await self._hints.start(self.runs.here, self._missed)
         await self._breakers.learn()
+        await self.runs.switches.look()
         self._heartbeat.start()
         self._gate.closed = None
         return orphans
@@ -118,6 +122,7 @@ class Services:
     def _missed(self) -> None:
         """Hints were lost: look at everything that they could have been about."""
         self.runs.answers.forget()
+        self.runs.switches.changed()
         self.runs.worker.queued()
         for feed in self.runs.feeds.followed():
             self.runs.feeds.look(feed)
@@ -180,6 +185,7 @@ async def open_services(
             caps=caps,
             per_tenant=settings.admission.per_tenant,
         )
+        controls = PostgresControls(database=database)
         keys = PostgresKeyStore(database=database)
         channel = await stack.enter_async_context(open_live(settings.redis.url)) if settings.redis.url else None
         breakers = breakers_of(settings, channel, metrics)
@@ -225,6 +231,7 @@ async def open_services(
             leases=heartbeat,
             answers=answers,
             admission=admission_of(settings, metrics),
+            switches=Switches(store=controls),
             concurrency=0 if role == "api" else concurrency or settings.worker.concurrency,
             lease=settings.worker.lease,
             max_attempts=settings.worker.max_attempts,
@@ -259,6 +266,7 @@ async def open_services(
                 callbacks=callbacks,
                 batches=batches,
                 caches=CacheService(answers=answers, hints=hints),
+                controls=ControlService(store=controls, switches=runs.switches, agents=runs.agents),
                 idempotent=Idempotent(store=keys),
                 readings=readings,
                 targets=targets,
@@ -286,6 +294,7 @@ async def open_services(
                 runs.worker.serve,
                 runs.follower.run,
                 runs.housekeeping.serve,
+                runs.switches.serve,
                 deliveries.serve,
                 breakers.share,
                 *(() if role == "api" else (jobs.serve,)),
