@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _chat(commands)
     _batch(commands)
     _cache(commands)
+    _controls(commands)
     migrate = _command(commands, "migrate", "bring the database up to this release", json=True)
     migrate.add_argument("--check", action="store_true", help="change nothing; exit 1 where migrations are pending")
     _command(commands, "doctor", "check settings, database and model providers", json=True)
@@ -178,6 +179,20 @@ def _cache(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     warm.add_argument("--concurrency", metavar="N", type=_count, default=8, help="questions at once (default: 8)")
     for action in (invalidate, warm):
         action.add_argument("--url", help="the service (default: where the workspace's settings have it listen)")
+
+
+def _controls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    controls = commands.add_parser("controls", help="switch agents, tools and tenants off and on")
+    actions = controls.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = _command(actions, "list", "what is switched off for everybody, or for a tenant", json=True)
+    disable = _command(actions, "disable", "switch something off, in every process within a second", json=True)
+    enable = _command(actions, "enable", "switch it on again", json=True)
+    for action in (disable, enable):
+        action.add_argument("kind", choices=["agent", "tool", "tenant"], help="what it is")
+        action.add_argument("name", metavar="NAME", help="its name")
+    disable.add_argument("--reason", metavar="TEXT", help="why, as whoever is refused is told")
+    for action in (listing, disable, enable):
+        action.add_argument("--tenant", metavar="TENANT", help="for this tenant only (default: for everybody)")
 
 
 def _count(text: str) -> int:

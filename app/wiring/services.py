@@ -238,7 +238,7 @@ async def open_services(
             approval_ttl=settings.safety.approval_ttl,
         )
         deliveries, callbacks = callbacks_of(settings, database, store)
-        jobs, batches = batches_of(settings, providers, database, runs.agents, caps)
+        jobs, batches = batches_of(settings, providers, database, runs, caps)
         gate = Gate(PENDING)
         targets = Targets(
             routes={

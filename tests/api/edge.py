@@ -181,7 +181,9 @@ async def open_edge(
             wake=lambda: None,
         )
         batch_store, offline = PostgresBatchStore(database=database, caps=caps), Offline()
-        work = PartWork(store=batch_store, definition=registry.version, providers=offline, render=render)
+        work = PartWork(
+            store=batch_store, definition=registry.version, providers=offline, render=render, off=runs.switches.run
+        )
         jobs = BatchJobs(store=batch_store, work=work)
         batches = BatchService(
             store=batch_store,
@@ -190,6 +192,7 @@ async def open_edge(
             render=render,
             wake=jobs.wake,
             no_budget=lambda scope: RequestError("budget_exhausted", scope),
+            check=runs.switches.check,
         )
         app = create_app(
             service=runs.service,

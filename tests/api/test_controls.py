@@ -14,6 +14,7 @@ from app.storage.postgres.pool import open_pool
 from tests.api.edge import Edge
 from tests.api.problems import check
 from tests.api.sockets import talking
+from tests.batches.world import tagger
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
 from tests.waiting import until
@@ -51,7 +52,6 @@ async def test_a_switched_off_agent_is_refused_on_every_way_and_others_are_not(e
             ("/agent", {"question": "x"}),
             ("/chat/async", {"message": "x"}),
             ("/v1/runs", {"agent": "helper", "input": "x"}),
-            ("/v1/batches", {"agent": "helper", "items": [{"custom_id": "1", "input": "x"}]}),
         ):
             problem = check(await e.client.post(path, json=body), 403, "disabled")
             assert problem["detail"] == "Agent helper is switched off: wrong answers"
@@ -196,3 +196,12 @@ async def test_the_other_process_hears_of_it_and_looks_by_itself_too(edge: Any) 
             await worker.became(run_id, "cancelled")
             check(await worker.client.post("/chat", json={"message": "x"}), 403, "disabled")
             await api.client.delete("/v1/controls/agent/helper")
+
+
+async def test_a_batch_of_an_agent_that_is_off_is_not_sent(edge: Any) -> None:
+    async with edge(ScriptedProvider(), tagger(), principal=ADMIN) as e:
+        await off(e, "agent", "tagger", reason="wrong tags")
+        body = {"agent": "tagger", "items": [{"custom_id": "1", "input": "x"}]}
+        check(await e.client.post("/v1/batches", json=body), 403, "disabled")
+        await e.client.delete("/v1/controls/agent/tagger")
+        assert (await e.client.post("/v1/batches", json=body)).status_code == 202
