@@ -28,6 +28,7 @@ from app.api import (
     sessions,
     ws,
 )
+from app.api import controls as control_routes
 from app.api import usage as usages
 from app.api.authentication import METRICS, SCOPE, Access, allowed, principal_of_requests, scopes_of
 from app.api.cors import Origins
@@ -54,6 +55,7 @@ from app.domain.principals import Principal
 from app.runs.approvals import ApprovalService
 from app.runs.audit import AuditService
 from app.runs.cache_service import CacheService
+from app.runs.controls import ControlService
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
 from app.runs.usage import UsageService
@@ -92,6 +94,7 @@ SERVICE = [
     *callbacks.HANDLERS,
     *batches.HANDLERS,
     *cache.HANDLERS,
+    *control_routes.HANDLERS,
     *approvals.HANDLERS,
     *audit.HANDLERS,
     *sessions.HANDLERS,
@@ -101,7 +104,7 @@ SERVICE = [
     *HEALTH,
 ]
 NAMES = (
-    "service", "sessions", "approvals", "audit_log", "usage", "callbacks", "batches", "caches", "idempotent", "turns", "once", "readings",
+    "service", "sessions", "approvals", "audit_log", "usage", "callbacks", "batches", "caches", "controls", "idempotent", "turns", "once", "readings",
     "targets", "prompts", "metrics", "streams", "limits", "sockets", "principal",
 )  # fmt: skip
 """What handlers may ask for."""
@@ -117,6 +120,7 @@ def create_app(
     callbacks: CallbackService,
     batches: BatchService,
     caches: CacheService,
+    controls: ControlService,
     idempotent: Idempotent,
     readings: Readings,
     targets: Targets,
@@ -152,6 +156,7 @@ def create_app(
         "callbacks": callbacks,
         "batches": batches,
         "caches": caches,
+        "controls": controls,
         "idempotent": idempotent,
         "turns": turns_of_requests(service=service, streams=streams, callbacks=callbacks, limits=limits),
         "once": once_for_requests(idempotent=idempotent),

@@ -8,6 +8,7 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from app.api.authentication import SCOPE
 from app.api.paging import Limit, PageCursor, cursor_below, no_nul, number
 from app.api.problems import responses
 from app.api.schemas import AuditPage
@@ -17,6 +18,7 @@ from app.runs.audit import AuditService
 
 @get(
     "/v1/audit",
+    opt={SCOPE: "admin"},
     tags=["audit"],
     summary="Who decided what",
     responses=responses("invalid_cursor", "forbidden", "validation_error", "internal", "not_ready"),

@@ -25,10 +25,13 @@ class PartWork:
         providers: BatchProviders,
         render: Render,
         screen: Screen,
+        off: Callable[[str, str], object | None] = lambda tenant, agent: None,
         pauses: Pauses | None = None,
         limits: Limits | None = None,
     ) -> None:
+        """`off` says why that tenant may not use that agent, None where it may: nothing of it is sent meanwhile."""
         self._store = store
+        self._off = off
         self._definition = definition
         self._providers = providers
         self._render = render
@@ -41,6 +44,10 @@ class PartWork:
         if part.overdue:
             late = ItemError("expired", "the batch expired, and its provider never ended it")
             await self._store.end(part, "expired", late, again=None)
+            return
+        if part.status == "due" and (why := self._off(part.tenant, part.agent)) is not None:
+            held = ItemError("disabled", str(why))
+            await self._store.pause(part, self._pauses.after(part.tries), part.status, held, part.tries + 1)
             return
         provider = self._providers.of_target(part.provider, part.model)
         agent = await self._definition(part.tenant, part.agent, part.agent_version)

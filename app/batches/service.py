@@ -31,7 +31,8 @@ class WantedBatch(msgspec.Struct, frozen=True, kw_only=True):
 class BatchService:
     """Accepts, shows and cancels batches. Safe for concurrent use.
 
-    `agent` gives an agent by name; `wake` is told when a part is due; `no_budget` is what to say where a month's budget is used up.
+    `agent` gives an agent by name; `wake` is told when a part is due; `no_budget` is what to say where a month's budget is used up;
+    `check` raises where that tenant may not use that agent.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class BatchService:
         render: Render,
         wake: Callable[[], None],
         no_budget: Callable[[Scope], RequestError],
+        check: Callable[[str, str], None] = lambda tenant, agent: None,
     ) -> None:
         self._store = store
         self._agent = agent
@@ -50,14 +52,16 @@ class BatchService:
         self._render = render
         self._wake = wake
         self._no_budget = no_budget
+        self._check = check
 
     async def create(self, principal: Principal, wanted: WantedBatch, batch_id: str) -> Batch:
         """Store it, once for that id; its parts are due.
 
-        Raises `RequestError`: not_found, forbidden, validation_error, queue_full, budget_exhausted.
+        Raises `RequestError`: not_found, forbidden, validation_error, queue_full, budget_exhausted, and what `check` does.
         """
         principal = principal.acting_for(wanted.user_id)
         agent = self._agent(wanted.agent)
+        self._check(principal.tenant, agent.name)
         check_agent(agent)
         provider = self._providers.of_route(agent.model)
         if provider is None:

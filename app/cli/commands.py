@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _batch(commands)
     _cache(commands)
     _keys(commands)
+    _controls(commands)
     migrate = _command(commands, "migrate", "bring the database up to this release", json=True)
     migrate.add_argument("--check", action="store_true", help="change nothing; exit 1 where migrations are pending")
     _command(commands, "doctor", "check settings, database and model providers", json=True)
@@ -234,6 +235,20 @@ def _expiry(text: str) -> datetime | timedelta:
 
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+def _controls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    controls = commands.add_parser("controls", help="switch agents, tools and tenants off and on")
+    actions = controls.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = _command(actions, "list", "what is switched off for everybody, or for a tenant", json=True)
+    disable = _command(actions, "disable", "switch something off, in every process within a second", json=True)
+    enable = _command(actions, "enable", "switch it on again", json=True)
+    for action in (disable, enable):
+        action.add_argument("kind", choices=["agent", "tool", "tenant"], help="what it is")
+        action.add_argument("name", metavar="NAME", help="its name")
+    disable.add_argument("--reason", metavar="TEXT", help="why, as whoever is refused is told")
+    for action in (listing, disable, enable):
+        action.add_argument("--tenant", metavar="TENANT", help="for this tenant only (default: for everybody)")
 
 
 def _count(text: str) -> int:

@@ -59,6 +59,7 @@ RequestCode = Literal[
     "invalid_cursor",
     "unauthenticated",
     "forbidden",
+    "disabled",
     "not_found",
     "request_timeout",
     "session_busy",

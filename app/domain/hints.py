@@ -43,6 +43,8 @@ class Hinted(Protocol):
 
     def dropped(self, labels: Sequence[str]) -> None: ...
 
+    def switched(self) -> None: ...
+
 
 class LivePiece(msgspec.Struct, frozen=True, kw_only=True):
     """Text of a message that is being written: `text` begins `offset` code points into it. `seq`: the run's last stored event before it."""

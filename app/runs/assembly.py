@@ -37,6 +37,8 @@ from app.runs.sessions import SessionService
 from app.runs.shadows import Shadows
 from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE
+from app.runs.switched import SwitchedToolbox
+from app.runs.switches import Switches
 from app.runs.tiers import Tiering
 from app.runs.usage import UsageService
 from app.runs.worker import Leases, Worker
@@ -65,6 +67,7 @@ class Runs(msgspec.Struct, frozen=True, kw_only=True):
     housekeeping: Housekeeping
     usage: UsageService
     agents: Agents
+    switches: Switches
     answers: Answers
     feeds: Feeds
     here: Here
@@ -86,6 +89,7 @@ def assemble(
     leases: Leases,
     answers: Answers,
     admission: Admission | None = None,
+    switches: Switches | None = None,
     concurrency: int,
     lease: float,
     max_attempts: int,
@@ -95,10 +99,11 @@ def assemble(
 ) -> Runs:
     """All of it, over those stores. `tiers` are the routes that have some. `leases` tells the worker what became of its leases; whoever makes them sees to that.
 
-    `admission`: who may wait and run; None: everybody. `concurrency`: runs at once, 0 executes none. `lease`, `approval_ttl` and
-    `keep_alive` (of a stream) are seconds; `four_eyes` as in `ApprovalService`.
+    `admission`: who may wait and run; None: everybody. `switches`: what is off, None: nothing ever. `concurrency`: runs at once, 0
+    executes none. `lease`, `approval_ttl` and `keep_alive` (of a stream) are seconds; `four_eyes` as in `ApprovalService`.
     """
-    admission = admission or Admission()
+    admission, switches = admission or Admission(), switches or Switches()
+    toolbox = SwitchedToolbox(toolbox=toolbox, switches=switches, denied=observer.denied)
     runs, sessions = stores.runs, stores.sessions
     feeds = Feeds(hints=hints, channel=channel)
     follower = Follower(store=runs, feeds=feeds)
@@ -130,11 +135,12 @@ def assemble(
         leases=leases,
         hints=hints,
         admission=admission,
+        switches=switches,
         concurrency=concurrency,
         lease=lease,
         max_attempts=max_attempts,
     )
-    here = Here(worker=worker, follower=follower, answers=answers)
+    here = Here(worker=worker, follower=follower, answers=answers, switches=switches)
     broadcast = Broadcast(receivers=[here, hints])
     stops = Stops(store=runs, observer=observer, broadcast=broadcast)
     approvals = ApprovalService(
@@ -162,6 +168,7 @@ def assemble(
             render=render,
             shadows=shadows,
             inputs=Inputs(screen=screen, observer=observer),
+            switches=switches,
             keep_alive=keep_alive,
         ),
         sessions=SessionService(store=sessions, feeds=feeds, stops=stops, broadcast=broadcast),
@@ -183,4 +190,5 @@ def assemble(
         answers=answers,
         feeds=feeds,
         here=here,
+        switches=switches,
     )

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from app.domain.hints import Hints
 from app.runs.answers import Answers
 from app.runs.follow import Follower
+from app.runs.switches import Switches
 from app.runs.worker import Worker
 
 
 class Here:
     """What happened elsewhere, as this process takes it in."""
 
-    def __init__(self, *, worker: Worker, follower: Follower, answers: Answers) -> None:
+    def __init__(self, *, worker: Worker, follower: Follower, answers: Answers, switches: Switches) -> None:
         self._worker = worker
         self._follower = follower
         self._answers = answers
+        self._switches = switches
 
     def queued(self) -> None:
         """A run is queued: the worker may claim it."""
@@ -33,6 +35,10 @@ class Here:
     def dropped(self, labels: Sequence[str]) -> None:
         """Answers with all those labels are not given any more: not from this process's memory either."""
         self._answers.dropped(labels)
+
+    def switched(self) -> None:
+        """Something was switched off or on: look."""
+        self._switches.changed()
 
 
 class Broadcast:

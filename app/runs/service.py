@@ -28,6 +28,7 @@ from app.runs.shadows import Shadows
 from app.runs.steps import Step, steps
 from app.runs.stops import Stops
 from app.runs.stream import KEEP_ALIVE, Cursor, Item, Reader, check_cursor
+from app.runs.switches import Switches
 
 ANSWER_GRACE = 2.0
 """Seconds after the caller's timeout in which the run's own end may still arrive."""
@@ -50,6 +51,7 @@ class RunService:
         render: Render,
         shadows: Shadows,
         inputs: Inputs,
+        switches: Switches,
         keep_alive: float = KEEP_ALIVE,
     ) -> None:
         self._store = store
@@ -61,6 +63,7 @@ class RunService:
         self._render = render
         self._shadows = shadows
         self._inputs = inputs
+        self._switches = switches
         self._keep_alive = keep_alive
 
     @property
@@ -71,15 +74,17 @@ class RunService:
     async def start(self, principal: Principal, wanted: StartRun) -> Started:
         """Accept a run: it is stored, and begins at once where its session is idle and a slot is free.
 
-        Raises `RequestError` for an unknown agent, an input that its agent does not take, a bad session id, a context that does not fit the prompt, an unknown step,
-        somebody else's session, a busy one (`on_busy` reject), a key that was used for something else, and while this
-        process is closing; and forbidden for a `user_id` that the principal may not name.
+        Raises `RequestError` for an unknown agent, an input that its agent does not take, a bad session id, a context that does not fit
+        the prompt, an unknown step, an agent or a tenant that is switched off, somebody else's session, a busy one (`on_busy` reject),
+        a key that was used for something else, and while this process is closing; and forbidden for a `user_id` that the principal
+        may not name.
         """
         principal = principal.acting_for(wanted.user_id)
         session_id = session_id_of(wanted.session_id)
         user_id = wanted.user_id or principal.user
         chosen = self._agents.choose(wanted.agent, user_id=user_id, session_id=session_id)
         agent = chosen.agent
+        self._switches.check(principal.tenant, agent.name)
         check_step(agent, wanted.stop_after)
         await self._inputs.check(agent, wanted.input, wanted.context, path=wanted.field)
         system, unused = self._render(agent, wanted.context or {})
@@ -170,6 +175,7 @@ class RunService:
         Raises `RequestError` run_finished for any other run.
         """
         run = await self.run(principal, run_id)
+        self._switches.check(principal.tenant, run.agent)
         if key is not None and (replayed := await self._store.used(principal, key)) is not None:
             return await self._acceptance.again(principal, replayed, None)
         agent = await self._agents.version(principal.tenant, run.agent, run.agent_version)

@@ -17,6 +17,7 @@ from app.domain import events as ev
 from app.domain.errors import DatabaseUnavailable
 from app.domain.hints import Hints
 from app.domain.observers import RunObserver
+from app.domain.runs import Cancellation
 from app.domain.stores import Held, Owned, RunStore
 from app.runs.admission import Admission
 from app.runs.agents import Agents, Render
@@ -25,6 +26,7 @@ from app.runs.patience import patiently
 from app.runs.recovery import Recovery
 from app.runs.runner import Job, Runner
 from app.runs.stop import Stop
+from app.runs.switches import Switches
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +51,11 @@ class Leases(Protocol):
 class Execution:
     """A run that is being executed here. `inbox`: rows of its inbox that were looked at for a stop."""
 
-    def __init__(self, *, stop: Stop, epoch: int, inbox: int) -> None:
+    def __init__(self, *, stop: Stop, owned: Owned) -> None:
         self.stop = stop
-        self.epoch = epoch
-        self.inbox = inbox
+        self.tenant = owned.tenant
+        self.agent = owned.agent
+        self.inbox = owned.inbox
         self.task: asyncio.Task[None]
 
 
@@ -72,6 +75,7 @@ class Worker:
         leases: Leases,
         hints: Hints,
         admission: Admission,
+        switches: Switches,
         concurrency: int,
         lease: float,
         max_attempts: int,
@@ -86,6 +90,8 @@ class Worker:
         self._leases = leases
         self._hints = hints
         self._admission = admission
+        self._switches = switches
+        switches.tells(self._switched)
         self._concurrency = concurrency
         self._lease = lease
         self._max_attempts = max_attempts
@@ -161,11 +167,21 @@ class Worker:
             seconds = min(seconds, owned.remaining)
         deadline = time.monotonic() + seconds
         stop = Stop(deadline, reserve=min(RESERVE, seconds / 4))
-        execution = Execution(stop=stop, epoch=owned.epoch, inbox=owned.inbox)
+        execution = Execution(stop=stop, owned=owned)
         self._leases.add(owned.run_id, owned.epoch, since + self._lease, deadline)
         self._running[owned.run_id] = execution
         self._admission.runs(owned.tenant)
+        self._stop_if_off(execution)
         execution.task = asyncio.create_task(self._execute(job, execution.stop), name=f"run {owned.run_id}")
+
+    def _stop_if_off(self, execution: Execution) -> None:
+        if (switch := self._switches.run(execution.tenant, execution.agent)) is not None:
+            execution.stop.call("cancelled", Cancellation(reason=str(switch)))
+
+    def _switched(self) -> None:
+        """Something was switched off or on."""
+        for execution in self._running.values():
+            self._stop_if_off(execution)
 
     async def _execute(self, job: Job, stop: Stop) -> None:
         run_id = job.owned.run_id

@@ -15,7 +15,7 @@ from app.llm.offline_batch import OfflineBatches
 from app.llm.providers import ModelProvider
 from app.prompts.render import render
 from app.runs.acceptance import no_budget
-from app.runs.agents import Agents
+from app.runs.assembly import Runs
 from app.settings import Settings
 from app.storage.postgres.batches import PostgresBatchStore
 from app.storage.postgres.pool import Database
@@ -46,20 +46,28 @@ def batches_of(
     settings: Settings,
     providers: Mapping[str, ModelProvider],
     database: Database,
-    agents: Agents,
+    runs: Runs,
     caps: Caps,
     screen: Screen,
 ) -> tuple[BatchJobs, BatchService]:
     """Who looks after batches, and who answers for them."""
     store = PostgresBatchStore(database=database, caps=caps)
     asked = SettingsProviders(settings=settings, providers=providers)
-    work = PartWork(store=store, definition=agents.version, providers=asked, render=render, screen=screen)
+    work = PartWork(
+        store=store,
+        definition=runs.agents.version,
+        providers=asked,
+        render=render,
+        screen=screen,
+        off=runs.switches.run,
+    )
     jobs = BatchJobs(store=store, work=work)
     return jobs, BatchService(
         store=store,
-        agent=agents.get,
+        agent=runs.agents.get,
         providers=asked,
         render=render,
         wake=jobs.wake,
         no_budget=lambda scope: no_budget(scope, datetime.now(UTC)),
+        check=runs.switches.check,
     )

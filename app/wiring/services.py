@@ -30,12 +30,15 @@ from app.prompts.render import render
 from app.runs.agents import Agents
 from app.runs.assembly import Runs, Stores, assemble
 from app.runs.cache_service import CacheService
+from app.runs.controls import ControlService
 from app.runs.heartbeat import Heartbeat
+from app.runs.switches import Switches
 from app.runs.tool_calls import TOOL_GRACE
 from app.safety.guard import Screener
 from app.storage.migrate import Schema, read_migrations, status
 from app.storage.postgres.approvals import PostgresApprovalStore
 from app.storage.postgres.audit import PostgresAuditLog
+from app.storage.postgres.controls import PostgresControls
 from app.storage.postgres.hints import PostgresHints
 from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool, open_single
@@ -120,6 +123,7 @@ class Services:
         orphans = await self._store.orphan([owner for owner in await self._store.owners() if died_here(owner)])
         await self._hints.start(self.runs.here, self._missed)
         await self._breakers.learn()
+        await self.runs.switches.look()
         self._heartbeat.start()
         self._gate.closed = None
         return orphans
@@ -127,6 +131,7 @@ class Services:
     def _missed(self) -> None:
         """Hints were lost: look at everything that they could have been about."""
         self.runs.answers.forget()
+        self.runs.switches.changed()
         self.runs.worker.queued()
         for feed in self.runs.feeds.followed():
             self.runs.feeds.look(feed)
@@ -190,6 +195,7 @@ async def open_services(
             caps=caps,
             per_tenant=settings.admission.per_tenant,
         )
+        controls = PostgresControls(database=database)
         keys = PostgresKeyStore(database=database)
         channel = await stack.enter_async_context(open_live(settings.redis.url)) if settings.redis.url else None
         breakers = breakers_of(settings, channel, metrics)
@@ -243,6 +249,7 @@ async def open_services(
             leases=heartbeat,
             answers=answers,
             admission=admission_of(settings, metrics),
+            switches=Switches(store=controls),
             concurrency=0 if role == "api" else concurrency or settings.worker.concurrency,
             lease=settings.worker.lease,
             max_attempts=settings.worker.max_attempts,
@@ -250,7 +257,7 @@ async def open_services(
             four_eyes=settings.safety.four_eyes,
         )
         deliveries, callbacks = callbacks_of(settings, database, store)
-        jobs, batches = batches_of(settings, providers, database, runs.agents, caps, screen)
+        jobs, batches = batches_of(settings, providers, database, runs, caps, screen)
         gate = Gate(PENDING)
         targets = Targets(
             routes={
@@ -281,6 +288,7 @@ async def open_services(
                 callbacks=callbacks,
                 batches=batches,
                 caches=CacheService(answers=answers, hints=hints),
+                controls=ControlService(store=controls, switches=runs.switches, agents=runs.agents),
                 idempotent=Idempotent(store=keys),
                 readings=readings,
                 targets=targets,
@@ -314,6 +322,7 @@ async def open_services(
                 runs.worker.serve,
                 runs.follower.run,
                 runs.housekeeping.serve,
+                runs.switches.serve,
                 deliveries.serve,
                 breakers.share,
                 *entrance.loops,

@@ -44,16 +44,20 @@ from app.egress.addresses import is_public
 from app.llm.breaker import Breakers
 from app.main import create_app
 from app.prompts.render import render
+from app.runs.admission import UNBOUNDED, Admission
 from app.runs.agents import Agents
 from app.runs.answers import Answers
 from app.runs.assembly import Runs, assemble
 from app.runs.cache_service import CacheService
+from app.runs.controls import ControlService
+from app.runs.switches import Switches
 from app.safety.guard import Screener
 from app.storage.local.answers import LocalAnswers
 from app.storage.local.limiter import LocalLimiter
 from app.storage.postgres.api_keys import PostgresApiKeyStore
 from app.storage.postgres.batches import PostgresBatchStore
 from app.storage.postgres.callbacks import PostgresCallbackStore
+from app.storage.postgres.controls import PostgresControls
 from app.storage.postgres.hints import PostgresHints
 from app.storage.postgres.pool import open_pool
 from app.storage.postgres.runs import NO_CAPS, PostgresRunStore
@@ -148,6 +152,8 @@ async def open_edge(
     rules: LimitRules = NO_RULES,
     limiter: Limiter | None = None,
     front: Mapping[str, Any] | None = None,
+    admission: Admission | None = None,
+    per_tenant: int = UNBOUNDED,
 ) -> AsyncIterator[Edge]:
     """A process on that database that serves those agents, the first one by default.
 
@@ -159,8 +165,13 @@ async def open_edge(
     tracing = open_tracing({}, "test")
     metrics = Metrics(registry=CollectorRegistry(), version="test")
     async with open_pool(dsn) as database:
-        store = through(PostgresRunStore(database=database, owner=f"test {id(notes)}", lease=LEASE, caps=caps))
+        store = through(
+            PostgresRunStore(
+                database=database, owner=f"test {id(notes)}", lease=LEASE, caps=caps, per_tenant=per_tenant
+            )
+        )
         stores = stores_of(database, store, through, caps=caps)
+        controls = PostgresControls(database=database)
         hints = PostgresHints(dsn=dsn) if hinted else NoHints()
         current = {agent.name: agent for agent in agents or (react(),)}
         registry = Agents(current=current, default=next(iter(current)), store=store, experiments=experiments)
@@ -176,6 +187,8 @@ async def open_edge(
             observer=notes,
             screen=Screener(),
             hints=hints,
+            switches=Switches(store=controls),
+            admission=admission,
             leases=OwnLeases(),
             answers=Answers(near=LocalAnswers(), far=far, count=Counts().count),
             concurrency=concurrency,
@@ -193,7 +206,12 @@ async def open_edge(
         )
         batch_store, offline = PostgresBatchStore(database=database, caps=caps), Offline()
         work = PartWork(
-            store=batch_store, definition=registry.version, providers=offline, render=render, screen=Screener()
+            store=batch_store,
+            definition=registry.version,
+            providers=offline,
+            render=render,
+            screen=Screener(),
+            off=runs.switches.run,
         )
         jobs = BatchJobs(store=batch_store, work=work)
         batches = BatchService(
@@ -203,6 +221,7 @@ async def open_edge(
             render=render,
             wake=jobs.wake,
             no_budget=lambda scope: RequestError("budget_exhausted", scope),
+            check=runs.switches.check,
         )
         known = KnownKeys(store=PostgresApiKeyStore(database=database))
         authentication = Authentication(keys=known, tokens=tokens, keyless=keyless)
@@ -218,6 +237,7 @@ async def open_edge(
             callbacks=callbacks,
             batches=batches,
             caches=CacheService(answers=runs.answers, hints=hints),
+            controls=ControlService(store=controls, switches=runs.switches, agents=registry),
             idempotent=Idempotent(store=stores.keys),
             readings=Readings(version="test", vital={}, others={}),
             targets=Targets(routes=routes, breakers=breakers, tiers=tiers),
@@ -240,7 +260,14 @@ async def open_edge(
             await hints.start(runs.here, runs.worker.queued)
         serving = [
             asyncio.create_task(loop)
-            for loop in (runs.worker.serve(), runs.follower.run(), jobs.serve(), access.revocations.serve())
+            for loop in (
+                runs.worker.serve(),
+                runs.follower.run(),
+                jobs.serve(),
+                access.revocations.serve(),
+                runs.switches.serve(),
+                *([runs.housekeeping.serve()] if admission else []),
+            )
         ]
         client = httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=app, raise_app_exceptions=True),

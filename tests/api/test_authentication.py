@@ -25,7 +25,6 @@ from app.api.authentication import (
     handlers_of,
     scopes_of,
 )
-from app.api.guards import Gate
 from app.api.problems import HANDLERS
 from app.domain.principals import ANONYMOUS, SCOPES, Scope
 from app.main import HEALTH, NAMES, SERVICE, _litestar
@@ -37,7 +36,7 @@ from tests.api.sockets import talking
 from tests.api.test_openapi import DOCUMENT
 from tests.scripted import ScriptedProvider, says
 
-WHOLE = _litestar(SERVICE, dict.fromkeys(NAMES), Gate(None), None, 1)
+WHOLE = _litestar(SERVICE, dict.fromkeys(NAMES), State(), 1)
 HEALTH_ROUTES = ("/health", "/healthz", "/readiness", "/metrics")
 NOTHING = dict.fromkeys(("run_id", "session_id", "approval_id", "batch_id", "name"), "nothing")
 

@@ -149,6 +149,8 @@ class Nobody:
 
     def dropped(self, labels: object) -> None: ...
 
+    def switched(self) -> None: ...
+
 
 def test_a_workspace_with_several_faults_is_one_json_document(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (mine / "steadyhand.toml").write_text("one = 1\ntwo = 2\n" + SETTINGS)

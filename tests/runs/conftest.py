@@ -18,6 +18,7 @@ from app.domain.experiments import Experiment
 from app.domain.principals import ANONYMOUS
 from app.domain.tiers import TierRoute
 from app.domain.usage import Caps
+from app.runs.admission import UNBOUNDED, Admission
 from app.runs.agents import Agents
 from app.runs.alike import Alike
 from app.runs.answers import Answers
@@ -133,6 +134,8 @@ async def process(
     far: SharedAnswers | None = None,
     alike: Alike | None = None,
     near: LocalAnswers | None = None,
+    admission: Admission | None = None,
+    per_tenant: int = UNBOUNDED,
 ) -> AsyncIterator[Harness]:
     """One process on that database, with that model (priced, if it has a price) and, by default, scripted tools. Leaving it is a
     drain without patience.
@@ -141,7 +144,7 @@ async def process(
     counts = Counts()
     answers = Answers(near=near or LocalAnswers(), far=far, alike=alike, count=counts.count, lease=0.5)
     async with open_pool(dsn) as database:
-        store = PostgresRunStore(database=database, owner=owner, lease=lease, caps=caps)
+        store = PostgresRunStore(database=database, owner=owner, lease=lease, caps=caps, per_tenant=per_tenant)
         known = {agent.name: agent for agent in agents or (react(),)}
         registry = Agents(current=known, default=next(iter(known)), store=store, experiments=experiments)
         await registry.save(ANONYMOUS.tenant)
@@ -158,6 +161,7 @@ async def process(
             hints=NoHints(),
             leases=leases,
             answers=answers,
+            admission=admission or Admission(per_tenant=per_tenant),
             concurrency=concurrency,
             lease=lease,
             max_attempts=3,

@@ -199,6 +199,8 @@ class PostgresHints:
                 self._hinted.posted(run_id)
             elif kind == "d":
                 self._hinted.dropped(run_id.split("+"))
+            elif kind == "c":
+                self._hinted.switched()
             elif kind == _EVERYTHING:
                 self._missed()
         except Exception:  # noqa: BLE001  # logged; the connection must not end with it

@@ -43,6 +43,9 @@ class Process:
     def dropped(self, labels: Sequence[str]) -> None:
         self.told.append(f"dropped {' and '.join(labels)}")
 
+    def switched(self) -> None:
+        self.told.append("switched")
+
     def miss(self) -> None:
         self.missed += 1
 
