@@ -19,7 +19,7 @@ ENOUGH = 2
 """The sum of weights from which on there is a signal."""
 
 _PROMPT = (
-    r"(?:instruc|instruction|guideline|directive|directiv|rules?\b|polic|system ?-?prompt|prompt|restric|safety|safeguard|regel|richtlini|anweisung"
+    r"(?:i\w{0,2}nstruc|guideline|directive|directiv|rules?\b|polic|system ?-?prompt|prompt|restric|safety|safeguard|regel|richtlini|anweisung"
     r"|istruzion|consigne|regole|reglas|everything (?:above|before|you)|(?:all|everything) (?:above|prior)|the (?:user|task)\b"
     r"|alles, was wir|programming)"
 )
