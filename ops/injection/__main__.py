@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from bastioncorpus import load_corpus
 
@@ -22,9 +23,9 @@ SIZES = (200, 4_000, 24_000, 262_144)
 PAGE = "The museum opens at nine. Tickets cost 12 EUR; please send questions to info@museum.example. "
 
 
-def main(rows: Sequence[object]) -> int:
-    malicious = [row for row in rows if row.label == "malicious"]  # type: ignore[attr-defined]
-    benign = [row for row in rows if row.label == "benign"]  # type: ignore[attr-defined]
+def main(rows: Sequence[Any]) -> int:
+    malicious = [row for row in rows if row.label == "malicious"]
+    benign = [row for row in rows if row.label == "benign"]
     recall = _table("malicious: seen", malicious, lambda row: f"{row.category}")
     _table("malicious: seen", malicious, lambda row: f"language {row.lang}")
     false = _table("benign: taken for one", benign, lambda row: f"{row.category}")
@@ -39,9 +40,9 @@ def main(rows: Sequence[object]) -> int:
     return 0 if recall >= LEAST_RECALL and false <= MOST_FALSE else 1
 
 
-def _table(title: str, rows: Sequence[object], kind: Callable[..., str]) -> float:
+def _table(title: str, rows: Sequence[Any], kind: Callable[..., str]) -> float:
     """Prints how many rows of each kind have a signal; the share of all."""
-    all_, seen = Counter(map(kind, rows)), Counter(kind(row) for row in rows if signals(row.text))  # type: ignore[attr-defined]
+    all_, seen = Counter(map(kind, rows)), Counter(kind(row) for row in rows if signals(row.text))
     print(f"\n{title}")
     for name, count in sorted(all_.items()):
         print(f"  {name:<24} {seen[name]:>3} of {count:>3}")
