@@ -32,7 +32,7 @@ def build(state: RunState, tools: Literal["auto", "none"], *, affinity: str = ""
     request = ModelRequest(
         route=agent.model,
         system=state.system,
-        messages=tuple(map(shown, messages)),
+        messages=tuple(_shown(state, message) for message in messages),
         tools=agent.tools,
         tool_choice=tools,
         temperature=agent.temperature,
@@ -56,6 +56,16 @@ def to_compact(state: RunState) -> Compact | None:
         return None
     enough = sent.tokens + compaction.size(decision, state.agent.budget) + MIN_OUTPUT <= state.tokens_left
     return decision if enough else None
+
+
+def _shown(state: RunState, message: Message) -> Message:
+    """The message as the model reads it. Marks are made once: a conversation is sent again with every call."""
+    if message.trust != "untrusted":
+        return message
+    kept = state.marked.get(message.id)
+    if kept is None or kept[0] != message.content:
+        kept = state.marked[message.id] = (message.content, shown(message))
+    return kept[1]
 
 
 def _fitted(state: RunState) -> tuple[tuple[Message, ...], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -11,6 +12,11 @@ WhenTainted = Literal["approve", "allow", "deny"]
 """What becomes of a call once the context holds words from outside: asks a person (above `low`), is judged as if it held none, is refused."""
 SCOPE = r"tool:[a-z0-9_.-]{1,64}"
 """What the scopes look like that tools ask for, in full: none of them can be mistaken for one of the service's own."""
+
+
+def is_tool_scope(text: str) -> bool:
+    """Whether that is a scope that a tool may ask for."""
+    return re.fullmatch(SCOPE, text) is not None
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -42,6 +42,7 @@ def question(owned: Owned, state: RunState, tags: dict[str, str]) -> Question:
         owned.tenant,
         # What a tool answers may be the user's own; what a model answers without tools is all in what it was told.
         owned.user_id if agent.tools else None,
+        sorted(state.granted),
         agent.name,
         agent.version,
         agent.model,

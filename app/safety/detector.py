@@ -13,13 +13,13 @@ from app.safety.decoding import decoded, hidden, normalised
 
 MOST = 24_000
 """Characters that are read: of a longer text two thirds from its beginning, and the rest from its end."""
-LONG = 4_000
+LONG = 1_500
 """Characters from which on reading takes long enough to be done in a thread."""
 ENOUGH = 2
 """The sum of weights from which on there is a signal."""
 
 _PROMPT = (
-    r"(?:instruc|instruction|guideline|directive|directiv|rules?\b|polic|system ?-?prompt|prompt|restric|safety|safeguard|regel|richtlini|anweisung"
+    r"(?:i\w{0,2}nstruc|guideline|directive|directiv|rules?\b|polic|system ?-?prompt|prompt|restric|safety|safeguard|regel|richtlini|anweisung"
     r"|istruzion|consigne|regole|reglas|everything (?:above|before|you)|(?:all|everything) (?:above|prior)|the (?:user|task)\b"
     r"|alles, was wir|programming)"
 )

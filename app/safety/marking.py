@@ -20,6 +20,7 @@ _UNSEEN = re.compile(
     "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+_CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
 # Joiners and the emoji selector have their use one at a time; in a row they spell bits.
 _ROWS = re.compile("([\u200c\u200d\ufe0f])[\u200c\u200d\ufe0f]+")
 _LINES = re.compile("[\u2028\u2029\x85]")
@@ -32,7 +33,10 @@ _NAME = re.compile(r"[^A-Za-z0-9_.:-]")
 def sanitised(text: str) -> str:
     """`text` without unseen characters, and with nothing in it that could be taken for our marks or for a turn of the conversation."""
     text = clean(text)
-    if not text.isascii() or not text.isprintable():
+    if text.isascii():
+        plain = text.encode("ascii").translate(None, _CONTROLS)
+        text = text if len(plain) == len(text) else plain.decode("ascii")
+    else:
         text = _ROWS.sub(r"\1", _UNSEEN.sub("", _LINES.sub("\n", text)))
     if "<" in text or not text.isascii():
         text = _ROLE.sub("&lt;", _MARK.sub(r"&lt;\1", _plain_marks(text)))

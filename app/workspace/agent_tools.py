@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from app.domain.tool_policy import SCOPE, Caps, Rule, Spend, ToolPolicy, WhenTainted
+from app.domain.tool_policy import Caps, Rule, Spend, ToolPolicy, WhenTainted, is_tool_scope
 from app.domain.tools import Risk, ToolSpec
 from app.safety.arguments import wrong_entry
 from app.settings.check import Check
@@ -75,7 +74,7 @@ def check_tools(check: Check, entries: tuple[ToolEntry, ...], known: Mapping[str
 
 
 def _check_entry(check: Check, path: tuple[str, ...], entry: ToolEntry, spec: ToolSpec) -> None:
-    if entry.scope is not None and not re.fullmatch(SCOPE, entry.scope):
+    if entry.scope is not None and not is_tool_scope(entry.scope):
         check.refuse((*path, "scope"), f"{entry.scope!r} must be tool: and 1 to 64 of a-z 0-9 _ . -")
     parameters = spec.schema.get("properties", {})
     for name, rule in entry.allow.items():

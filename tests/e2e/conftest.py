@@ -34,7 +34,7 @@ async def wait_for(path: str) -> str:
     return "it is there"
 
 
-@tool(risk="high")
+@tool(risk="high", returns="trusted")
 async def launch_rocket() -> str:
     """Launch the rocket."""
     return "launched"

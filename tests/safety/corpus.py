@@ -137,6 +137,32 @@ def _text(node: ast.expr | None, known: dict[str, str]) -> str | None:
     return None
 
 
+def errands(suite: str) -> dict[str, list[str]]:
+    """What a suite's users ask for: the tools that it takes, in order, where these stand in the file one by one."""
+    found: dict[str, list[str]] = {}
+    for version in ("v1", "v1_1", "v1_1_1", "v1_1_2", "v1_2", "v1_2_1", "v1_2_2"):
+        path = dojo() / "default_suites" / version / suite / "user_tasks.py"
+        for node in ast.parse(path.read_text()).body if path.exists() else ():
+            if not isinstance(node, ast.ClassDef) or not node.name.startswith("UserTask"):
+                continue
+            body = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "ground_truth"), None)
+            if body is not None:
+                found[f"{suite} {node.name}"] = list(_steps(body))
+    return {name: steps for name, steps in found.items() if steps}
+
+
+def _steps(body: ast.FunctionDef) -> Iterator[str]:
+    """None where calls are made in a loop: how many there are is not in the file."""
+    loops = [n for n in ast.walk(body) if isinstance(n, ast.For | ast.ListComp | ast.GeneratorExp)]
+    if any("FunctionCall" in ast.unparse(loop) for loop in loops):
+        return
+    made = [n for n in ast.walk(body) if isinstance(n, ast.Call) and ast.unparse(n.func) == "FunctionCall"]
+    for call in sorted(made, key=lambda c: (c.lineno, c.col_offset)):
+        yield from (
+            str(k.value.value) for k in call.keywords if k.arg == "function" and isinstance(k.value, ast.Constant)
+        )
+
+
 def templates() -> list[str]:
     """The words that AgentDojo's attackers put around a goal."""
     found = []

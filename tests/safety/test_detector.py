@@ -29,7 +29,7 @@ def test_the_rows_of_bastioncorpus() -> None:
 
 
 def test_agentdojo_s_words_around_its_goals() -> None:
-    """None of it was looked at for the patterns' sake but the words around the goals."""
+    """The words around the goals are known; the goals are not, and some of them are what any user could ask for."""
     texts = [
         words.replace("{goal}", goal)
         for words in corpus.templates()

@@ -107,11 +107,16 @@ async def in_parallel(p: Any, scene: Scene, count: int) -> list[Any]:
     return list(await asyncio.gather(*(one() for _ in range(count))))
 
 
+async def pending(p: Any, started: Any) -> list[Any]:
+    """What a person is asked about that run."""
+    return list(await p.approvals.approvals(ANN, "pending", started.run_id, None, 100))
+
+
 async def denied(p: Any, started: Any) -> Any:
     """Everything that the run asks is refused, until it ends."""
     while True:
-        for pending in await p.approvals.approvals(ANN, "pending", started.run_id, None, 100):
-            await p.approvals.decide(ANN, pending.id, "deny", None, None)
+        for approval in await pending(p, started):
+            await p.approvals.decide(ANN, approval.id, "deny", None, None)
         started.feed.resumed()
         end = await p.service.result(started)
         if not isinstance(end, ev.RunWaiting):
@@ -313,14 +318,13 @@ async def test_an_approval_for_one_call_lets_no_other_through(start_process: Any
     scene.provider = Obedient(think)
     async with scene.process() as p:
         started, end = await attacked(p, scene)
-        (pending,) = await p.approvals.approvals(ANN, "pending", started.run_id, None, 10)
-        await p.approvals.decide(ANN, pending.id, "approve", {"what": "landlord", "amount": 5}, None)
+        (allowed,) = await pending(p, started)
+        await p.approvals.decide(ANN, allowed.id, "approve", {"what": "landlord", "amount": 5}, None)
         with pytest.raises(RequestError):
-            await p.approvals.decide(ANN, pending.id, "approve", {"what": "attacker", "amount": 9000}, None)
+            await p.approvals.decide(ANN, allowed.id, "approve", {"what": "attacker", "amount": 9000}, None)
         started.feed.resumed()
         assert asked(await p.service.result(started))
-        pending = await p.approvals.approvals(ANN, "pending", started.run_id, None, 10)
-        assert len(pending) == 2, "the same call again is another call"
+        assert len(await pending(p, started)) == 2, "the same call again is another call"
         end = await denied(p, started)
     assert end.status == "succeeded"
     assert [(c.name, c.arguments) for c in scene.watched.landed] == [("pay", '{"what":"landlord","amount":5}')]

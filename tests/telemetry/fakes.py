@@ -117,11 +117,14 @@ class FakeRouter:
 
 
 class FakeToolbox:
-    """Every call ends with `status`; or raises."""
+    """Every call ends with `status`, and with what the detector saw; or raises."""
 
-    def __init__(self, status: ToolStatus = "ok", error: BaseException | None = None) -> None:
+    def __init__(
+        self, status: ToolStatus = "ok", error: BaseException | None = None, signals: tuple[str, ...] = ()
+    ) -> None:
         self._status = status
         self._error = error
+        self._signals = signals
 
     def specs(self, names: Sequence[str]) -> tuple[ToolSpec, ...]:
         return (SPEC,)
@@ -130,7 +133,7 @@ class FakeToolbox:
         if self._error is not None:
             raise self._error
         result = msgspec.Raw(msgspec.json.encode(f"result {CANARY}"))
-        return ToolResult(call_id=call.id, name=call.name, status=self._status, result=result)
+        return ToolResult(call_id=call.id, name=call.name, status=self._status, signals=self._signals, result=result)
 
 
 def tool_context() -> ToolContext:

@@ -45,6 +45,7 @@ CONTRACT = {
     "agent_llm_breaker_state": ("provider", "model"),
     "agent_cache_requests_total": ("cache", "result"),
     "agent_tool_calls_total": ("tool", "outcome"),
+    "agent_injection_signals_total": ("tool", "signal"),
     "agent_tool_duration_seconds": ("tool",),
     "agent_queue_depth": (),
     "agent_queue_oldest_age_seconds": (),
@@ -64,7 +65,7 @@ def filled() -> tuple[Metrics, CollectorRegistry]:
     for family in (
         metrics.http_requests, metrics.runs, metrics.run_errors, metrics.llm_calls, metrics.llm_tokens,
         metrics.llm_cost, metrics.llm_fallbacks, metrics.trimmed_tokens, metrics.degraded, metrics.tool_calls,
-        metrics.tier_decisions, metrics.shadow_runs, metrics.cache_requests, metrics.approvals,
+        metrics.tier_decisions, metrics.shadow_runs, metrics.cache_requests, metrics.approvals, metrics.injection_signals,
     ):  # fmt: skip
         family[tuple("x" for _ in family._metric._labelnames)].inc()
     for histogram in (

@@ -227,6 +227,22 @@ async def test_how_an_attempt_ended_is_on_its_span() -> None:
         assert calls[("slow", "idle_timeout")] == calls[("left", "cancelled")] == calls[("cancelled", "cancelled")] == 1
 
 
+async def test_what_the_detector_saw_is_told_without_the_words() -> None:
+    async with otlp_receiver() as collector:
+        tracing = open_tracing(environment(collector, "http/protobuf"), "0.1.0")
+        metrics, registry = new_metrics()
+        seen = FakeToolbox(signals=("hidden", "override"))
+        for inner in (seen, seen, FakeToolbox()):
+            await TracedToolbox(toolbox=inner, tracing=tracing, metrics=metrics).run(SPEC, CALL, tool_context())
+        await tracing.aclose()
+        await collector.wait(lambda spans: len(spans) == 3)
+        told = [span.attributes.get("steadyhand.tool.injection_signals") for span in collector.spans]
+        assert [None if words is None else list(words) for words in told] == [["hidden", "override"]] * 2 + [None]
+        assert CANARY not in repr(collector.spans)
+        labels = {"tool": "calculator", "signal": "override"}
+        assert registry.get_sample_value("agent_injection_signals_total", labels) == 2
+
+
 async def test_how_a_tool_ended_is_on_its_span() -> None:
     async with otlp_receiver() as collector:
         tracing = open_tracing(environment(collector, "http/protobuf"), "0.1.0")

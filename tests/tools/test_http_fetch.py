@@ -8,11 +8,14 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
 import httpcore2
+import msgspec
 import pytest
 
+from app.domain.tool_policy import Rule, ToolPolicy
 from app.egress.addresses import is_public
 from app.egress.network import system_resolver
 from app.egress.urls import MAX_URL
+from app.safety.arguments import unlisted
 from app.tools.declare import declare
 from app.tools.http_fetch import Fetcher, FetchError, Page, http_fetch
 from tests.tools.calls import context
@@ -107,6 +110,35 @@ async def test_addresses_in_the_url(web: Web, host: str) -> None:
     with pytest.raises(FetchError):
         await web.fetcher().fetch(f"http://{host}/")
     assert web.connections == []
+
+
+async def test_an_allow_list_holds_on_the_way_too(web: Web) -> None:
+    """The URL that was asked for is on it; the one that the server leads to is not, and nobody is asked for its address."""
+    web.names["evil.example"] = [[OTHER]]
+    web.pages["/"] = redirect("http://evil.example/collect?d=secret")
+    web.pages["/own"] = redirect("/there")
+    web.pages["/there"] = answer(b"hello")
+    spec = declare(http_fetch).spec
+    listed = msgspec.structs.replace(spec, policy=ToolPolicy(allow={"url": Rule(hosts=("example.com",))}))
+    fetcher = web.fetcher(permits=lambda url: unlisted(listed, "url", url))
+    with pytest.raises(FetchError, match="url must be a URL of"):
+        await fetcher.fetch("http://example.com/")
+    with pytest.raises(FetchError, match="does not allow"):
+        await fetcher.fetch("http://evil.example/")
+    assert web.lookups == ["example.com"]
+    assert (await fetcher.fetch("http://example.com/own")).text == "hello"
+
+
+async def test_the_tool_asks_its_context_what_it_may_fetch() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def permits(parameter: str, value: str) -> str | None:
+        asked.append((parameter, value))
+        return "not on the list"
+
+    with pytest.raises(FetchError, match="not on the list"):
+        await http_fetch("http://example.com/x", msgspec.structs.replace(context(), permits=permits))
+    assert asked == [("url", "http://example.com/x")]
 
 
 async def test_rebinding_finds_no_second_lookup(web: Web) -> None:

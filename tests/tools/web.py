@@ -71,8 +71,10 @@ class Web:
         finally:
             writer.close()
 
-    def fetcher(self, time_limit: float = 20) -> Fetcher:
-        return Fetcher(resolver=self.resolve, allow=is_public, network=Cable(self), time_limit=time_limit)
+    def fetcher(self, time_limit: float = 20, permits: Callable[[str], str | None] = lambda _: None) -> Fetcher:
+        return Fetcher(
+            resolver=self.resolve, allow=is_public, network=Cable(self), time_limit=time_limit, permits=permits
+        )
 
 
 class Cable(httpcore2.AsyncNetworkBackend):
