@@ -10,6 +10,8 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
+
 from app.agent import compaction, limits, loops, structured, tokens, trimming
 from app.agent.compaction import Compact
 from app.agent.trimming import Sent
@@ -31,7 +33,7 @@ def build(state: RunState, tools: Literal["auto", "none"], *, affinity: str = ""
     request = ModelRequest(
         route=agent.model,
         system=state.system,
-        messages=messages,
+        messages=_warned(state, messages),
         tools=agent.tools,
         tool_choice=tools,
         temperature=agent.temperature,
@@ -72,6 +74,19 @@ def _fitted(state: RunState) -> tuple[tuple[Message, ...], int]:
     return trimming.noted(sent.messages, note), sent.left_out
 
 
+def _warned(state: RunState, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages; the result that came again and again says so, whatever else was left of it."""
+    repeated = loops.notes(state)
+    if not repeated:
+        return messages
+    return tuple(
+        msgspec.structs.replace(message, content=f"{message.content}\n\n{repeated[message.id]}")
+        if message.role == "tool" and message.id in repeated
+        else message
+        for message in messages
+    )
+
+
 def _trimmed(state: RunState, current: Sequence[Message]) -> Sent | None:
     agent = state.agent
     return trimming.trim(
@@ -85,18 +100,12 @@ def _trimmed(state: RunState, current: Sequence[Message]) -> Sent | None:
 
 
 def _with_repairs(state: RunState) -> list[Message]:
-    """The run's messages; after a rejected draft what is wrong with it, after a step that came again and again that it did."""
-    repairs = bool(state.rejected) and state.agent.output_schema is not None
-    repeated = loops.notes(state)
-    if not repairs and not repeated:
+    if not state.rejected or state.agent.output_schema is None:
         return state.messages
     messages: list[Message] = []
     for message in state.messages:
         messages.append(message)
-        if message.id in repeated:
-            messages.append(Message(id=f"loop-{message.id}", role="user", content=repeated[message.id]))
-        if repairs and message.id in state.rejected:
-            assert state.agent.output_schema is not None
+        if message.id in state.rejected:
             _, problem = structured.read(message.content, state.agent.output_schema)
             note = f"That answer does not fit the required JSON schema: {problem}. Answer again with the corrected JSON only."
             messages.append(Message(id=f"repair-{message.id}", role="user", content=note))

@@ -170,7 +170,7 @@ async def test_the_same_arguments_are_no_edit(edge: Any) -> None:
         ((), False, False, False),
         (("runs",), False, False, False),
         (("approvals",), True, False, True),
-        (("approvals.critical",), False, True, True),
+        (("approvals.critical",), False, False, False),
         (("approvals", "approvals.critical"), True, True, True),
         (("admin",), True, True, True),
     ],
