@@ -10,6 +10,8 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
+
 from app.agent import compaction, limits, loops, structured, tokens, trimming
 from app.agent.compaction import Compact
 from app.agent.trimming import Sent
@@ -32,7 +34,7 @@ def build(state: RunState, tools: Literal["auto", "none"], *, affinity: str = ""
     request = ModelRequest(
         route=agent.model,
         system=state.system,
-        messages=tuple(_shown(state, message) for message in messages),
+        messages=_warned(state, tuple(_shown(state, message) for message in messages)),
         tools=agent.tools,
         tool_choice=tools,
         temperature=agent.temperature,
@@ -83,6 +85,19 @@ def _fitted(state: RunState) -> tuple[tuple[Message, ...], int]:
     return trimming.noted(sent.messages, note), sent.left_out
 
 
+def _warned(state: RunState, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages; the result that came again and again says so, whatever else was left of it."""
+    repeated = loops.notes(state)
+    if not repeated:
+        return messages
+    return tuple(
+        msgspec.structs.replace(message, content=f"{message.content}\n\n{repeated[message.id]}")
+        if message.role == "tool" and message.id in repeated
+        else message
+        for message in messages
+    )
+
+
 def _trimmed(state: RunState, current: Sequence[Message]) -> Sent | None:
     agent = state.agent
     return trimming.trim(
@@ -101,19 +116,14 @@ def _before(state: RunState) -> tuple[Message, ...]:
 
 
 def _with_repairs(state: RunState) -> list[Message]:
-    """The run's messages, as models read them; after a rejected draft what is wrong with it, after a step that came again and again that it did."""
+    """The run's messages, as models read them; after a rejected draft what is wrong with it."""
     current = list(map(state.read, state.messages)) if state.hidden else state.messages
-    repairs = bool(state.rejected) and state.agent.output_schema is not None
-    repeated = loops.notes(state)
-    if not repairs and not repeated:
+    if not state.rejected or state.agent.output_schema is None:
         return current
     messages: list[Message] = []
     for message in current:
         messages.append(message)
-        if message.id in repeated:
-            messages.append(Message(id=f"loop-{message.id}", role="user", content=repeated[message.id]))
-        if repairs and message.id in state.rejected:
-            assert state.agent.output_schema is not None
+        if message.id in state.rejected:
             _, problem = structured.read(message.content, state.agent.output_schema)
             note = f"That answer does not fit the required JSON schema: {problem}. Answer again with the corrected JSON only."
             messages.append(Message(id=f"repair-{message.id}", role="user", content=note))

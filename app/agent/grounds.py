@@ -20,7 +20,7 @@ def grounds(state: RunState, risk: Risk) -> Grounds:
     asked = next(message.id for message in reversed(state.messages) if message.role == "user")
     agent = state.agent
     return Grounds(
-        reason=f"The tool's risk is {risk}; the agent {agent.name} runs tools up to {agent.auto_approve} without a person.",
+        reason=f"The risk of this call is {risk}; the agent {agent.name} runs calls up to {agent.auto_approve} without a person.",
         auto_approve=agent.auto_approve,
         message_id=asked,
         results=tuple(sources[-MOST:]),

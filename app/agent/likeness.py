@@ -40,6 +40,7 @@ _NAMING = frozenset({
     "since", "until", "before", "after", "begin", "host", "domain", "table", "column", "row", "index", "repo", "branch",
     "commit", "version", "channel", "topic", "project", "item", "product", "ref", "tag",
 })  # fmt: skip
+_PLACES = frozenset({"page", "offset", "cursor", "skip", "limit", "token"})
 _UNFINISHED = frozenset({
     "pending", "queued", "running", "processing", "waiting", "scheduled", "started", "starting", "working", "building",
     "created", "submitted", "accepted", "in_progress", "inprogress", "not_ready", "in_queue", "initializing",
@@ -57,7 +58,7 @@ _CLOCK = re.compile(
     r"|\b(?:1[5-9]|20)\d{8}(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?\b|\b\d+(?:\.\d+)? ?(?:ms|µs|ns)\b"
 )
 _NUMBERED = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b[0-9a-f]{16,}\b|\d+", re.I)
-_SCALAR = re.compile(r"\s*(?:-?\d[\d.,]*(?:e[+-]?\d+)?|true|false|null|none|yes|no)\s*", re.I)
+_SCALAR = re.compile(r"\s*(?:-?\d[\d.,]*(?:e[+-]?\d+)?|true|false|yes|no)\s*", re.I)
 
 
 def same_asked(call: ToolCall, is_error: bool, result: str) -> Pair:
@@ -84,15 +85,9 @@ def waits(spec: ToolSpec | None, is_error: bool, result: str) -> bool:
     if len(result) > LONGEST:
         return False
     value = _json(result)
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         return _unfinished(value)
     return len(result) <= BRIEFEST and _WAITS.search(result) is not None
-
-
-def canonical(arguments: str) -> str:
-    """The JSON arguments whatever the order of their keys, their whitespace, and how a whole number is written."""
-    value = _json(arguments) if arguments.strip() else {}
-    return arguments.strip() if value is msgspec.UNSET else _text(_plain(value))
 
 
 def _arguments(call: ToolCall, *, named_only: bool) -> str:
@@ -160,20 +155,25 @@ def _quiet(value: Any) -> Any:
 
 
 def _named(value: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _quiet(item)
-        for key, item in value.items()
-        if isinstance(item, dict | list) or (not _NAMING.isdisjoint(_tokens(key)) and not _is_noise(key))
-    }
+    return {key: _quiet(item) for key, item in value.items() if isinstance(item, dict | list) or _names(key)}
 
 
-def _unfinished(value: dict[str, Any]) -> bool:
-    for key, item in value.items():
-        name = "_".join(_tokens(key))
-        if name in _STATES and isinstance(item, str) and "_".join(_tokens(item)) in _UNFINISHED:
-            return True
-        if name in _ENDS and item is False:
-            return True
-        if isinstance(item, dict) and _unfinished(item):
-            return True
-    return False
+@lru_cache(maxsize=1_000)
+def _names(key: str) -> bool:
+    """Whether it says of what thing, or of when, the caller speaks; where in a list it reads is not that."""
+    tokens = _tokens(key)
+    place = not _PLACES.isdisjoint(tokens) and "id" not in tokens
+    return not _NAMING.isdisjoint(tokens) and not place and not _is_noise(key)
+
+
+def _unfinished(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_unfinished, value))
+    return isinstance(value, dict) and any(_says_unfinished(key, item) for key, item in value.items())
+
+
+def _says_unfinished(key: str, item: Any) -> bool:
+    name = "_".join(_tokens(key))
+    if name in _STATES and isinstance(item, str):
+        return "_".join(_tokens(item)) in _UNFINISHED
+    return (name in _ENDS and item is False) or _unfinished(item)

@@ -63,7 +63,7 @@ def found(state: RunState) -> ev.LoopDetected | None:
 
 
 def notes(state: RunState) -> dict[str, str]:
-    """What the model is told about its repetitions, by the id of the message after which that stands. What is added to the run never changes it."""
+    """What the model is told about its repetitions, by the id of the result at whose end that stands. What is added to the run never changes it."""
     return {} if len(state.messages) <= WARNED else _watched(state)[1]
 
 
@@ -82,7 +82,7 @@ def _watched(state: RunState) -> tuple[ev.LoopDetected | None, dict[str, str]]:
         watch, before, loop = _Watch(), 0, None
         for made in window:
             times, loop = watch.take(made)
-            if before < WARNED <= times:
+            if before < WARNED <= times and made.tools:
                 told[made.end] = NOTE
             before = times
     return loop, told

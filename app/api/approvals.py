@@ -90,7 +90,7 @@ async def decide(
     """Lets the call run, with other `arguments` if some are given, or not run; either way the run goes on.
 
     The word is for this call with these arguments, once. The same decision again is answered as the first time. It needs the
-    scope `approvals`, and `approvals.critical` to approve a critical call.
+    scope `approvals`, to approve a critical call `approvals.critical` too.
     """
 
     return await once.answer(

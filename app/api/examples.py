@@ -158,7 +158,7 @@ _STEP = Step(
 )
 _DIGEST = digest("cancel_order", '{"order_id": "4711"}')
 _GROUNDS = Grounds(
-    reason="The tool's risk is high; the agent assistant runs tools up to low without a person.",
+    reason="The risk of this call is high; the agent assistant runs calls up to low without a person.",
     auto_approve="low",
     message_id="msg_1",
     results=(Source(call_id="call_0", tool="find_order"),),

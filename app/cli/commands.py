@@ -93,6 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     usage.add_argument("--to", dest="until", metavar="TIME", type=_time, help="calls begun before")
     usage.add_argument("--tenant", default=DEFAULT_TENANT, help=f"whose (default: {DEFAULT_TENANT})")
+    audit = _command(commands, "audit", "who decided what", json=True)
+    audit.add_argument("--action", help="only this kind, such as approval.approved")
+    audit.add_argument("--target", metavar="ID", help="only what is about this one")
+    audit.add_argument("--limit", metavar="N", type=_count, default=50, help="how many at most (default: 50)")
+    audit.add_argument("--tenant", default=DEFAULT_TENANT, help=f"whose (default: {DEFAULT_TENANT})")
     _command(commands, "callback-secret", "print the secret that signs callbacks", json=True)
     _command(commands, "validate", "read the workspace as `serve` would, and say what is wrong", json=True)
     init = _command(

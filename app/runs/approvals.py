@@ -96,14 +96,13 @@ class ApprovalService:
         return approval
 
     def _check_may(self, principal: Principal, approval: Approval, decision: str) -> None:
-        """What `critical` needs is a scope of its own; whoever may approve anything may deny everything."""
-        may_critical = principal.may("approvals.critical")
-        if not principal.may("approvals") and not (may_critical and approval.risk == "critical"):
+        """What is critical needs another scope to be approved; whoever may decide on anything may deny it."""
+        if not principal.may("approvals"):
             raise RequestError("forbidden", "Deciding on calls needs the scope `approvals`.")
         if decision == "deny":
             return
-        if approval.risk == "critical" and not may_critical:
-            raise RequestError("forbidden", "Approving a critical call needs the scope `approvals.critical`.")
+        if approval.risk == "critical" and not principal.may("approvals.critical"):
+            raise RequestError("forbidden", "Approving a critical call needs the scope `approvals.critical`, too.")
         own = principal.user is not None and principal.user == approval.user_id
         if own and self._four_eyes is not None and RISKS.index(approval.risk) >= RISKS.index(self._four_eyes):
             detail = f"A call of risk {approval.risk} is approved by somebody else than the user whose run it is."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ops.mutants.batches import BATCHES
 from ops.mutants.cache import CACHE
+from ops.mutants.decisions import DECISIONS
+from ops.mutants.loops import LOOPS
 from ops.mutants.money import MONEY
 from ops.mutants.run import Mutant
 
@@ -283,8 +285,8 @@ PEOPLE = (
     Mutant(
         name="an approval is for its arguments",
         file="app/agent/decide.py",
-        old="    return state.digests.get(call.id) == digest(call.name, call.arguments)\n",
-        new="    return True\n",
+        old="        state.digests.get(call.id) == digest(call.name, call.arguments)\n        and ",
+        new="        ",
         tests=("tests/agent/test_decide.py",),
     ),
     Mutant(
@@ -304,5 +306,5 @@ PEOPLE = (
 )
 
 MUTANTS: tuple[Mutant, ...] = (
-    *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *MONEY, *BATCHES, *CACHE,
+    *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *DECISIONS, *LOOPS, *MONEY, *BATCHES, *CACHE,
 )  # fmt: skip

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from app.agent import context
 from app.agent.decide import AskApproval, CallModel, CallTools, Finish, decide
 from app.domain import events as ev
 from app.domain.agents import Agent, Limits
@@ -47,7 +46,6 @@ class Acted(msgspec.Struct, frozen=True, kw_only=True):
     end: Finish
     rounds: int
     events: list[ev.Event]
-    notes: int
 
 
 def act(model: Model, tools: Tools, *, of: Agent | None = None, closing: str = "so far") -> Acted:
@@ -89,7 +87,7 @@ def act(model: Model, tools: Tools, *, of: Agent | None = None, closing: str = "
         else:
             assert isinstance(decision, AskApproval)
             _deny(decision, add)
-    return Acted(end=decision, rounds=rounds, events=journal, notes=_notes(state))
+    return Acted(end=decision, rounds=rounds, events=journal)
 
 
 def _outcome(spec: ToolSpec | None, call: ToolCall, tools: Tools) -> Outcome:
@@ -120,7 +118,3 @@ def _finished(call: ToolCall, status: Any, result: Any) -> ev.ToolFinished:
 
 def _json(arguments: Any) -> str:
     return msgspec.json.encode(arguments).decode()
-
-
-def _notes(state: RunState) -> int:
-    return sum(message.id.startswith("loop-") for message in context.build(state, "none").messages)

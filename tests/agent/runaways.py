@@ -213,11 +213,11 @@ def denied_and_read(rng: random.Random) -> Case:
 def reworded(rng: random.Random) -> Case:
     """Other words, the same outcome, to the letter."""
     fresh = random.Random(rng.random())
-    same = rng.choice(["no results", [], {"items": [], "total": 0}, text(rng, 14)])
+    same: Any = rng.choice(["no results", [], None, {"items": [], "total": 0}, text(rng, 14)])
 
     def model(turn: int) -> list[Wish]:
         extra: dict[str, Any] = fresh.choice(
-            [{}, {"limit": turn + 5}, {"page": turn}, {"cursor": f"{fresh.getrandbits(64):x}"}]
+            [{}, {"limit": turn + 5}, {"page": turn}, {"pageNumber": turn}, {"cursor": f"{fresh.getrandbits(64):x}"}]
         )
         return [("search", {"query": text(fresh, 3), **extra})]
 

@@ -17,7 +17,7 @@ def test_results_of_this_run_and_of_earlier_turns() -> None:
     told = grounds(run, "high")
     assert [(source.call_id, source.tool) for source in told.results] == [("h1", "mail"), ("c1", "echo")]
     assert (told.message_id, told.auto_approve, told.more) == ("m0", "low", 0)
-    assert told.reason == "The tool's risk is high; the agent a runs tools up to low without a person."
+    assert told.reason == "The risk of this call is high; the agent a runs calls up to low without a person."
     steered = ev.VisibleMessage(id="u1", role="user", content="do it")
     run.apply(ev.MessageCompleted(message=steered))
     assert grounds(run, "high").message_id == "u1"

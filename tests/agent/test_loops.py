@@ -119,6 +119,22 @@ def test_what_is_none(events: list[ev.Event]) -> None:
     assert decide(state(user(), *events, of=of_fifty())) == CallModel()
 
 
+@pytest.mark.parametrize("pattern", ["A", "AB", "ABC"])
+def test_a_pattern_is_found_among_steps_that_came_before(pattern: str) -> None:
+    """More steps than the pattern has came before it: still the pattern is what counts, and it comes four times."""
+    run = state(user(), of=of_fifty())
+    said_so_far = "ABCDEF" + pattern * 4
+    for n, step in enumerate(said_so_far):
+        decision = decide(run)
+        assert decision == CallModel(), (n, step)
+        for event in round_of(n, (ECHO, f'{{"name":"{step}"}}')):
+            run.apply(event)
+    decision = decide(run)
+    assert isinstance(decision, CallModel)
+    assert decision.loop is not None
+    assert decision.loop.kind == ("repeated" if len(pattern) == 1 else "cycle")
+
+
 def test_waiting_has_an_end() -> None:
     decision = decide(state(user(), *rounds(20, (ECHO, "{}"), gives="not ready yet"), of=of_fifty()))
     assert isinstance(decision, CallModel)
@@ -194,10 +210,10 @@ def test_the_model_is_told_once_and_the_requests_only_grow() -> None:
         messages = context.build(run, "auto").messages
         assert messages[: len(before)] == before
         before = messages
-        notes = [message for message in messages if message.id.startswith("loop-")]
-        assert [note.content for note in notes] == [loops.NOTE] * (n >= 2)
-        assert all(note.role == "user" for note in notes)
-    assert messages[-3].content == loops.NOTE
+        told = [message.id for message in messages if loops.NOTE in message.content]
+        assert told == ["result-c2.0"] * (n >= 2)
+    assert messages[6].content == f"same\n\n{loops.NOTE}"
+    assert loops.NOTE not in "".join(message.content for message in run.messages)
     run.apply(steered(1))
     assert context.build(run, "auto").messages[: len(before)] == before
 

@@ -75,7 +75,7 @@ async def test_what_a_person_is_told(edge: Any) -> None:
         assert approval["digest"] == digest("risky", '{"n": 1}')
         grounds = approval["grounds"]
         assert grounds["auto_approve"] == "low"
-        assert "risk is high" in grounds["reason"]
+        assert "risk of this call is high" in grounds["reason"]
         assert [source["tool"] for source in grounds["results"]] == ["echo"] * 4
         assert [source["call_id"] for source in grounds["results"]][:2] == ["r1", "r2"]
         assert grounds["more"] == 0
@@ -170,7 +170,7 @@ async def test_the_same_arguments_are_no_edit(edge: Any) -> None:
         ((), False, False, False),
         (("runs",), False, False, False),
         (("approvals",), True, False, True),
-        (("approvals.critical",), False, True, True),
+        (("approvals.critical",), False, False, False),
         (("approvals", "approvals.critical"), True, True, True),
         (("admin",), True, True, True),
     ],

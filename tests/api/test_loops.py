@@ -53,7 +53,7 @@ async def test_a_run_that_goes_round_in_circles_answers(edge: Any, pattern: Any,
         assert answer["metadata"]["degraded"] is False
         assert len(provider.requests) == 4 * len(pattern) + 1
         assert [request.tool_choice for request in provider.requests[-2:]] == ["auto", "none"]
-        assert [m.content for m in provider.requests[-1].messages if m.id.startswith("loop-")] == [loops.NOTE]
+        assert ["third time" in m.content for m in provider.requests[-1].messages].count(True) == 1
         run = await e.run(answer["run_id"])
         assert (run["status"], run["stop_reason"], run["error"]) == ("succeeded", "loop_detected", None)
         path = f"/v1/runs/{answer['run_id']}"

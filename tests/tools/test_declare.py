@@ -128,6 +128,17 @@ def test_no_parameters() -> None:
     assert schema["additionalProperties"] is False
 
 
+def test_a_tool_that_is_asked_again_and_again_says_so() -> None:
+    @tool(risk="low", effect="read", polls=True)
+    def job() -> str:
+        """How far the job is."""
+        return "running"
+
+    assert declare(job).spec.polls is True
+    assert declare(order).spec.polls is msgspec.UNSET
+    assert b"polls" not in msgspec.json.encode(declare(order).spec)
+
+
 def test_retry_of_a_write_is_refused_at_declaration() -> None:
     with pytest.raises(TypeError, match="retry is allowed for the effects read and idempotent only"):
         tool(retry=1)(bare)
