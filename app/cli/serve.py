@@ -15,6 +15,7 @@ from app.cli.life import live
 from app.cli.port import check_free, is_loopback, resolve
 from app.cli.workers import Workers, same_program
 from app.domain.errors import SteadyhandError
+from app.settings import secrets_of
 from app.telemetry.logs import configure_logging
 from app.workspace.load import load_workspace
 
@@ -30,7 +31,7 @@ async def run(options: argparse.Namespace) -> int:
     workspace = load_workspace(options.workspace, environ)
     settings = workspace.settings
     os.environ.update(settings.dotenv)
-    configure_logging(level=settings.log.level, format=settings.log.format)
+    configure_logging(level=settings.log.level, format=settings.log.format, secrets=secrets_of(settings, os.environ))
     address = resolve(options.host or settings.server.host)
     if not is_loopback(address) and not options.insecure:
         raise SteadyhandError(
