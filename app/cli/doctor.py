@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from app.cli.commands import DONE, FAILED
 from app.cli.database import reach_database
+from app.cli.insecure import insecure
 from app.domain.errors import ConfigError, SteadyhandError
 from app.main import VERSION
 from app.settings import Settings
@@ -53,6 +55,8 @@ async def run(options: argparse.Namespace) -> int:
         names = ", ".join(sorted(workspace.agents))
         findings.append(Finding("workspace", "ok", f"{workspace.folder}: agents {names}"))
         findings += _models(workspace.settings)
+        folders = (workspace.folder, Path.cwd())
+        findings += [Finding("safety", "warning", text) for text in insecure(workspace.settings, os.environ, folders)]
         findings += await _database(workspace.settings)
         findings += await _redis(workspace.settings)
     if options.json:

@@ -17,7 +17,7 @@ from app.cli.life import live, no_key_yet
 from app.cli.port import check_free, is_loopback, resolve
 from app.cli.workers import Workers, same_program
 from app.domain.errors import SteadyhandError
-from app.settings import Settings
+from app.settings import Settings, secrets_of
 from app.telemetry.logs import configure_logging
 from app.workspace.load import load_workspace
 
@@ -33,7 +33,7 @@ async def run(options: argparse.Namespace) -> int:
     workspace = load_workspace(options.workspace, environ)
     settings = workspace.settings
     os.environ.update(settings.dotenv)
-    configure_logging(level=settings.log.level, format=settings.log.format)
+    configure_logging(level=settings.log.level, format=settings.log.format, secrets=secrets_of(settings, os.environ))
     address = resolve(options.host or settings.server.host)
     keyless: Keyless = "until_keys" if is_loopback(address) or options.insecure else "never"
     if keyless == "never" and _nothing_there(settings):

@@ -11,6 +11,7 @@ from app.cli.commands import DONE
 from app.cli.database import Reached
 from app.cli.life import live
 from app.cli.port import check_free, resolve
+from app.settings import secrets_of
 from app.telemetry.logs import configure_logging
 from app.workspace.load import load_workspace
 
@@ -25,7 +26,7 @@ async def run(options: argparse.Namespace) -> int:
     workspace = load_workspace(options.workspace, os.environ)
     settings = workspace.settings
     os.environ.update(settings.dotenv)
-    configure_logging(level=settings.log.level, format=settings.log.format)
+    configure_logging(level=settings.log.level, format=settings.log.format, secrets=secrets_of(settings, os.environ))
     address = resolve(options.host)
     check_free(address, options.port)
     for warning in settings.warnings:

@@ -166,6 +166,12 @@ REFUSALS: frozenset[FailureKind] = frozenset({"bad_request", "context_window", "
 """Kinds that are the request's own fault."""
 
 
+HIDDEN = "***"
+"""In the place of a secret."""
+IN_ITS_WORDS = " – "
+"""Stands in a ProviderError's message before what the provider itself said, which may repeat what it was asked."""
+
+
 class ProviderError(SteadyhandError):
     """A model provider did not answer as asked.
 
@@ -197,6 +203,12 @@ class ProviderError(SteadyhandError):
         self.code = code
         self.parameter = parameter
         self.unsent = False
+
+    def hide(self, secret: str) -> None:
+        """That text is not in it any more, whoever repeated it."""
+        self.args = (str(self).replace(secret, HIDDEN),)
+        self.code = self.code.replace(secret, HIDDEN)
+        self.parameter = self.parameter.replace(secret, HIDDEN)
 
     @property
     def refuses_request(self) -> bool:

@@ -72,8 +72,10 @@ class Sdk(msgspec.Struct, frozen=True, kw_only=True):
 class SdkClient:
     """One account at one base URL, shared by all of its models. `load` imports the SDK, which is slow, and builds its client."""
 
-    def __init__(self, *, load: Callable[[], Sdk]) -> None:
+    def __init__(self, *, load: Callable[[], Sdk], secret: str | None = None) -> None:
+        """`secret` is the account's key, which no error of it repeats."""
         self._load = load
+        self._secret = secret
         self._sdk: Sdk | None = None
         self._loading = asyncio.Lock()
         self._prepared: dict[tuple[str, ...], Prepared] = {}
@@ -95,11 +97,17 @@ class SdkClient:
         try:
             return await use(sdk)
         except sdk.status_error as error:
-            raise http_failure(error.status_code, error.response.headers, error.body) from error
+            raise self.hide(http_failure(error.status_code, error.response.headers, error.body)) from error
         except sdk.broken as error:
             raise connection_failure(error) from error
         except sdk.unusable as error:
             raise unusable_client(error) from error
+
+    def hide(self, error: ProviderError) -> ProviderError:
+        """The error, without the account's key."""
+        if self._secret is not None:
+            error.hide(self._secret)
+        return error
 
     async def post(self, path: str, content: bytes, headers: Mapping[str, str]) -> httpx2.Response:
         """The answer to a JSON request as soon as its headers are there; the caller closes it. Raises ProviderError."""
@@ -135,7 +143,7 @@ class SdkClient:
         try:
             if response.status_code == 401:
                 self._prepared.pop(key, None)
-            raise http_failure(response.status_code, response.headers, await _error_body(response))
+            raise self.hide(http_failure(response.status_code, response.headers, await _error_body(response)))
         finally:
             await response.aclose()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from app.domain.errors import REFUSALS, FailureKind, ProviderError
+from app.domain.errors import IN_ITS_WORDS, REFUSALS, FailureKind, ProviderError
 from app.llm.taxonomy import BY_CODE, BY_STATUS, BY_TYPE, BY_WORDS
 
 _EXPLAINED: frozenset[FailureKind] = REFUSALS | {"unknown_model"}
@@ -103,10 +103,8 @@ def event_failure(body: object) -> ProviderError:
 
 
 def _told(error: ErrorBody, kind: FailureKind) -> str:
-    words = [word for word in (error.type, error.code, error.param) if word]
-    if error.message and kind in _EXPLAINED:
-        words.append(f"– {error.message[:200]}")
-    return " ".join(words)
+    words = " ".join(word for word in (error.type, error.code, error.param) if word)
+    return f"{words}{IN_ITS_WORDS}{error.message[:200]}" if error.message and kind in _EXPLAINED else words
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

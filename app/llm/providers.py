@@ -125,7 +125,7 @@ def open_provider(
         responses = api == "responses" or (api is None and own_host)
         written = openai_responses if responses else openai_chat
         load, spoken = openai_client.load, written.api(own_host=own_host)
-    client = SdkClient(load=lambda: load(api_key, url, http_client))
+    client = SdkClient(load=lambda: load(api_key, url, http_client), secret=api_key or None)
     vendor = Vendor(url=url, id=kind if name == kind and not own_host else None)
     return ModelProvider(
         name=name, kind=kind, client=client, api=spoken, base_url=url, vendor=vendor, prices=prices, batch=batch

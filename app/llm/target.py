@@ -32,6 +32,10 @@ class Client(Protocol):
         """The answer as soon as its headers are there. Raises ProviderError."""
         ...
 
+    def hide(self, error: ProviderError) -> ProviderError:
+        """The error, without the key of the account."""
+        ...
+
     def release(self, response: httpx2.Response, rest: AsyncGenerator[bytes, None]) -> None:
         """Take over a response whose answer is whole, with what is left of its body: both are closed later, nobody waits."""
         ...
@@ -125,6 +129,7 @@ class ModelTarget:
                 else:
                     await _close(response, body)
         except ProviderError as error:
+            self._client.hide(error)
             error.provider, error.model = self.provider, self.model
             failure = error
             raise

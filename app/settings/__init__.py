@@ -1,6 +1,6 @@
 """What the operator configured: defaults < steadyhand.toml < steadyhand.{APP_ENV}.toml < environment.
 
-`load` is pure; `read_files` is the only function here that touches a disk. Nothing is read at import.
+`load` is pure; `read_files` and `read_secrets` are the only functions here that touch a disk. Nothing is read at import.
 """
 
 from app.settings.load import load, read_files
@@ -19,6 +19,7 @@ from app.settings.options import (
     Worker,
 )
 from app.settings.resolved import Budgets, Callbacks, Embeddings, Provider, Route, Settings, Target, Weighted
+from app.settings.secrets import read_secrets, secrets_of
 
 __all__ = [
     "BUILTIN_PROVIDERS",
@@ -43,4 +44,6 @@ __all__ = [
     "Worker",
     "load",
     "read_files",
+    "read_secrets",
+    "secrets_of",
 ]

@@ -1,10 +1,11 @@
-"""What the HTTP edge is told about the world before it: origins, proxies, the path it is shown under."""
+"""What the settings say of the world around: URLs of servers, origins, proxies, the path that the service is shown under."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from app.settings.check import KeyPath
 from app.settings.options import Server
@@ -31,6 +32,18 @@ def check_edge(server: Server, wrong: Callable[[KeyPath, str], None]) -> None:
         wrong(
             ("server", "root_path"), f"{server.root_path!r} is not a path such as /agents, without a slash at its end"
         )
+
+
+def no_url(url: str) -> str | None:
+    """What is wrong with the URL of a server, without a piece of it: what cannot be read as one may be a password anywhere."""
+    try:
+        parts = urlsplit(url)
+        broken = bool(parts.fragment) or parts.netloc.count("@") > 1 or parts.port == -1
+    except ValueError:
+        broken = True
+    if broken:
+        return "cannot be read as a URL; in a user or a password write %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %25 for %"
+    return None
 
 
 def _no_origin(text: str) -> str | None:

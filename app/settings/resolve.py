@@ -12,7 +12,7 @@ from app.domain.errors import ConfigProblem
 from app.domain.prices import Price, Rates, Step
 from app.settings.auth import check_auth
 from app.settings.check import KeyPath
-from app.settings.edge import check_edge
+from app.settings.edge import check_edge, no_url
 from app.settings.experiments import check_experiments
 from app.settings.options import (
     BudgetOptions,
@@ -30,6 +30,8 @@ from app.settings.options import (
 from app.settings.resolved import Budgets, Callbacks, Embeddings, Provider, Route, Settings, Target, Weighted
 from app.settings.tiers import check_without_tiers, tier_routes
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NO_VARIABLE = "is not the name of a variable; the secret itself must not stand here"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _OWN_HOSTS = {"openai": "api.openai.com", "anthropic": "api.anthropic.com"}
 _VARIABLES = {"openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"), "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")}
@@ -54,6 +56,8 @@ class Resolution:
         check_edge(options.server, self._wrong)
         if options.redis.url and not options.redis.url.startswith(_REDIS):
             self._wrong(("redis", "url"), f"must begin with {', '.join(_REDIS[:-1])} or {_REDIS[-1]}")
+        elif options.redis.url and (why := no_url(options.redis.url)):
+            self._wrong(("redis", "url"), why)
         providers = {name: self._provider(name, written) for name, written in options.providers.items()}
         models = {"default": RouteOptions()} | options.models
         routes = {name: self._route(name, written) for name, written in models.items() if written.tiers is None}
@@ -109,6 +113,8 @@ class Resolution:
         for key, url in (("url", database.url), ("direct_url", database.direct_url)):
             if url and not url.startswith(("postgresql://", "postgres://")):
                 self._wrong(("database", key), "must begin with postgresql://")
+            elif url and (why := no_url(url)):
+                self._wrong(("database", key), why)
         if database.direct_url and not database.url:
             self._wrong(("database", "direct_url"), "is the way round the pooler of database.url, which is not set")
 
@@ -118,6 +124,8 @@ class Resolution:
         return written
 
     def _callbacks(self, written: CallbackOptions) -> Callbacks:
+        if not _VARIABLE.fullmatch(written.secret_env):
+            self._wrong(("callbacks", "secret_env"), NO_VARIABLE)
         secret = self._environ.get(written.secret_env, "").strip()
         return Callbacks(
             allow_private=written.allow_private,
@@ -161,11 +169,13 @@ class Resolution:
         url = written.base_url or self._environ.get(variable, "").strip()
         if not url:
             return None
-        if not _host(url):
-            if written.base_url:
-                self._wrong((*path, "base_url"), "must be an http:// or https:// URL")
-            else:
-                self.problems.append(ConfigProblem(variable, "base URL", "must be an http:// or https:// URL"))
+        why = None if _host(url) else "must be an http:// or https:// URL"
+        if why is None and "@" in urlsplit(url).netloc:
+            why = "must not hold a user or a password: name the variable of the key in api_key_env"
+        if why is not None and written.base_url:
+            self._wrong((*path, "base_url"), why)
+        elif why is not None:
+            self.problems.append(ConfigProblem(variable, "base URL", why))
         return url
 
     def _route(self, name: str, written: RouteOptions) -> Route:
@@ -282,7 +292,9 @@ class Resolution:
         """The provider that the target needs has its key."""
         variable = _key_variable(written[name])
         key = providers[name].api_key
-        if variable and key is None:
+        if variable and not _VARIABLE.fullmatch(variable):
+            self._wrong(("providers", name, "api_key_env"), NO_VARIABLE)
+        elif variable and key is None:
             why = f"{target} needs the variable {variable}, which is not set"
             hint = f'; if that server takes no key, write api_key_env = "" in [providers.{name}]'
             self._wrong(path, why if providers[name].base_url is None else why + hint)

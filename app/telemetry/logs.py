@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 import traceback
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -17,6 +18,7 @@ from opentelemetry.trace import get_current_span
 
 from app.domain.text import clean
 from app.telemetry import context
+from app.telemetry.hiding import Hiding
 
 Format = Literal["json", "pretty", "auto"]
 
@@ -30,15 +32,19 @@ _BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def configure_logging(*, level: str = "info", format: Format = "auto", stream: TextIO | None = None) -> None:
+def configure_logging(
+    *, level: str = "info", format: Format = "auto", stream: TextIO | None = None, secrets: Collection[str] = ()
+) -> None:
     """Every logger of this process writes to `stream` (standard error) from now on, and Python's warnings do too.
 
-    `level` is a name in any case; raises ValueError for one that does not exist. `auto` is pretty on a terminal.
+    `level` is a name in any case; raises ValueError for one that does not exist. `auto` is pretty on a terminal. No line has
+    one of the `secrets`.
     """
     stream = sys.stderr if stream is None else stream
     pretty = format == "pretty" or (format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(PrettyFormatter(colour=stream.isatty()) if pretty else JsonFormatter())
+    formatter = PrettyFormatter(colour=stream.isatty()) if pretty else JsonFormatter()
+    handler.setFormatter(Hiding(formatter=formatter, secrets=secrets) if secrets else formatter)
     root = logging.getLogger()
     root.setLevel(level.upper())
     root.handlers[:] = [handler]

@@ -15,7 +15,7 @@ from opentelemetry import context as otel
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
-from app.domain.errors import ProviderError
+from app.domain.errors import IN_ITS_WORDS, ProviderError
 from app.domain.messages import ToolCall, Usage
 from app.domain.models import Attempt, Completed, ModelChunk, ModelRequest, Provider, Recorder, Target
 from app.domain.tiers import TierDecision
@@ -65,7 +65,8 @@ class TracedTarget:
                         completed = chunk
                     yield chunk
         except ProviderError as error:
-            _failed(span, error.kind, str(error))
+            words = str(error) if self._tracing.content else str(error).partition(IN_ITS_WORDS)[0]
+            _failed(span, error.kind, words)
             raise
         except (asyncio.CancelledError, GeneratorExit):
             stopped = completed is None

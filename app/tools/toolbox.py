@@ -140,8 +140,7 @@ class PythonToolbox:
                 text = f"{call.name} did not finish in time ({late}). It may have taken effect: find out before you call it again."
                 return _failure(call, "outcome_unknown", text)
             return _failure(call, "timeout", f"{call.name} did not finish in time: {late}.")
-        logger.warning("tool %s failed: %s", call.name, type(failure).__name__)
-        logger.debug("tool %s failed", call.name, exc_info=failure)
+        logger.warning("tool %s failed: %s", call.name, type(failure).__name__, extra={"at": _place(failure)})
         return _failure(call, "error", _described(failure))
 
     async def _repeated(
@@ -232,6 +231,14 @@ def _expected(entry: DeclaredTool) -> str:
     required = entry.spec.schema.get("required", [])
     fields = [f"{name} (required)" if name in required else name for name in entry.spec.schema["properties"]]
     return f"Call {entry.spec.name} again with one JSON object of: {', '.join(fields) or 'no fields'}."
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised: a line of code, and neither its text nor what the failure says."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
 
 
 def _described(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from app.domain.errors import ConfigError, ConfigProblem
 from app.domain.experiments import Experiment
 from app.domain.screening import Screening
 from app.prompts.registry import Prompt, PromptFile, problems, prompt
-from app.settings import Settings, load, read_files
+from app.settings import Settings, load, read_files, read_secrets
 from app.settings.check import Check, Source
 from app.tools.declare import DeclaredTool
 from app.workspace.agents import NAME, ReadAgent, Surroundings, read_agent
@@ -44,7 +44,8 @@ def load_workspace(folder: Path, environ: Mapping[str, str]) -> Workspace:
     wrong: list[ConfigProblem] = []
     settings: Settings | None = None
     try:
-        settings = load(environ, read_files(folder, environ))
+        files = read_files(folder, environ)
+        settings = load({**environ, **read_secrets(environ, files)}, files)
     except ConfigError as error:
         wrong += error.problems
     tools, problems_of_tools = load_tools(folder / "tools", builtin_tools())
