@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from app.domain.approvals import Grounds, Source
 from app.domain.fold import RunState
+from app.domain.messages import Message, ToolCall
+from app.domain.provenance import taint
 from app.domain.tools import Risk
 
 MOST = 50
 """Results that are named; of more the latest are."""
 
 
-def grounds(state: RunState, risk: Risk) -> Grounds:
-    """Those of a call of that risk, which the run is about to ask for."""
-    sources = [
-        Source(call_id=message.call_id or "", tool=message.name or "")
-        for message in (*state.history, *state.messages)
-        if message.role == "tool"
-    ]
+def grounds(state: RunState, call: ToolCall, risk: Risk) -> Grounds:
+    """Those of that call, which counts as of that risk and which the run is about to ask for."""
+    results = [message for message in (*state.history, *state.messages) if message.role == "tool"]
     asked = next(message.id for message in reversed(state.messages) if message.role == "user")
-    agent = state.agent
     return Grounds(
-        reason=f"The risk of this call is {risk}; the agent {agent.name} runs calls up to {agent.auto_approve} without a person.",
-        auto_approve=agent.auto_approve,
+        reason=_reason(state, call, risk),
+        auto_approve=state.agent.auto_approve,
         message_id=asked,
-        results=tuple(sources[-MOST:]),
-        more=max(0, len(sources) - MOST),
+        results=tuple(map(_source, results[-MOST:])),
+        more=max(0, len(results) - MOST),
+    )
+
+
+def _reason(state: RunState, call: ToolCall, risk: Risk) -> str:
+    agent, context = state.agent, taint(state.provenance)
+    spec = agent.tool(call.name)
+    told = f"The risk of this call is {risk}"
+    if spec is not None and risk != spec.risk:
+        told += (
+            f", one level above its tool's ({spec.risk}): what the model had read looks in part like instructions to it"
+        )
+    if context != "clean" and spec is not None and spec.rules.when_tainted == "approve":
+        return f"{told}; the model had read words from outside, after which nothing above low runs without a person."
+    return f"{told}; the agent {agent.name} runs calls up to {agent.auto_approve} without a person."
+
+
+def _source(message: Message) -> Source:
+    return Source(
+        call_id=message.call_id or "",
+        tool=message.name or "",
+        trust=message.trust or msgspec.UNSET,
+        signals=message.signals or msgspec.UNSET,
     )

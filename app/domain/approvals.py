@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from app.domain.changes import Change
+from app.domain.messages import Trust
 from app.domain.principals import Principal
 from app.domain.tools import Risk
 
@@ -17,10 +18,12 @@ ApprovalStatus = Literal["pending", "approved", "denied", "expired", "cancelled"
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool result that the model had read when it asked for the call."""
+    """A tool result that the model had read when it asked for the call: how far it is trusted, and what the detector saw in it."""
 
     call_id: str
     tool: str
+    trust: Trust | msgspec.UnsetType = msgspec.UNSET
+    signals: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Grounds(msgspec.Struct, frozen=True, kw_only=True):

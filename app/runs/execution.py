@@ -273,7 +273,7 @@ class Execution:
                 risk=risk,
                 expires_at=expires,
                 digest=digest(call.name, call.arguments),
-                grounds=grounds(self.state, risk),
+                grounds=grounds(self.state, call, risk),
             )
             self._ledger.add(ev.ApprovalRequested(approval=approval, digest=digest(call.name, call.arguments)))
         return await self._park("approval_required")

@@ -223,7 +223,7 @@ def labelled() -> Iterator[Labelled]:
         yield Labelled(ASSIGNED[n % len(ASSIGNED)].format(value), "SECRET", value, "SECRET assigned")
     for _ in range(EACH // 3):
         value = drawn(rng, 16)
-        yield Labelled(f"postgres://app:{value}@db.internal:5432/app", "SECRET", value, "SECRET in a URL")
+        yield Labelled(f"postgres://app:{value}@db.example:5432/app", "SECRET", value, "SECRET in a URL")
     yield from near_misses(rng)
 
 

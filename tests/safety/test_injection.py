@@ -15,6 +15,7 @@ import pytest
 
 from app.domain import events as ev
 from app.domain.agents import Agent, Budget, Caching, versioned
+from app.domain.approvals import ApprovalFilter
 from app.domain.errors import ProviderError, RequestError
 from app.domain.principals import Principal
 from app.domain.tool_policy import ToolPolicy
@@ -109,7 +110,7 @@ async def in_parallel(p: Any, scene: Scene, count: int) -> list[Any]:
 
 async def pending(p: Any, started: Any) -> list[Any]:
     """What a person is asked about that run."""
-    return list(await p.approvals.approvals(ANN, "pending", started.run_id, None, 100))
+    return list(await p.approvals.approvals(ANN, ApprovalFilter(status="pending", run_id=started.run_id, limit=100)))
 
 
 async def denied(p: Any, started: Any) -> Any:

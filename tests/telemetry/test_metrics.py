@@ -54,6 +54,8 @@ CONTRACT = {
     "agent_fenced_writes_total": (),
     "agent_cancel_seconds": (),
     "agent_overhead_seconds": (),
+    "agent_rate_limited_total": ("scope",),
+    "agent_guard_actions_total": ("guard", "action"),
     "steadyhand_build_info": ("version",),
 }
 NOT_BASE = re.compile(r"_(milliseconds|ms|minutes|hours|days|kilobytes|megabytes|percent)(_|$)")
@@ -66,6 +68,7 @@ def filled() -> tuple[Metrics, CollectorRegistry]:
         metrics.http_requests, metrics.runs, metrics.run_errors, metrics.llm_calls, metrics.llm_tokens,
         metrics.llm_cost, metrics.llm_fallbacks, metrics.trimmed_tokens, metrics.degraded, metrics.tool_calls,
         metrics.tier_decisions, metrics.shadow_runs, metrics.cache_requests, metrics.approvals, metrics.injection_signals,
+        metrics.rate_limited, metrics.guard_actions,
     ):  # fmt: skip
         family[tuple("x" for _ in family._metric._labelnames)].inc()
     for histogram in (
