@@ -32,8 +32,8 @@ CALLS = 256
 """Calls of one run, all messages together, after which it has to answer."""
 
 NOTE = (
-    "[The last steps are the same ones, with the same outcome, for the third time. They make no progress. Do something else, or answer "
-    "with what is known: once more, and the run has to answer without tools.]"
+    "[The last steps repeat earlier ones, with the same outcome: they make no progress. Do something else, or answer with what is known. "
+    "If this goes on, the answer will have to be given without tools.]"
 )
 TOO_MANY = (
     f"It was not run: one message may have at most {PARALLEL} calls. Ask for the rest again, if it is still needed."
