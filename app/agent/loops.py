@@ -200,7 +200,7 @@ def _round(state: RunState, said: Message, results: dict[str, Message], end: str
             asked.add(REFUSED)
             found.add(REFUSED)
             continue
-        waits = waits or likeness.waits(spec, result.is_error, result.content)
+        waits = waits or likeness.waits(call, spec, result.is_error, result.content)
         asked.add(likeness.same_asked(call, result.is_error, result.content))
         found.add(likeness.same_found(call, spec, result.is_error, result.content))
     tools = tuple(sorted({call.name for call in said.tool_calls}))

@@ -123,7 +123,7 @@ def test_what_is_none(events: list[ev.Event]) -> None:
 def test_a_pattern_is_found_among_steps_that_came_before(pattern: str) -> None:
     """More steps than the pattern has came before it: still the pattern is what counts, and it comes four times."""
     run = state(user(), of=of_fifty())
-    said_so_far = "ABCDEF" + pattern * 4
+    said_so_far = "ABCDEFDEF" + pattern * 4
     for n, step in enumerate(said_so_far):
         decision = decide(run)
         assert decision == CallModel(), (n, step)
