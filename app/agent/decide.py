@@ -135,7 +135,8 @@ def _tools(state: RunState) -> CallTools | AskApproval:
         decision = state.decisions.get(call.id)
         if call.id in beyond:
             denied.append((call, loops.TOO_MANY))
-        elif call.id in state.started:
+            continue
+        if call.id in state.started:
             (lost if spec is not None and unseen(spec.effect) == "outcome_unknown" else calls).append(call)
         elif spec is None or state.agent.approves(spec) or (decision == "approved" and _is_for(state, call)):
             calls.append(call)
