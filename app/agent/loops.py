@@ -68,9 +68,7 @@ def notes(state: RunState) -> dict[str, str]:
 
 
 def beyond(state: RunState) -> set[str]:
-    """The ids of the open calls that are too many for one message."""
-    if len(state.open_calls) <= 1:
-        return set()
+    """The ids of those calls of the last message that are too many for one."""
     said = next(message for message in reversed(state.messages) if message.role == "assistant")
     return {call.id for call in said.tool_calls[PARALLEL:]}
 

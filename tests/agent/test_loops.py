@@ -230,6 +230,10 @@ def test_a_message_has_so_many_calls_at_most() -> None:
     again = decide(run)
     assert isinstance(again, CallTools)
     assert len(again.calls) == PARALLEL - 1
+    one_more = state(user(), asked("m1", *calls[: PARALLEL + 1]), *(result(call) for call in calls[:PARALLEL]))
+    left = decide(one_more)
+    assert isinstance(left, CallTools)
+    assert (left.calls, [call for call, _ in left.denied]) == ((), [calls[PARALLEL]])
     risky = [ToolCall(f"c{n}", "risky", "{}") for n in range(PARALLEL + 1)]
     denied = decide(state(user(), asked("m1", *risky)))
     assert isinstance(denied, CallTools)
