@@ -22,6 +22,8 @@ LONGEST = 4_000
 """Characters of a result that is searched for noise; a longer one is taken as it is."""
 BRIEFEST = 200
 """Characters of a result that may be a sentence about waiting."""
+ACCEPTED = 202
+"""The status of HTTP for what is still to be done."""
 REFUSED: Pair = ("", "", "refused")
 """Every call that was not run: an unknown tool, arguments that do not fit, a denial. Which one it was makes no progress."""
 
@@ -33,7 +35,7 @@ _NOISE = frozenset({
 })  # fmt: skip
 _NOISE_NAMES = frozenset({"request_id", "req_id", "cache_buster", "duration_ms", "server_time", "_"})
 _NAMING = frozenset({
-    "id", "ids", "key", "keys", "name", "names", "path", "paths", "file", "files", "filename", "folder", "dir",
+    "id", "ids", "name", "names", "path", "paths", "file", "files", "filename", "folder", "dir",
     "directory", "url", "uri", "link", "email", "mail", "user", "account", "customer", "order", "ticket", "issue",
     "number", "no", "code", "sku", "symbol", "ticker", "city", "country", "place", "location", "address", "lat", "lon",
     "latitude", "longitude", "zip", "date", "day", "days", "month", "year", "week", "from", "to", "start", "end",
@@ -47,10 +49,15 @@ _UNFINISHED = frozenset({
     "provisioning", "retrying", "incomplete",
 })  # fmt: skip
 _STATES = frozenset({"status", "state", "phase"})
-_ENDS = frozenset({"done", "finished", "ready", "complete", "completed"})
+_ENDS = frozenset({"done", "finished", "ready", "complete", "completed", "available"})
+_PARTS = frozenset({"progress", "percent", "percentage"})
+_WATCHING = frozenset(
+    {"status", "state", "poll", "check", "wait", "watch", "await", "monitor", "is", "ready", "done", "progress"}
+)
+_NO = frozenset({"", "false", "null", "no", "none", "0", "[]", "{}"})
 _WAITS = re.compile(
-    r"\b(?:pending|queued|in[ -]progress|still (?:running|processing|working|waiting)|processing|please wait"
-    r"|not (?:yet )?(?:ready|done|finished|complete|completed|available)(?: yet)?)\b",
+    r"\b(?:pending|queued|in[ -](?:progress|queue)|still (?:running|processing|working|waiting)|processing|loading|please wait|check back"
+    r"|not (?:yet )?(?:ready|done|finished|complete|completed|available)(?: yet)?)\b|\b\d{1,2}(?:\.\d+)? ?%",
     re.I,
 )
 _CLOCK = re.compile(
@@ -76,18 +83,23 @@ def same_found(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: st
     return call.name, _arguments(call, named_only=reads), result
 
 
-def waits(spec: ToolSpec | None, is_error: bool, result: str) -> bool:
-    """Whether the result says that it is not there yet: the same call again is then waiting, not a loop."""
+def waits(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: str) -> bool:
+    """Whether the result says that it is not there yet: the same call again is then waiting, not a loop.
+
+    A plain no says so where the tool is one that looks after something, by its name.
+    """
     if is_error:
         return False
     if spec is not None and spec.polls is True:
         return True
     if len(result) > LONGEST:
         return False
+    if result.strip().lower() in _NO:
+        return not _WATCHING.isdisjoint(_tokens(call.name))
     value = _json(result)
     if isinstance(value, dict | list):
         return _unfinished(value)
-    return len(result) <= BRIEFEST and _WAITS.search(result) is not None
+    return len(result) <= BRIEFEST and (_said_unfinished(result) or _WAITS.search(result) is not None)
 
 
 def _arguments(call: ToolCall, *, named_only: bool) -> str:
@@ -173,7 +185,14 @@ def _unfinished(value: Any) -> bool:
 
 
 def _says_unfinished(key: str, item: Any) -> bool:
-    name = "_".join(_tokens(key))
-    if name in _STATES and isinstance(item, str):
-        return "_".join(_tokens(item)) in _UNFINISHED
-    return (name in _ENDS and item is False) or _unfinished(item)
+    tokens = _tokens(key)
+    if not _STATES.isdisjoint(tokens) and (item == ACCEPTED or (isinstance(item, str) and _said_unfinished(item))):
+        return True
+    if not _PARTS.isdisjoint(tokens) and isinstance(item, int | float):
+        return item < 1 or 1 < item < 100
+    return (not _ENDS.isdisjoint(tokens) and item is False) or _unfinished(item)
+
+
+def _said_unfinished(text: str) -> bool:
+    """Whether it is the name of a state on the way."""
+    return "_".join(_tokens(text[:BRIEFEST])) in _UNFINISHED

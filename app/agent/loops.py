@@ -32,8 +32,8 @@ CALLS = 256
 """Calls of one run, all messages together, after which it has to answer."""
 
 NOTE = (
-    "[The last steps are the same ones, with the same outcome, for the third time. They make no progress. Do something else, or answer "
-    "with what is known: once more, and the run has to answer without tools.]"
+    "[The last steps repeat earlier ones, with the same outcome: they make no progress. Do something else, or answer with what is known. "
+    "If this goes on, the answer will have to be given without tools.]"
 )
 TOO_MANY = (
     f"It was not run: one message may have at most {PARALLEL} calls. Ask for the rest again, if it is still needed."
@@ -68,9 +68,7 @@ def notes(state: RunState) -> dict[str, str]:
 
 
 def beyond(state: RunState) -> set[str]:
-    """The ids of the open calls that are too many for one message."""
-    if len(state.open_calls) <= 1:
-        return set()
+    """The ids of those calls of the last message that are too many for one."""
     said = next(message for message in reversed(state.messages) if message.role == "assistant")
     return {call.id for call in said.tool_calls[PARALLEL:]}
 
@@ -200,7 +198,7 @@ def _round(state: RunState, said: Message, results: dict[str, Message], end: str
             asked.add(REFUSED)
             found.add(REFUSED)
             continue
-        waits = waits or likeness.waits(spec, result.is_error, result.content)
+        waits = waits or likeness.waits(call, spec, result.is_error, result.content)
         asked.add(likeness.same_asked(call, result.is_error, result.content))
         found.add(likeness.same_found(call, spec, result.is_error, result.content))
     tools = tuple(sorted({call.name for call in said.tool_calls}))

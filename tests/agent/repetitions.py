@@ -36,6 +36,22 @@ def polling_the_same(rng: random.Random) -> Run:
     return steps(*[[("job_status", asked)]] * (looks + 1)), gives(*outcomes)
 
 
+def polling_for_a_yes(rng: random.Random) -> Run:
+    """A tool that only says no, until it says yes."""
+    looks = rng.randint(4, 18)
+    no: Any = rng.choice([False, None, 0, "no", []])
+    return steps(*[[("job_status", {"job_id": 7})]] * (looks + 1)), gives(*[("ok", no)] * looks, ("ok", True))
+
+
+def polling_with_plateaus(rng: random.Random) -> Run:
+    """It makes progress, but not all the time."""
+    key = rng.choice(["progress", "percent_complete"])
+    seen = sorted(rng.choice([0, 10, 50, 90]) for _ in range(rng.randint(4, 18)))
+    return steps(*[[("job_status", {})]] * (len(seen) + 1)), gives(
+        *[("ok", {key: part}) for part in seen], ("ok", {key: 100})
+    )
+
+
 def polling_with_a_clock(rng: random.Random) -> Run:
     looks, start = rng.randint(4, 18), datetime(2026, 11, 22, 9, tzinfo=UTC)
     outcomes = [
@@ -157,6 +173,6 @@ def edits(rng: random.Random) -> Run:
 
 
 REPETITIONS: tuple[Callable[[random.Random], Run], ...] = (
-    polling_the_same, polling_with_a_clock, polling_with_progress, polling_with_waits, polling_as_declared, paging, retries,
+    polling_the_same, polling_for_a_yes, polling_with_plateaus, polling_with_a_clock, polling_with_progress, polling_with_waits, polling_as_declared, paging, retries,
     corrections, files, orders, days, writes, sums, searches, edits,
 )  # fmt: skip

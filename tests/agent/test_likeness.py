@@ -109,6 +109,17 @@ def test_the_same_error_for_other_words_is_the_same_for_a_write_too() -> None:
         ('{"done":false}', True),
         ("The report is not ready yet.", True),
         ("still running", True),
+        ("running", True),
+        ("In Progress", True),
+        ("40 % of it", True),
+        ('{"progress":0.4}', True),
+        ('{"percent_complete":99}', True),
+        ('{"progress":1}', False),
+        ('{"progress":100}', False),
+        ('{"is_ready":false}', True),
+        ('{"status":202}', True),
+        ('{"status":200}', False),
+        ('{"status":"running late"}', False),
         ('{"status":"done"}', False),
         ('{"done":true}', False),
         ('{"status":["pending"]}', False),
@@ -118,7 +129,20 @@ def test_the_same_error_for_other_words_is_the_same_for_a_write_too() -> None:
     ],
 )
 def test_what_is_not_there_yet(result: str, waiting: bool) -> None:
-    assert waits(READ, False, result) is waiting
-    assert not waits(READ, True, result)
-    assert waits(msgspec.structs.replace(READ, polls=True), False, result)
-    assert not waits(msgspec.structs.replace(READ, polls=True), True, result)
+    call, polls = ToolCall("c", "t", "{}"), msgspec.structs.replace(READ, polls=True)
+    assert waits(call, READ, False, result) is waiting
+    assert not waits(call, READ, True, result)
+    assert waits(call, polls, False, result)
+    assert not waits(call, polls, True, result)
+
+
+@pytest.mark.parametrize("result", ["false", "null", "0", "", "[]", " No "])
+def test_a_plain_no_of_a_tool_that_looks_after_something(result: str) -> None:
+    for name, waiting in (
+        ("is_ready", True),
+        ("checkJob", True),
+        ("job-status", True),
+        ("search", False),
+        ("island", False),
+    ):
+        assert waits(ToolCall("c", name, "{}"), READ, False, result) is waiting

@@ -123,7 +123,7 @@ def test_what_is_none(events: list[ev.Event]) -> None:
 def test_a_pattern_is_found_among_steps_that_came_before(pattern: str) -> None:
     """More steps than the pattern has came before it: still the pattern is what counts, and it comes four times."""
     run = state(user(), of=of_fifty())
-    said_so_far = "ABCDEF" + pattern * 4
+    said_so_far = "ABCDEFDEF" + pattern * 4
     for n, step in enumerate(said_so_far):
         decision = decide(run)
         assert decision == CallModel(), (n, step)
@@ -230,6 +230,10 @@ def test_a_message_has_so_many_calls_at_most() -> None:
     again = decide(run)
     assert isinstance(again, CallTools)
     assert len(again.calls) == PARALLEL - 1
+    one_more = state(user(), asked("m1", *calls[: PARALLEL + 1]), *(result(call) for call in calls[:PARALLEL]))
+    left = decide(one_more)
+    assert isinstance(left, CallTools)
+    assert (left.calls, [call for call, _ in left.denied]) == ((), [calls[PARALLEL]])
     risky = [ToolCall(f"c{n}", "risky", "{}") for n in range(PARALLEL + 1)]
     denied = decide(state(user(), asked("m1", *risky)))
     assert isinstance(denied, CallTools)

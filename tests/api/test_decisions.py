@@ -270,6 +270,19 @@ async def test_what_is_withdrawn_is_written_down(edge: Any) -> None:
         assert (now["status"], now["resolved_by"], now["resolved_actor"]) == ("cancelled", "eve", "system")
 
 
+async def test_what_an_older_release_asked_can_be_decided(edge: Any, database: str) -> None:
+    async with edges(edge, who("approvals", "admin"), say=[RISKY, says("done")]) as (e,):
+        approval = await waiting(e)
+        async with open_pool(database) as opened:
+            await opened.execute("UPDATE approvals SET digest = NULL, grounds = NULL")
+        response = await decided(e, approval, APPROVE)
+        assert (response.status_code, response.json()["digest"], response.json()["grounds"]) == (200, None, None)
+        await e.became(approval["run_id"], "succeeded")
+        assert [call.arguments for call in e.toolbox.calls] == ['{"n": 1}']
+        (entry,) = await audit(e)
+        assert entry["detail"]["digest"] is None
+
+
 async def test_the_inbox_by_what_people_look_for(edge: Any) -> None:
     other = msgspec.structs.replace(HELPER, name="other")
     async with edge(ScriptedProvider(RISKY, DEADLY, RISKY), HELPER, other) as e:

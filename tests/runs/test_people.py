@@ -111,3 +111,5 @@ async def test_fifty_decisions_at_once_are_one(start_process: Any) -> None:
         await ends(p, started.run_id)
         events = await p.events(started.run_id)
         assert [event.name for event in events].count("approval.resolved") == 1
+        assert await p.database.fetchval("SELECT count(*) FROM audit WHERE target = $1", waiting.approvals[0].id) == 1
+        assert len(p.notes.decisions) == 1

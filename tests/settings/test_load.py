@@ -25,7 +25,8 @@ def test_defaults_need_nothing() -> None:
     assert settings.server.max_stream_age == 570.0
     assert (settings.worker.concurrency, settings.worker.drain) == (64, 110.0)
     assert (settings.worker.lease, settings.worker.max_attempts) == (30.0, 3)
-    assert settings.safety.approval_ttl == 86_400.0
+    assert (settings.safety.approval_ttl, settings.safety.four_eyes) == (86_400.0, None)
+    assert load({"STEADYHAND__SAFETY__FOUR_EYES": "critical"}, {}).safety.four_eyes == "critical"
     assert (settings.breaker.failures, settings.breaker.open_seconds) == (5, 30.0)
     callbacks = settings.callbacks
     assert (callbacks.allow_private, callbacks.timeout, callbacks.max_attempts) == (False, 10.0, 8)

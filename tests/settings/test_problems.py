@@ -120,6 +120,7 @@ def test_every_problem_of_a_file_at_once_with_its_line() -> None:
         ),
         ("STEADYHAND__RETENTION__RUNS_DAYS", "9", "STEADYHAND__RETENTION__RUNS_DAYS: STEADYHAND__RETENTION: not available in this version"),
         ("STEADYHAND__MODELS__A__TIMEOUT", "nan", "STEADYHAND__MODELS__A__TIMEOUT: STEADYHAND__MODELS__A__TIMEOUT: expected float > 0.0"),
+        ("STEADYHAND__SAFETY__FOUR_EYES", "two", "STEADYHAND__SAFETY__FOUR_EYES: STEADYHAND__SAFETY__FOUR_EYES: must be one of low, medium, high, critical"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL: LOG_LEVEL: must be one of debug, info, warning, error"),
         ("DATABASE_URL", "sqlite://", "DATABASE_URL: database.url: must begin with postgresql://"),
         ("REDIS_URL", "http://h", "REDIS_URL: redis.url: must begin with redis://, rediss:// or unix://"),
