@@ -89,7 +89,7 @@ class RunState(Conversation):
     execution in earlier attempts (`restore` counts them). `tokens` are all that its calls used, in and out, as far as it is known.
     `closed`: the model was asked for the last time; why. `first_tier` is what was decided with the question, `tier` what
     holds now; None: nothing is decided yet, or the agent's route has no tiers. `granted` are the scopes of its caller that tools ask for;
-    `marked` remembers by id how messages from outside are shown to its model, and for which text.
+    `marked` remembers by id a message from outside, and how its model is shown that.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class RunState(Conversation):
         self.decisions: dict[str, Decision] = {}
         self.steered: set[str] = set()
         self.granted: frozenset[str] = frozenset()
-        self.marked: dict[str, tuple[str, Message]] = {}
+        self.marked: dict[str, tuple[Message, Message]] = {}
         self.outcome_unknown = False
         self.executed = 0.0
         self.usage: Usage | None = None
