@@ -65,8 +65,8 @@ def _shown(state: RunState, message: Message) -> Message:
     if message.trust != "untrusted":
         return message
     kept = state.marked.get(message.id)
-    if kept is None or kept[0] != message.content:
-        kept = state.marked[message.id] = (message.content, shown(message))
+    if kept is None or kept[0] != message:
+        kept = state.marked[message.id] = (message, shown(message))
     return kept[1]
 
 

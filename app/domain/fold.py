@@ -93,8 +93,8 @@ class RunState(Conversation):
     follows from its messages, by their ids, and is not done again. `first_tier` is what was decided with the question, `tier` what
     holds now; None: nothing is decided yet, or the agent's route has no tiers. `granted` are the scopes of its caller that tools ask
     for. `hidden` are messages as models read them, by id and content (ids of calls are the provider's, and may come again in another
-    turn); `placeholders` the values that they have others for; `marked` remembers by id how messages from outside are shown to its
-    model, and for which text.
+    turn); `placeholders` the values that they have others for; `marked` remembers by id a message from outside, and how its model is
+    shown that.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class RunState(Conversation):
         self.decisions: dict[str, Decision] = {}
         self.steered: set[str] = set()
         self.granted: frozenset[str] = frozenset()
-        self.marked: dict[str, tuple[str, Message]] = {}
+        self.marked: dict[str, tuple[Message, Message]] = {}
         self.outcome_unknown = False
         self.executed = 0.0
         self.usage: Usage | None = None

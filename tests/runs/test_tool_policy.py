@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from app.domain import events as ev
+from app.domain.agents import Caching, versioned
+from app.domain.errors import ProviderError
 from app.domain.principals import Principal
 from app.domain.tool_policy import Caps, Rule, ToolPolicy
 from app.runs.service import StartRun
@@ -52,6 +54,34 @@ async def test_a_run_has_the_scopes_that_it_was_born_with(start_process: Any) ->
         created = ev.decode((await p.events(run.id))[0])
         assert isinstance(created, ev.RunCreated)
         assert created.granted == ("tool:act",), "no others than its tools ask for"
+
+
+async def test_who_resumes_a_run_lends_it_his_own_scopes(start_process: Any) -> None:
+    down = ProviderError("server_error", "down", provider="scripted")
+    call = ("c1", "risky", "{}")
+    may = Principal(tenant="default", scopes=frozenset({"runs", "tool:act"}))
+    may_not = Principal(tenant="default", scopes=frozenset({"runs"}))
+    provider = ScriptedProvider([down], says("", call), says("done"))
+    async with start_process(provider, helper(scope="tool:act")) as p:
+        end, _ = await ended(p, may)
+        assert end.status == "failed"
+        (run,) = await p.store.runs(may, _filter())
+        resumed = await p.service.resume(may_not, run.id)
+        assert (await p.service.result(resumed)).status == "succeeded"
+        finished = [e for s in await p.events(resumed.run_id) if isinstance(e := ev.decode(s), ev.ToolFinished)]
+        assert [(e.status, e.trust) for e in finished] == [("denied", "trusted")]
+        assert p.toolbox.calls == []
+
+
+async def test_an_answer_that_took_a_scope_is_not_for_those_without(start_process: Any) -> None:
+    may = Principal(tenant="default", scopes=frozenset({"runs", "tool:act"}))
+    may_not = Principal(tenant="default", scopes=frozenset({"runs"}))
+    provider = ScriptedProvider(says("secret"), says("nothing"))
+    agent = helper(scope="tool:act")
+    cached = versioned(msgspec.structs.replace(agent, cache=Caching(ttl=60)))
+    async with start_process(provider, cached) as p:
+        outputs = [(await ended(p, who))[0].output for who in (may, may, may_not)]
+        assert outputs == ["secret", "secret", "nothing"]
 
 
 def _filter() -> Any:

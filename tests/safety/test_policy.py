@@ -5,13 +5,15 @@ from __future__ import annotations
 from itertools import product
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.agent.decide import AskApproval, CallTools, decide
 from app.domain import events as ev
-from app.domain.messages import ToolCall
+from app.domain.fold import RunState, conversation
+from app.domain.messages import Message, ToolCall
 from app.domain.provenance import Taint, taint
 from app.domain.tool_policy import Rule, ToolPolicy, WhenTainted
 from app.domain.tools import RISKS, Effect, Risk, ToolSpec
@@ -136,3 +138,38 @@ def test_labels_say_where_every_part_comes_from() -> None:
         ("model", "trusted"), ("tool:echo", "untrusted"), ("model", "untrusted"), ("steering", "user"),
     ]  # fmt: skip
     assert taint(run.provenance) == "suspect"
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["trusted", "untrusted", msgspec.UNSET]),
+        st.sampled_from([msgspec.UNSET, ("override",), ("leak", "turn")]),
+    ),
+    max_size=4,
+)
+
+
+@given(STEPS, st.sampled_from(RISKS), st.booleans())
+def test_a_journal_gives_the_same_decision_again(steps: Any, auto: Risk, summed_up: bool) -> None:
+    """Live, restored from what is stored, and as the history of a later turn, also of one that was forked."""
+    events: list[ev.Event] = [user()]
+    for n, (trust, signals) in enumerate(steps):
+        page = ToolCall(f"p{n}", "echo", "{}")
+        events += [asked(f"m{n}", page), result(page, "x", trust=trust, signals=signals)]
+    if summed_up:
+        events.append(ev.ContextCompacted(upto="m0", messages=0, summary="all of it"))
+    of = agent(auto_approve=auto)
+    stored = [
+        ev.StoredEvent(seq=n, name=ev.NAMES[type(e)], payload=msgspec.json.encode(e)) for n, e in enumerate(events, 1)
+    ]
+    live = state(*events, asked("m9", PAY), of=of)
+    again = RunState(agent=of, system="", history=())
+    again.restore(stored)
+    again.apply(asked("m9", PAY))
+    forked = msgspec.json.decode(msgspec.json.encode(conversation([stored])), type=tuple[Message, ...])
+    later = RunState(agent=of, system="", history=forked)
+    for event in (user("next"), asked("m9", PAY)):
+        later.apply(event)
+    assert decide(live) == decide(again) == decide(later)
+    expected = "suspect" if any(t != "trusted" and s is not msgspec.UNSET for t, s in steps) else None
+    assert taint(live.provenance) == (expected or ("tainted" if any(t != "trusted" for t, _ in steps) else "clean"))
