@@ -73,7 +73,7 @@ def card(rng: random.Random) -> str:
     )
     number = luhn(prefix + digits(rng, size - 1 - len(prefix)))
     if size == 15 or size == 14:
-        parts = (number[:4], number[4:10], number[10:])
+        parts: tuple[str, ...] = (number[:4], number[4:10], number[10:])
     else:
         parts = tuple(number[at : at + 4] for at in range(0, 16, 4))
     return rng.choice(["", " ", "-"]).join(parts)

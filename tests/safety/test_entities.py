@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import bastioncorpus  # type: ignore[import-untyped]  # it has no types
+import bastioncorpus
 import pytest
 
 from app.domain.screening import Found

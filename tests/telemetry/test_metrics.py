@@ -39,6 +39,7 @@ CONTRACT = {
     "agent_llm_tier_decisions_total": ("route", "tier", "by"),
     "agent_llm_breaker_state": ("provider", "model"),
     "agent_cache_requests_total": ("cache", "result"),
+    "agent_guard_actions_total": ("guard", "action"),
     "agent_tool_calls_total": ("tool", "outcome"),
     "agent_tool_duration_seconds": ("tool",),
     "agent_queue_depth": (),
@@ -59,7 +60,7 @@ def filled() -> tuple[Metrics, CollectorRegistry]:
     for family in (
         metrics.http_requests, metrics.runs, metrics.run_errors, metrics.llm_calls, metrics.llm_tokens,
         metrics.llm_cost, metrics.llm_fallbacks, metrics.trimmed_tokens, metrics.degraded, metrics.tool_calls,
-        metrics.tier_decisions, metrics.shadow_runs, metrics.cache_requests,
+        metrics.guard_actions, metrics.tier_decisions, metrics.shadow_runs, metrics.cache_requests,
     ):  # fmt: skip
         family[tuple("x" for _ in family._metric._labelnames)].inc()
     for histogram in (
