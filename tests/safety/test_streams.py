@@ -85,6 +85,8 @@ def test_any_cuts_of_any_mixture() -> None:
         ("![a](https://good.org.evil.com/x.png)", "![a](about:blank)"),
         ("![a](https://good.org@evil.com/x.png)", "![a](about:blank)"),
         ("![chart](/files/chart.png)", "![chart](/files/chart.png)"),
+        (f"![{'a' * 2000}](https://evil.com/x.png)", f"![{'a' * 2000}](about:blank)"),
+        (f"![ok](/a.png)\n\n{'a' * 2000}\n\n[b](https://b.org/)", f"![ok](/a.png)\n\n{'a' * 2000}\n\n[b](https://b.org/)"),
         ("![a][r]\n\n[r]: https://evil.com/x.png", "![a][r]\n\n[r]: about:blank"),
         ('<img src="https://evil.com/a.png">', '<img src="about:blank">'),
         ("<IMG SRC = 'http://evil.com/a.png'>", "<IMG SRC = 'about:blank'>"),
