@@ -7,7 +7,6 @@ import msgspec
 from app.agent import structured
 from app.domain.agents import Agent
 from app.domain.batches import ItemError, ItemOutcome, ItemStatus, RemoteResult
-from app.domain.screening import Screen
 
 MAX_OUTPUT = 4 * 1024 * 1024
 """Bytes of one item's output, as JSON."""
@@ -15,8 +14,8 @@ MAX_OUTPUT = 4 * 1024 * 1024
 ENDINGS: dict[str, ItemStatus] = {"failed": "errored", "expired": "expired", "cancelled": "cancelled"}
 
 
-def outcome(agent: Agent, n: int, result: RemoteResult, *, expired: bool, screen: Screen) -> ItemOutcome:
-    """Item n's outcome; what the agent's guards take out of its answer is not in it. What its provider cancelled because the batch had `expired` has expired. An answer that does not fit the agent's `output_schema`, or is too large, is an error that was paid for."""
+def outcome(agent: Agent, n: int, result: RemoteResult, *, expired: bool) -> ItemOutcome:
+    """Item n's outcome. What its provider cancelled because the batch had `expired` has expired. An answer that does not fit the agent's `output_schema`, or is too large, is an error that was paid for."""
     if result.ending == "cancelled" and expired:
         return ItemOutcome(
             n=n, status="expired", error=ItemError("expired", "the batch expired before this was answered")
@@ -26,11 +25,9 @@ def outcome(agent: Agent, n: int, result: RemoteResult, *, expired: bool, screen
             n=n, status=ENDINGS[result.ending], error=result.error, attempt=result.attempt, again=result.again
         )
     answer, error = result.answer, None
-    guard = screen.guard(agent.screening, agent.instructions)
-    content = answer.content if guard is None else guard.push(answer.content) + guard.end()
-    output: object = content
+    output: object = answer.content
     if agent.output_schema is not None and answer.stop not in ("refusal", "content_filter"):
-        output, problem = structured.read(content, agent.output_schema)
+        output, problem = structured.read(answer.content, agent.output_schema)
         if problem is not None:
             error = ItemError("invalid_output", f"the answer does not fit the agent's output_schema: {problem}")
     written = msgspec.json.encode(output)

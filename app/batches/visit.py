@@ -27,6 +27,7 @@ from app.domain.batches import (
     ItemStatus,
     Part,
     PartStatus,
+    RemoteResult,
 )
 from app.domain.errors import FailureKind, ProviderError
 from app.domain.screening import Screen
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+PIECE = 8_192
+"""Characters of an answer that are looked at at once."""
 CHUNK = 200
 """Items that are read and stored at once."""
 HOPELESS: frozenset[FailureKind] = frozenset(
@@ -203,7 +206,7 @@ class Visit:
                     log.warning("a result of a batch is of none of its items", extra={"part": part.id})
                     continue
                 expired = part.expired and not part.cancelled
-                waiting.append(outcome(self._agent, n, result, expired=expired, screen=self._screen))
+                waiting.append(outcome(self._agent, n, await self._guarded(result), expired=expired))
                 if len(waiting) >= CHUNK:
                     if not await self._store.record(part, waiting):
                         return
@@ -222,6 +225,19 @@ class Visit:
             await self._end(
                 "errored", ItemError("results_missing", "the provider said nothing of this item"), again=True
             )
+
+    async def _guarded(self, result: RemoteResult) -> RemoteResult:
+        """The result without what the agent's guards take out of its answer. Others have their turn while a long one is looked at."""
+        guard = self._screen.guard(self._agent.screening, self._agent.instructions)
+        if guard is None or result.answer is None:
+            return result
+        text, parts = result.answer.content, []
+        for at in range(0, len(text), PIECE):
+            if at:
+                await asyncio.sleep(0)
+            parts.append(guard.push(text[at : at + PIECE]))
+        content = "".join((*parts, guard.end()))
+        return msgspec.structs.replace(result, answer=msgspec.structs.replace(result.answer, content=content))
 
     async def _end_unsent(self) -> None:
         if self._part.cancelled:

@@ -143,7 +143,8 @@ class Execution:
         history = await histories.before(owned)
         self.state.history, self.state.compacted = history.messages, history.compacted
         self.state.placeholders.learn(history.placeholders)
-        self.state.hidden = dict(history.hidden)
+        if self._job.agent.screening.pii != "off":
+            self.state.hidden = dict(history.hidden)
         if owned.last_seq <= BORN:
             self.state.apply(self._job.created)
             self.restored = True

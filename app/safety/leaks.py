@@ -64,8 +64,7 @@ class Leaks:
         """The rest: the text is whole."""
         shown: list[str] = []
         self._gap("", shown)
-        rest = "" if self._leaking else self._held
-        self._held = ""
+        rest, self._held = self._held, ""
         return "".join((*shown, rest))
 
     def _gap(self, between: str, shown: list[str]) -> None:

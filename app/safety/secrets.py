@@ -85,8 +85,7 @@ RULES: tuple[Rule, ...] = (
     _key("pypi-", r"[A-Za-z0-9_-]{50,}+"),
     _key("SG.", r"[A-Za-z0-9_-]{16,40}+\.[A-Za-z0-9_-]{16,80}+"),
     _key("dop_", r"v1_[a-f0-9]{64}"),
-    _key("sh_", r"[A-Za-z0-9_.-]{24,}+", drawn=True),  # our own
-    _key("shk_", r"[A-Za-z0-9_.-]{24,}+", drawn=True),
+    _key("sth_", r"[A-Za-z0-9]{12}_[A-Za-z0-9]{38}"),  # our own
     _key("eyJ", r"[A-Za-z0-9_-]{8,}+\.eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+"),  # JSON Web Tokens, RFC 7519
 )
 PEM = Rule(

@@ -37,7 +37,9 @@ BOUNDS = {
 }
 """Characters that are held back at most, by what has begun: a private key of RSA has half of that. What is longer is judged as it is."""
 LOOK = 1_024
-"""Characters before that are remembered: the beginning of a paragraph with an image, or of a tag, is looked for in them."""
+"""Characters before that are remembered."""
+PARAGRAPH = 900
+"""Characters before the address of an image in which its paragraph begins, or which are all its description."""
 REMOVED = "[secret removed]"
 NOWHERE = "about:blank"
 LINK = "[link removed]"
@@ -120,6 +122,7 @@ class Stream:
         self._tail = ""
         self._held = ""
         self._image = False
+        self._first_image = -1
         self._open: str | None = None
         self._dropping: re.Pattern[str] | None = None
 
@@ -171,6 +174,7 @@ class Stream:
         """What may be shown of window[base:], and from where on it is held back."""
         shown: list[str] = []
         self._open = None
+        self._first_image = window.find("![")
         at = base
         for begin in _begins(window, base):
             first = begin.first
@@ -231,10 +235,9 @@ class Stream:
 
     def _destination(self, window: str, begin: Begin, body: str) -> tuple[GuardKind, int, str] | None:
         """Of an image, of a link, or of a reference that either may name."""
-        paragraph = window[: begin.start].rpartition("\n\n")[2]
-        image = "![" in (paragraph if window[begin.start + 1] == "(" else window[: begin.start]) or (
-            self._image and window[begin.start + 1] == ":"
-        )
+        before = window[max(0, begin.start - PARAGRAPH) : begin.start]
+        opened = self._image or 0 <= self._first_image < begin.start
+        image = opened and (window[begin.start + 1] == ":" or "![" in before.rpartition("\n\n")[2] or _long(before))
         bad = fetches(body, self._hosts) if image else _leads_out(body, self._hosts)
         return ("link", begin.first + len(body), NOWHERE) if bad else None
 
@@ -328,6 +331,11 @@ def _tag(window: str, at: int) -> str | None:
     """The name of the tag that is open there."""
     tag = _TAG.search(window, max(0, at - 400), at)
     return None if tag is None else tag[1].lower()
+
+
+def _long(before: str) -> bool:
+    """Whether a paragraph begins further back than one looks."""
+    return len(before) == PARAGRAPH and "\n\n" not in before
 
 
 def _leads_out(url: str, hosts: Sequence[str]) -> bool:

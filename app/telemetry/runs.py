@@ -62,6 +62,7 @@ class RunTelemetry:
         self._metrics.shadow_runs[experiment, outcome].inc()
 
     def guarded(self, guard: str, action: str) -> None:
+        """Counted, and on the span of the run, or of the request where there is none yet."""
         self._metrics.guard_actions[guard, action].inc()
         get_current_span().set_attribute(f"{names.GUARD}.{guard}", action)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.domain.screening import Screening
 from app.safety.entities import find_now
-from ops.redaction.corpus import labelled
+from ops.redaction.corpus import hard, labelled
 from ops.redaction.measure import Score, alarms, per_delta, score, speed, through
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +53,8 @@ def main() -> int:
     table(kinds)
     print("by what it is")
     table(whats)
+    print("what nobody claims to find (not judged)")
+    table(score(hard(), find_now)[1])
     if options.misses:
         for row in whats.values():
             for text in row.missed:

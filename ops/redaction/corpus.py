@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import random
+import re
 import string
 from collections.abc import Callable, Iterator
 
@@ -72,7 +73,7 @@ def card(rng: random.Random) -> str:
     )
     number = luhn(prefix + digits(rng, size - 1 - len(prefix)))
     if size == 15 or size == 14:
-        parts = (number[:4], number[4:10], number[10:])
+        parts: tuple[str, ...] = (number[:4], number[4:10], number[10:])
     else:
         parts = tuple(number[at : at + 4] for at in range(0, 16, 4))
     return rng.choice(["", " ", "-"]).join(parts)
@@ -184,6 +185,7 @@ SECRETS: dict[str, Draw] = {
     "Slack": lambda r: f"xoxb-{digits(r, 12)}-{digits(r, 12)}-{drawn(r, 24)}",
     "Stripe": lambda r: f"sk_live_{drawn(r, 24)}",
     "Google": lambda r: f"AIza{drawn(r, 35)}",
+    "our own": lambda r: f"sth_{drawn(r, 12)}_{drawn(r, 38)}",
     "JWT": jwt,
     "PEM": pem,
 }
@@ -225,6 +227,25 @@ def labelled() -> Iterator[Labelled]:
         value = drawn(rng, 16)
         yield Labelled(f"postgres://app:{value}@db.example:5432/app", "SECRET", value, "SECRET in a URL")
     yield from near_misses(rng)
+
+
+def hard() -> Iterator[Labelled]:
+    """Values as people hide or mangle them: no rule is made for these, and most are not found."""
+    rng = random.Random(SEED + 1)
+    made: list[tuple[str, str, Draw]] = [
+        ("EMAIL", "an e-mail address in words", lambda r: email(r).replace("@", " at ").replace(".", " dot ")),
+        ("EMAIL", "an e-mail address with umlauts", lambda r: f"jürgen{digits(r, 2)}@müller-beispiel.de"),
+        ("PHONE", "a national number without a word", lambda r: f"0{r.randint(30, 89)} {digits(r, 7)}"),
+        ("IBAN", "an IBAN in small letters", lambda r: iban(r).lower()),
+        ("CARD", "a card with dots", lambda r: ".".join(re.findall("....", luhn("4" + digits(r, 14))))),
+        ("CARD", "a card in two lines", lambda r: "\n".join(re.findall(".{8}", luhn("4" + digits(r, 14))))),
+        ("SECRET", "a password in a sentence", lambda r: f"use {drawn(r, 12)} to log in"),
+        ("SECRET", "a key in two parts", lambda r: f"sk-proj-{drawn(r, 10)} {drawn(r, 30)}"),
+    ]
+    for kind, what, draw in made:
+        for _ in range(EACH // 4):
+            value = draw(rng)
+            yield Labelled(f"Please note {value} for the order.", kind, value, what)
 
 
 def near_misses(rng: random.Random) -> Iterator[Labelled]:

@@ -12,7 +12,6 @@ from app.domain.tools import Risk
 from tests.agent.states import agent, asked, result, user
 from tests.scripted import tool_spec
 
-
 CALL = ToolCall("c9", "pay", "{}")
 
 

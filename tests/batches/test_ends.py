@@ -66,3 +66,11 @@ async def test_a_batch_whose_provider_never_ends_it_is_given_up(world: Open, rem
             await w.db.execute("UPDATE batches SET expires_at = clock_timestamp() - interval '2 days'")
             await w.until(batch.id, ("ended",), jobs)
         assert await w.statuses(batch.id) == ["expired"]
+
+
+async def test_what_an_answer_must_not_say_is_taken_out(world: Open, remote: Vendor, kind: Kind) -> None:
+    remote.answers = {"which key?": "It is ghp_" + "aB3d" * 9 + "."}
+    async with world(kind) as w:
+        batch = await w.create("which key?")
+        await w.finish(batch.id)
+        assert await w.outputs(batch.id) == ["It is ghp_[secret removed]."]

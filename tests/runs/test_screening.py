@@ -8,11 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.domain import events as ev
-from app.domain.agents import Agent, Caching, versioned
+from app.domain.agents import Agent, Budget, Caching, versioned
 from app.domain.errors import RequestError
 from app.domain.messages import Native
-from app.domain.models import ModelRequest
+from app.domain.models import Completed, ModelRequest, ReasoningDelta, TextDelta
 from app.domain.principals import ANONYMOUS
 from app.domain.screening import Screening
 from app.runs.service import StartRun
@@ -57,7 +56,7 @@ async def test_models_read_placeholders_and_users_real_values(start_process: Any
             "I wrote to <EMAIL_1>, not to <EMAIL_2> or <EMAIL_9>.",
         ]
         messages = await p.sessions.messages(ANONYMOUS, "s")
-        assert [m.content for _, m in messages][0].startswith(f"Write to {ANN}"), "the journal is the user's"
+        assert next(m.content for _, m in messages).startswith(f"Write to {ANN}"), "the journal is the user's"
         assert ("pii", "redacted") in p.notes.guards
 
 
@@ -75,10 +74,11 @@ async def test_tools_get_real_values_and_their_results_are_hidden(start_process:
     )
     async with start_process(provider, redacting()) as p:
         end = await turn(p, f"Mail {ANN} with {KEY}")
-        arguments = '{"to":"%s","note":"%s","of":"carl@example.org","key":"%s"}' % (ANN, ANN, KEY)
+        arguments = f'{{"to":"{ANN}","note":"{ANN}","of":"carl@example.org","key":"{KEY}"}}'
         assert [call.arguments for call in p.toolbox.calls] == [arguments]
         assert end.output == "Done: carl@example.org, <SECRET_1>", "nobody has to read a secret"
-        assert KEY not in sent(provider.requests[1]) and ANN not in sent(provider.requests[1])
+        assert KEY not in sent(provider.requests[1])
+        assert ANN not in sent(provider.requests[1])
         call, result = provider.requests[1].messages[1:]
         hidden = '{"to":"<EMAIL_1>","note":"<EMAIL_1>","of":"<EMAIL_2>","key":"<SECRET_1>"}'
         assert (call.tool_calls[0].arguments, result.content) == (hidden, hidden)
@@ -136,7 +136,8 @@ async def test_values_stand_where_only_the_owner_of_the_run_reads_them(start_pro
         await p.service.result(started)
         (event,) = [e for e in await p.events(started.run_id) if e.name == "context.redacted"]
         assert msgspec.json.decode(event.payload) == {"entities": {"EMAIL": 2, "CARD": 1}}
-        assert event.private is not None and ANN.encode() in event.private
+        assert event.private is not None
+        assert ANN.encode() in event.private
 
 
 async def test_a_reset_session_counts_anew(start_process: Any) -> None:
@@ -157,18 +158,15 @@ async def test_context_and_system_are_hidden_but_not_what_the_operator_wrote(sta
 
 
 async def test_a_long_result_is_hidden_before_it_is_cut(start_process: Any) -> None:
-    agent = redacting(
-        context=msgspec.convert(
-            {"tokens": 100_000, "tool_result": 300}, type=__import__("app.domain.agents", fromlist=["Budget"]).Budget
-        )
-    )
+    agent = redacting(context=Budget(tool_result=300))
     long = f'"{"x" * 195} {CARD} {"y" * 3000}"'
     provider = ScriptedProvider(says("", ("c1", "echo", long)), says("ok"), says("ok"))
     async with start_process(provider, agent) as p:
         await turn(p, "go")
         await turn(p, "again")
         cut = next(m.content for m in provider.requests[2].messages if m.role == "tool")
-        assert "left out" in cut and "4242" not in cut
+        assert "left out" in cut
+        assert "4242" not in cut
 
 
 async def test_an_answer_with_somebodys_data_is_nobody_elses(start_process: Any) -> None:
@@ -190,10 +188,10 @@ async def test_blocked_inputs_are_refused_by_kind_and_never_repeated(start_proce
         with pytest.raises(RequestError) as error:
             await turn(p, f"I am {ANN}, {CARD}", field="message", context={"key": KEY})
         said = error.value
-        assert said.code == "validation_error" and [e.path for e in said.errors] == ["message", "context"]
-        assert said.errors[0].message.endswith("found: CARD, EMAIL") and said.errors[1].message.endswith(
-            "found: SECRET"
-        )
+        assert said.code == "validation_error"
+        assert [e.path for e in said.errors] == ["message", "context"]
+        assert said.errors[0].message.endswith("found: CARD, EMAIL")
+        assert said.errors[1].message.endswith("found: SECRET")
         assert ANN not in str(said.errors) + said.detail
         assert ("pii", "refused") in p.notes.guards
 
@@ -232,12 +230,11 @@ async def test_secrets_are_taken_out_of_every_agents_answers(start_process: Any)
     provider = ScriptedProvider(says(text, native=native, pieces=len(text)), says("ok"))
     async with start_process(provider) as p:
         started = await p.service.start(ANONYMOUS, StartRun(input="go", session_id="s"))
-        said = []
+        said = ""
         async for batch in p.service.follow(started):
-            said += [item.text for item in batch if isinstance(item, ev.MessageDelta)]
+            said += "".join(msgspec.json.decode(i.payload)["text"] for i in batch if i.name == "message.delta")
         end = await p.service.result(started)
-        assert end.output == "The key is sk-[secret removed], take it."
-        assert "".join(said) == end.output
+        assert end.output == said == "The key is sk-[secret removed], take it."
         assert all(KEY.encode() not in e.payload + (e.private or b"") for e in await p.events(started.run_id))
         assert p.notes.guards == [("secret", "removed")]
         await turn(p, "and?")
@@ -245,16 +242,52 @@ async def test_secrets_are_taken_out_of_every_agents_answers(start_process: Any)
 
 
 async def test_reasoning_is_guarded_too(start_process: Any) -> None:
-    from app.domain.models import Completed, ReasoningDelta, TextDelta
-
-    reasons = [ReasoningDelta(piece) for piece in (f"use {KEY[:9]}", KEY[9:], " now")]
-    provider = ScriptedProvider([*reasons, TextDelta("ok"), Completed(content="ok", stop="stop")])
+    hang = asyncio.Event()
+    reasons = [ReasoningDelta(piece) for piece in (f"use {KEY[:9]}", KEY[9:], " now, ")]
+    provider = ScriptedProvider([*reasons, hang, TextDelta("ok"), Completed(content="ok", stop="stop")])
     async with start_process(provider) as p:
         started = await p.service.start(ANONYMOUS, StartRun(input="go", session_id="s"))
-        said = []
-        async for batch in p.service.follow(started):
-            said += [item.text for item in batch if isinstance(item, ev.ReasoningText)]
-        assert KEY[9:] not in "".join(said)
+        await until(lambda: "now" in "".join(started.feed.reasoning))
+        assert "".join(started.feed.reasoning) == "use sk-[secret removed] now, "
+        hang.set()
+        await p.service.result(started)
+
+
+async def test_a_summary_is_made_of_placeholders(start_process: Any) -> None:
+    agent = redacting(tools=(), context=Budget(tokens=1_000, summary="default"))
+    long = "word " * 700
+    provider = ScriptedProvider(
+        says("noted"), says("They want <EMAIL_1>."), says("done <EMAIL_1>"), says("and <EMAIL_1>")
+    )
+    async with start_process(provider, agent) as p:
+        await turn(p, f"I am {ANN}. {long}")
+        assert (await turn(p, f"go {long[:2500]}")).output == f"done {ANN}"
+        assert (await turn(p, "more")).output == f"and {ANN}"
+    assert provider.requests[1].purpose == "summary"
+    assert all(ANN not in sent(request) for request in provider.requests)
+    assert "They want <EMAIL_1>." in sent(provider.requests[3])
+
+
+async def test_a_fork_goes_on_with_the_same_placeholders(start_process: Any) -> None:
+    provider = ScriptedProvider(says("to <EMAIL_2>"), says("to <EMAIL_2> <EMAIL_3>"))
+    async with start_process(provider, redacting()) as p:
+        await turn(p, f"{BOB} and {ANN}")
+        await p.sessions.fork(ANONYMOUS, "s", new_id="t", after_run=None, user_id=None)
+        assert (await turn(p, "and eve@example.org", "t")).output == f"to {ANN} eve@example.org"
+        assert provider.requests[1].messages[:1] == provider.requests[0].messages
+
+
+async def test_a_policy_that_comes_later_hides_what_was_said_before_it(start_process: Any, database: str) -> None:
+    """Also in the provider's own items of earlier answers, which are not sent again then."""
+    native = Native(api="openai-responses", items=msgspec.Raw(msgspec.json.encode([{"text": f"for {ANN}"}])))
+    async with start_process(ScriptedProvider(says(f"for {ANN}", native=native)), react()) as p:
+        await turn(p, f"I am {ANN}")
+    provider = ScriptedProvider(says("ok"))
+    async with start_process(provider, redacting()) as p:
+        await turn(p, "again")
+        assert texts(provider.requests[0]) == ["I am <EMAIL_1>", "for <EMAIL_1>", "again"]
+        assert ANN not in sent(provider.requests[0])
+        assert provider.requests[0].messages[1].native is None
 
 
 async def test_an_agent_may_do_without(start_process: Any) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from app.domain import events as ev
 from app.domain.agents import Caching, versioned
 from app.domain.errors import ProviderError
-from app.domain.principals import Principal
+from app.domain.principals import SCOPES, Principal
 from app.domain.tool_policy import Caps, Rule, ToolPolicy
 from app.runs.service import StartRun
 from app.storage.postgres.tool_uses import PostgresToolUses
@@ -40,7 +40,7 @@ async def test_a_run_has_the_scopes_that_it_was_born_with(start_process: Any) ->
     answers = [says("", call), says("done")] * 3
     may = Principal(tenant="default", user="ann", scopes=frozenset({"runs", "tool:act", "tool:other"}))
     may_not = Principal(tenant="default", user="bob", scopes=frozenset({"runs"}))
-    everything = Principal(tenant="default", user="eve")
+    everything = Principal(tenant="default", user="eve", scopes=SCOPES)
     async with start_process(ScriptedProvider(*answers), helper(scope="tool:act")) as p:
         statuses = []
         for principal in (may, may_not, everything):

@@ -1,0 +1,1 @@
+"""Tests of what may go in and what may come out."""

@@ -68,6 +68,22 @@ async def test_decisions_are_on_the_spans() -> None:
         assert registry.get_sample_value("agent_requests_total", {"agent": "assistant", "status": "succeeded"}) == 1
 
 
+async def test_what_a_guard_did_is_counted_and_on_the_runs_span() -> None:
+    async with otlp_receiver() as collector:
+        tracing = open_tracing(environment(collector, "http/protobuf"), "0.1.0")
+        metrics, registry = new_metrics()
+        observer = RunTelemetry(tracing=tracing, metrics=metrics)
+        with observer.running(run_info()) as watch:
+            observer.guarded("secret", "removed")
+            observer.guarded("secret", "removed")
+            watch.finished(ENDED, None, TIMES)
+        await tracing.aclose()
+        await collector.wait(lambda spans: len(spans) == 1)
+        assert collector.named("invoke_agent assistant").attributes["steadyhand.guard.secret"] == "removed"
+        labels = {"guard": "secret", "action": "removed"}
+        assert registry.get_sample_value("agent_guard_actions_total", labels) == 2
+
+
 async def test_a_shadow_is_counted_apart() -> None:
     async with otlp_receiver() as collector:
         tracing = open_tracing(environment(collector, "http/protobuf"), "0.1.0")

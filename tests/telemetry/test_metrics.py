@@ -44,6 +44,7 @@ CONTRACT = {
     "agent_llm_tier_decisions_total": ("route", "tier", "by"),
     "agent_llm_breaker_state": ("provider", "model"),
     "agent_cache_requests_total": ("cache", "result"),
+    "agent_guard_actions_total": ("guard", "action"),
     "agent_tool_calls_total": ("tool", "outcome"),
     "agent_injection_signals_total": ("tool", "signal"),
     "agent_tool_duration_seconds": ("tool",),
@@ -55,7 +56,6 @@ CONTRACT = {
     "agent_cancel_seconds": (),
     "agent_overhead_seconds": (),
     "agent_rate_limited_total": ("scope",),
-    "agent_guard_actions_total": ("guard", "action"),
     "steadyhand_build_info": ("version",),
 }
 NOT_BASE = re.compile(r"_(milliseconds|ms|minutes|hours|days|kilobytes|megabytes|percent)(_|$)")

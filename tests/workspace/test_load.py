@@ -10,6 +10,7 @@ import pytest
 
 from app.domain.agents import Agent, Budget, Caching, Limits, Variable, versioned
 from app.domain.errors import ConfigError
+from app.domain.screening import Screening
 from app.workspace.load import SHIPPED
 from app.workspace.scaffold import scaffold
 from tests.workspace.folders import CHAT, TOOL, loaded, problems, write
@@ -273,3 +274,42 @@ def test_everything_that_is_wrong_at_once(tmp_path: Path) -> None:
         "agents/a.yaml",
         "agents/b.yaml",
     ]
+
+
+def test_what_an_agent_looks_for_is_its_own_or_the_settings(tmp_path: Path) -> None:
+    """Defaults make no version; every agent has what [safety] says, and its file has the last word."""
+    plain = loaded(write(tmp_path / "a")).agents["assistant"]
+    assert plain.safety is msgspec.UNSET
+    assert plain.screening == Screening()
+    folder = write(
+        tmp_path / "b",
+        agents__own=CHAT + "safety: {pii: 'off', output: pii, max_input: 5, link_hosts: [b.org]}\n",
+        agents__tools=CHAT.replace("chat", "react") + "tools: [clock, calculator]\nsafety: {reveal: [clock]}\n",
+        steadyhand='[safety]\npii = "redact"\nlink_hosts = ["a.org"]\nmax_input = 50\n',
+    )
+    agents = loaded(folder).agents
+    assert agents["assistant"].safety == Screening(pii="redact", max_input=50, link_hosts=("a.org",))
+    assert agents["own"].safety == Screening(pii="off", output="pii", max_input=5, link_hosts=("b.org",))
+    assert agents["tools"].screening.reveals("clock")
+    assert not agents["tools"].screening.reveals("calculator")
+    assert agents["assistant"].version != plain.version
+    with_pii = loaded(write(tmp_path / "c"), {"APP_ENV": "test", "STEADYHAND__SAFETY__PII": "block"}).agents[
+        "assistant"
+    ]
+    assert with_pii.screening.pii == "block"
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("safety: {pii: maybe}\n", "safety.pii: "),
+        ("safety: {max_input: 0}\n", "safety.max_input: expected int >= 1"),
+        ("safety: {link_hosts: ['https://a.org']}\n", "safety.link_hosts"),
+        ("safety: {reveal: [clock]}\n", "safety.reveal.0: clock is none of the agent's tools"),
+        ("safety: {vault: on}\n", "safety.vault: unknown"),
+    ],
+)
+def test_a_safety_that_is_none_stops_the_start(tmp_path: Path, written: str, problem: str) -> None:
+    (said,) = problems(write(tmp_path, agents__x=CHAT + written))
+    assert said.startswith("agents/x.yaml:4: ")
+    assert problem in said
