@@ -48,6 +48,8 @@ class StrictRequest(Request[Any, Any, Any]):
             media_type, _ = self.content_type
             if media_type != RequestEncodingType.JSON.value and not media_type.endswith("+json"):
                 raise RequestError("unsupported_media_type", "Send the body as application/json.")
+            if self.headers.get("content-encoding", "identity").strip().lower() != "identity":
+                raise RequestError("unsupported_media_type", "Send the body as it is, without a Content-Encoding.")
             wanted = self.route_handler.parsed_fn_signature.parameters["data"].annotation
             self._json = self._connection_state.json = decode_body(await self.body(), wanted)
         return self._json

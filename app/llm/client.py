@@ -40,6 +40,9 @@ SILENCE = 60.0
 PER_REQUEST = frozenset({b"content-length", b"cookie", b"idempotency-key", b"x-stainless-retry-count"})
 """Headers that belong to one request and are not kept for the next."""
 
+SHORTEST_KEY = 8
+"""Characters of a key that is looked for in errors: servers that take any have one like `x`, which is in every word."""
+
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error answer that are looked at."""
 
@@ -105,7 +108,7 @@ class SdkClient:
 
     def hide(self, error: ProviderError) -> ProviderError:
         """The error, without the account's key."""
-        if self._secret is not None:
+        if self._secret is not None and len(self._secret) >= SHORTEST_KEY:
             error.hide(self._secret)
         return error
 

@@ -38,7 +38,7 @@ def no_url(url: str) -> str | None:
     """What is wrong with the URL of a server, without a piece of it: what cannot be read as one may be a password anywhere."""
     try:
         parts = urlsplit(url)
-        broken = bool(parts.fragment) or parts.netloc.count("@") > 1 or parts.port == -1
+        broken = bool(parts.fragment) or parts.port == -1
     except ValueError:
         broken = True
     if broken:

@@ -43,7 +43,7 @@ def readings_of(
     async def redis() -> tuple[CheckStatus, str | None]:
         assert channel is not None
         wrong = await channel.health()
-        return ("ok", None) if wrong is None else ("degraded", wrong)
+        return ("ok", None) if wrong is None else ("degraded", "cannot be reached; `steadyhand doctor` says why")
 
     async def access() -> tuple[CheckStatus, str | None]:
         required = await authentication.required()

@@ -227,6 +227,14 @@ async def test_bodies_of_another_media_type(e: Any) -> None:
     assert e.provider.requests == []
 
 
+async def test_bodies_that_are_coded(e: Any) -> None:
+    for coding in ("gzip", "br", "deflate", "identity, gzip", "x"):
+        response = await e.client.post("/chat", content=b'{"message":"a"}', headers=JSON | {"Content-Encoding": coding})
+        assert "Content-Encoding" in check(response, 415, "unsupported_media_type")["detail"]
+    plain = await e.client.post("/chat", content=b'{"message":"a"}', headers=JSON | {"Content-Encoding": "identity"})
+    assert plain.status_code == 200
+
+
 async def test_json_under_its_other_names(e: Any) -> None:
     for media_type in ("application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json"):
         response = await e.client.post("/chat", content=b'{"message":"a"}', headers={"Content-Type": media_type})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from typing import Any
 
@@ -18,6 +20,10 @@ async def test_the_page_is_html_under_a_policy_that_lets_nothing_else_in(edge: A
         assert directives["connect-src"] == "'self'"
         assert all("http" not in sources and "*" not in sources for sources in directives.values())
         assert "x-request-id" in page.headers
+        [script] = re.findall(r"<script>(.*?)</script>", page.text, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert directives["script-src"] == f"'sha256-{digest}'"
+        assert not re.findall(r"<[^>]*\son[a-z]+=|javascript:", page.text.replace(script, ""))
 
 
 async def test_the_page_needs_nothing_from_anywhere_else(edge: Any) -> None:

@@ -86,3 +86,14 @@ async def test_first_calls_at_the_same_time(load: Any) -> None:
     assert len(house.script.requests) == 6
     assert len(set(house.sent("authorization"))) == 1
     assert house.sent("x-stainless-retry-count")[5] is None
+
+
+@pytest.mark.parametrize(
+    ("secret", "told"), [("sk-a-whole-key", "*** is wrong in ***"), ("x", "sk-a-whole-key is wrong in x")]
+)
+def test_no_error_has_the_key_of_its_account(secret: str, told: str) -> None:
+    place = "sk-a-whole-key" if len(secret) > 1 else "x"
+    error = ProviderError("bad_request", f"sk-a-whole-key is wrong in {place}", code=place, parameter=place)
+    hidden = SdkClient(load=lambda: pytest.fail("not loaded"), secret=secret).hide(error)
+    assert str(hidden) == told
+    assert (hidden.code, hidden.parameter) == (("***", "***") if len(secret) > 1 else ("x", "x"))

@@ -16,6 +16,7 @@ from app.domain.events import RunFinished
 from app.domain.observers import RunTimes
 from app.domain.runs import RunFailure
 from app.telemetry import context
+from app.telemetry.hiding import Hiding
 from app.telemetry.logs import JsonFormatter, PrettyFormatter
 from app.telemetry.runs import RunTelemetry
 from app.telemetry.setup import open_tracing
@@ -186,6 +187,7 @@ CONFIGURED = """
 import logging, sys, warnings
 logging.getLogger("litestar").addHandler(logging.StreamHandler(sys.stdout))
 logging.getLogger("granian.access").propagate = False
+from app.telemetry.hiding import Hiding
 from app.telemetry.logs import configure_logging
 configure_logging(level="debug", format=sys.argv[1])
 logging.getLogger("litestar").info("from litestar")
@@ -217,3 +219,15 @@ def test_a_level_that_does_not_exist_is_refused() -> None:
     code = "from app.telemetry.logs import configure_logging; configure_logging(level='loud')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert "ValueError" in done.stderr
+
+
+def test_a_secret_is_in_no_line_however_it_is_spelled() -> None:
+    secrets = ['s3cret"\\first', "s3cret-second"]
+    record = logging.makeLogRecord({"msg": f"key {secrets[0]} and {secrets[1]}", "levelname": "INFO"})
+    record.url = f"x://u:{secrets[1]}@h"
+    lines = [
+        Hiding(formatter=f, secrets=secrets).format(record) for f in (JsonFormatter(), PrettyFormatter(colour=False))
+    ]
+    assert not [line for line in lines if "first" in line or "second" in line]
+    found = json.loads(lines[0])
+    assert (found["event"], found["url"]) == ("key *** and ***", "x://u:***@h")
