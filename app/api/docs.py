@@ -68,6 +68,7 @@ def openapi_config(version: str) -> OpenAPIConfig:
             Tag(name="sessions", description="Conversations"),
             Tag(name="usage", description="What was used, and what it cost"),
             Tag(name="cache", description="Answers that are given again"),
+            Tag(name="controls", description="The kill switch: agents, tools and tenants, off and on"),
             Tag(name="health", description="For load balancers and monitoring"),
         ],
         use_handler_docstrings=True,

@@ -21,6 +21,7 @@ from app.api.bodies import (
     StateRequest,
     SteerRequest,
 )
+from app.api.control_shapes import Control, ControlList, DisableRequest
 from app.api.examples import ANSWERS, MORE, REQUESTS
 from app.api.schemas import (
     AgentView,
@@ -54,7 +55,7 @@ SHAPES = (
     ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, CancelRequest, ResumeRequest,
     SteerRequest, DecisionRequest, StateRequest, ForkRequest, AgentView, RunAgentResponse, ChatResponse, AnswerResponse,
     Waiting, Task, TaskList, History, RunPage, Steered, StepList, EventPage, ApprovalPage, SessionPage, SessionState,
-    MessagePage, ModelList, PromptList, UsageReport, Callback, BatchRequest, Batch, BatchPage, BatchResultPage, Dropped, Health,
+    MessagePage, ModelList, PromptList, UsageReport, Callback, BatchRequest, Batch, BatchPage, BatchResultPage, Dropped, Control, ControlList, DisableRequest, Health,
     Alive, Readiness, Problem,
 )  # fmt: skip
 """Everything that goes in and out."""
@@ -70,10 +71,20 @@ HEADERS = {
     "Idempotency-Replayed": "`true`: this is the answer of an earlier request with the key.",
     "Location": "Where the new one is.",
     "ETag": "The version of the state, for `If-Match`.",
+    "RateLimit-Limit": "Runs that the caller's narrowest limit allows in its window; none of these where it has no limits.",
+    "RateLimit-Remaining": "How many of them are left.",
+    "RateLimit-Reset": "Seconds until more are left than now.",
+    "Retry-After": "Seconds after which the request may be sent again.",
 }
 WITH_LOCATION = frozenset({"create_run", "resume_run", "chat_async", "create_batch", "fork_session"})
 WITH_TAG = frozenset({"get_state", "put_state"})
-OPTIONAL_BODIES = {"resume_run": ResumeRequest, "cancel_run": CancelRequest, "fork_session": ForkRequest}
+LIMITS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+OPTIONAL_BODIES = {
+    "resume_run": ResumeRequest,
+    "cancel_run": CancelRequest,
+    "fork_session": ForkRequest,
+    "disable_control": DisableRequest,
+}
 
 
 def published(document: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +131,11 @@ def _complete(operation: dict[str, Any]) -> None:
             _header(responses[status], "Location")
         if name in WITH_TAG:
             _header(responses[status], "ETag")
+    if "429" in responses:
+        for header in LIMITS:
+            for status in [*good, "429"]:
+                _header(responses[status], header)
+        _header(responses["429"], "Retry-After")
 
 
 def _keyed(operation: dict[str, Any]) -> None:
