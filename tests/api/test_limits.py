@@ -10,6 +10,7 @@ import pytest
 from app.api.limits import LimitRules
 from app.domain.errors import DatabaseUnavailable
 from app.domain.principals import ANONYMOUS, SCOPES, Principal
+from app.runs.admission import Admission
 from app.storage.local.limiter import LocalLimiter
 from app.storage.redis.limiter import RedisLimiter
 from app.storage.redis.live import open_live
@@ -262,3 +263,20 @@ async def test_a_database_that_is_away_is_said_as_before(edge: Any) -> None:
 
     async with edge(answers(), react(), principal=ANN, rules=THREE, through=lambda store: Away(store, [])) as e:
         check(await e.client.post("/chat", json={"message": "x"}), 503, "not_ready")
+
+
+async def test_a_full_queue_is_refused_and_counted(edge: Any) -> None:
+    gate = asyncio.Event()
+    admission = Admission(queue_max=2)
+    async with edge(ScriptedProvider([gate, *says("ok")], *[says("ok")] * 5), concurrency=1, admission=admission) as e:
+        body = {"agent": "helper", "input": "x", "background": True}
+        runs = [(await e.client.post("/v1/runs", json=body)).json() for _ in range(3)]
+        refused = await e.client.post("/v1/runs", json=body)
+        check(refused, 429, "queue_full")
+        assert refused.headers["retry-after"] == "1"
+        listed = await e.client.post("/chat/async", json={"items": [{"message": "x"}, {"message": "y"}]})
+        check(listed, 429, "queue_full")
+        gate.set()
+        for run in runs:
+            await e.became(run["id"], "succeeded")
+        assert (await e.client.post("/v1/runs", json=body)).status_code == 202

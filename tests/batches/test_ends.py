@@ -66,3 +66,21 @@ async def test_a_batch_whose_provider_never_ends_it_is_given_up(world: Open, rem
             await w.db.execute("UPDATE batches SET expires_at = clock_timestamp() - interval '2 days'")
             await w.until(batch.id, ("ended",), jobs)
         assert await w.statuses(batch.id) == ["expired"]
+
+
+async def test_a_part_of_an_agent_that_is_off_waits_and_is_sent_when_it_is_on_again(
+    world: Open, remote: Vendor
+) -> None:
+    async with world("anthropic") as w:
+        off: list[str] = ["Agent tagger is switched off."]
+        batch = await w.create("a")
+        jobs = w.jobs(off=lambda tenant, agent: off[0] if off else None)
+        async with serving(jobs):
+            seen = await w.batch(batch.id)
+            while seen.error is None:
+                seen = await w.batch(batch.id)
+            assert (seen.error.code, seen.error.detail) == ("disabled", "Agent tagger is switched off.")
+            assert remote.sent == 0
+            off.clear()
+            await w.until(batch.id, ("ended",), jobs)
+    assert remote.sent == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -123,13 +123,20 @@ class World:
         store: BatchStore | None = None,
         pauses: Pauses = FAST,
         limits: Limits | None = None,
+        off: Callable[[str, str], object | None] = lambda tenant, agent: None,
     ) -> BatchJobs:
         async def definition(tenant: str, name: str, version: str) -> Agent:
             return self.agent
 
         kept = store or self.store
         work = PartWork(
-            store=kept, definition=definition, providers=self.providers, render=render, pauses=pauses, limits=limits
+            store=kept,
+            definition=definition,
+            providers=self.providers,
+            render=render,
+            pauses=pauses,
+            limits=limits,
+            off=off,
         )
         return BatchJobs(store=kept, work=work, claim=claim)
 
