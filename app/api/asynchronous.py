@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
     tags=["chat"],
     summary="Turns that nobody waits for",
     responses={202: ResponseSpec(Task, generate_examples=False, description="Accepted")}
-    | responses(*BODY_ERRORS, "rate_limited", "queue_full", "budget_exhausted"),
+    | responses(*BODY_ERRORS, "disabled", "rate_limited", "queue_full", "budget_exhausted"),
 )
 async def chat_async(
     data: JSONBody[AsyncChatRequest], request: Request[Any, Any, Any], turns: NamedDependency[Turns]

@@ -33,7 +33,7 @@ from app.runs.ids import new_id
     summary="Begin a batch",
     request_max_body_size=MAX_BODY,
     response_description="Accepted: the batch as it is now",
-    responses=responses(*BODY_ERRORS, "rate_limited", "queue_full", "budget_exhausted"),
+    responses=responses(*BODY_ERRORS, "disabled", "rate_limited", "queue_full", "budget_exhausted"),
 )
 async def create_batch(
     data: JSONBody[BatchRequest],

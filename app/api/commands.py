@@ -30,7 +30,8 @@ ACCEPTED = {202: ResponseSpec(Run, generate_examples=False, description="Accepte
     status_code=201,
     tags=["runs"],
     summary="Begin a run",
-    responses=ACCEPTED | responses(*BODY_ERRORS, "session_busy", "rate_limited", "queue_full", "budget_exhausted"),
+    responses=ACCEPTED
+    | responses(*BODY_ERRORS, "disabled", "session_busy", "rate_limited", "queue_full", "budget_exhausted"),
 )
 async def create_run(data: JSONBody[RunRequest], turns: NamedDependency[Turns]) -> Response[Run]:
     """Runs an agent, and answers with the run once it has ended, whatever its outcome, or waits.
@@ -48,7 +49,14 @@ async def create_run(data: JSONBody[RunRequest], turns: NamedDependency[Turns]) 
     summary="Let a run go on",
     responses=ACCEPTED
     | responses(
-        *BODY_ERRORS, "run_finished", "agent_changed", "session_busy", "rate_limited", "queue_full", "budget_exhausted"
+        *BODY_ERRORS,
+        "disabled",
+        "run_finished",
+        "agent_changed",
+        "session_busy",
+        "rate_limited",
+        "queue_full",
+        "budget_exhausted",
     ),
 )
 async def resume_run(

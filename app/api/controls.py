@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import msgspec
 from litestar import Response, delete, get, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
-from msgspec import Meta
 
 from app.api.authentication import SCOPE
+from app.api.control_shapes import Control, ControlList, DisableRequest
 from app.api.described import BODY_ERRORS
 from app.api.once import Once
 from app.api.paging import no_nul
 from app.api.problems import responses
-from app.domain.controls import Control, ControlKind
+from app.domain.controls import ControlKind
 from app.domain.principals import Principal
 from app.runs.controls import ControlService
-
-
-class DisableRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why it is switched off, as whoever is refused is told."""
-
-    reason: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
-
-
-class ControlList(msgspec.Struct, frozen=True):
-    """Everything that is off for this tenant, by itself (`reach` tenant) or for everybody (`reach` instance)."""
-
-    data: list[Control]
 
 
 @get(
@@ -54,7 +39,7 @@ async def list_controls(
     response_description="It is off",
     responses=responses(*BODY_ERRORS),
 )
-async def disable(
+async def disable_control(
     kind: FromPath[ControlKind],
     name: FromPath[str],
     controls: NamedDependency[ControlService],
@@ -78,7 +63,7 @@ async def disable(
     summary="Switch it on again",
     responses=responses("not_found", "validation_error", "idempotency_key_reused", "internal", "not_ready"),
 )
-async def enable(
+async def enable_control(
     kind: FromPath[ControlKind],
     name: FromPath[str],
     controls: NamedDependency[ControlService],
@@ -90,4 +75,4 @@ async def enable(
     return await once.answer(lambda: controls.enable(principal, kind, name), status=204)
 
 
-HANDLERS = [list_controls, disable, enable]
+HANDLERS = [list_controls, disable_control, enable_control]

@@ -21,9 +21,9 @@ BODY_ERRORS = (
     "idempotency_key_reused", "internal", "not_ready",
 )  # fmt: skip
 RUN_ERRORS = (
-    *BODY_ERRORS, "run_cancelled", "rate_limited", "queue_full", "budget_exhausted", "provider_error", "invalid_output", "providers_unavailable", "timeout",
+    *BODY_ERRORS, "disabled", "run_cancelled", "rate_limited", "queue_full", "budget_exhausted", "provider_error", "invalid_output", "providers_unavailable", "timeout",
 )  # fmt: skip
-STREAM_ERRORS = (*BODY_ERRORS, "rate_limited", "queue_full", "budget_exhausted")
+STREAM_ERRORS = (*BODY_ERRORS, "disabled", "rate_limited", "queue_full", "budget_exhausted")
 
 
 def event_stream(description: str, example: str = STREAM_EXAMPLE) -> dict[int, ResponseSpec]:

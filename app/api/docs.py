@@ -78,6 +78,7 @@ def openapi_config(version: str, root_path: str = "") -> OpenAPIConfig:
             Tag(name="audit", description="Who decided what, about what, when"),
             Tag(name="usage", description="What was used, and what it cost"),
             Tag(name="cache", description="Answers that are given again"),
+            Tag(name="controls", description="The kill switch: agents, tools and tenants, off and on"),
             Tag(name="health", description="For load balancers and monitoring"),
         ],
         use_handler_docstrings=True,

@@ -23,6 +23,7 @@ from app.api.bodies import (
     StateRequest,
     SteerRequest,
 )
+from app.api.control_shapes import Control, ControlList, DisableRequest
 from app.api.examples import ANSWERS, MORE, REQUESTS
 from app.api.problems import MEDIA_TYPE, STATUS, TITLES, problem
 from app.api.schemas import (
@@ -59,7 +60,8 @@ SHAPES = (
     ChatRequest, RunAgentRequest, QuestionRequest, ResetRequest, AsyncChatRequest, RunRequest, CancelRequest, ResumeRequest,
     SteerRequest, DecisionRequest, StateRequest, ForkRequest, AgentView, RunAgentResponse, ChatResponse, AnswerResponse,
     Waiting, Task, TaskList, History, RunPage, Steered, StepList, EventPage, ApprovalPage, AuditPage, SessionPage, SessionState,
-    MessagePage, ModelList, PromptList, UsageReport, Callback, BatchRequest, Batch, BatchPage, BatchResultPage, Dropped, Health,
+    MessagePage, ModelList, PromptList, UsageReport, Callback, BatchRequest, Batch, BatchPage, BatchResultPage, Dropped, Control,
+    ControlList, DisableRequest, Health,
     Alive, Readiness, Problem,
 )  # fmt: skip
 """Everything that goes in and out."""
@@ -75,10 +77,20 @@ HEADERS = {
     "Idempotency-Replayed": "`true`: this is the answer of an earlier request with the key.",
     "Location": "Where the new one is.",
     "ETag": "The version of the state, for `If-Match`.",
+    "RateLimit-Limit": "Runs that the caller's narrowest limit allows in its window; none of these where it has no limits.",
+    "RateLimit-Remaining": "How many of them are left.",
+    "RateLimit-Reset": "Seconds until more are left than now.",
+    "Retry-After": "Seconds after which the request may be sent again.",
 }
 WITH_LOCATION = frozenset({"create_run", "resume_run", "chat_async", "create_batch", "fork_session"})
 WITH_TAG = frozenset({"get_state", "put_state"})
-OPTIONAL_BODIES = {"resume_run": ResumeRequest, "cancel_run": CancelRequest, "fork_session": ForkRequest}
+LIMITS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+OPTIONAL_BODIES = {
+    "resume_run": ResumeRequest,
+    "cancel_run": CancelRequest,
+    "fork_session": ForkRequest,
+    "disable_control": DisableRequest,
+}
 
 
 SCHEMES = {
@@ -142,6 +154,11 @@ def _complete(operation: dict[str, Any]) -> None:
             _header(responses[status], "Location")
         if name in WITH_TAG:
             _header(responses[status], "ETag")
+    if "429" in responses:
+        for header in LIMITS:
+            for status in [*good, "429"]:
+                _header(responses[status], header)
+        _header(responses["429"], "Retry-After")
 
 
 def _secure(operation: dict[str, Any], scope: str | None) -> None:
@@ -157,10 +174,11 @@ def _secure(operation: dict[str, Any], scope: str | None) -> None:
         refusals = ("unauthenticated", "forbidden")
     for code in refusals:
         example = {"summary": TITLES[code], "value": msgspec.to_builtins(problem("req_1", code, TITLES[code] + "."))}
-        operation["responses"][str(STATUS[code])] = {
-            "description": TITLES[code],
-            "content": {MEDIA_TYPE: {"schema": _ref(Problem), "examples": {code: example}}},
-        }
+        known = operation["responses"].setdefault(
+            str(STATUS[code]),
+            {"description": TITLES[code], "content": {MEDIA_TYPE: {"schema": _ref(Problem), "examples": {}}}},
+        )
+        known["content"][MEDIA_TYPE].setdefault("examples", {})[code] = example
 
 
 def _keyed(operation: dict[str, Any]) -> None:

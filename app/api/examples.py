@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from app.api.batch_shapes import Batch, BatchPage, BatchResult, BatchResultPage
+from app.api.control_shapes import Control, ControlList
 from app.api.schemas import (
     AgentView,
     Alive,
@@ -252,6 +253,7 @@ _RESULT = BatchResult(
     usage=_USAGE,
     cost_usd=0.00026,
 )
+_CONTROL = Control(kind="agent", name="assistant", reach="tenant", reason="wrong answers", by="key:1", at=_AT)
 _STATE = SessionState(state={"cart": ["4711"]}, version=3)
 _TASK = Task(task_id="run_1", status="running", session_id="support-4711")
 _CHAT = {"message": "What is 12 * 7?", "session_id": "support-4711"}
@@ -277,6 +279,7 @@ REQUESTS: dict[str, Any] = {
     "decide": {"decision": "approve", "comment": "Checked with the customer."},
     "put_state": {"state": {"cart": ["4711"]}, "version": 2},
     "fork_session": {"after_run": "run_1"},
+    "disable_control": {"reason": "wrong answers"},
 }
 """An example body of every operation that takes one."""
 
@@ -305,6 +308,8 @@ ANSWERS: dict[str, Any] = {
     "get_batch_results": BatchResultPage(data=[_RESULT], next_cursor=None),
     "cancel_batch": msgspec.structs.replace(_NEW_BATCH, status="cancelling", cancelled_at=_AT),
     "drop_answers": Dropped(dropped=17),
+    "list_controls": ControlList(data=[_CONTROL]),
+    "disable_control": _CONTROL,
     "list_approvals": ApprovalPage(data=[_APPROVAL], next_cursor=None),
     "get_approval": _APPROVAL,
     "list_audit": AuditPage(data=[_ENTRY], next_cursor=None),

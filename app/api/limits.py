@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -22,6 +23,8 @@ from app.runs.service import Started
 
 LOCAL = "local"
 """The actor that has no limits."""
+REMEMBERED = 10_000
+"""Callers whose limits are not worked out anew for each call."""
 _WHOSE: dict[LimitScope, str] = {
     "user": "This user",
     "key": "This key",
@@ -46,10 +49,11 @@ class Limits:
         self._limiter = limiter
         self._rules = rules
         self._refused = refused
+        self._of = lru_cache(maxsize=REMEMBERED)(self._limits)
 
     def glance(self, principal: Principal) -> None:
         """Refuse what is known to be refused before anything of the call is read. Takes nothing. Raises `RequestError` rate_limited."""
-        limits = self._of(principal, principal.user)
+        limits = self._of(principal.tenant, principal.actor, principal.user)
         if limits and (found := self._limiter.glance(limits)) is not None:
             raise self._refusal(found)
 
@@ -60,7 +64,7 @@ class Limits:
 
         Raises `RequestError` rate_limited, before anything is started; and whatever `start` does, which counts all the same.
         """
-        limits = self._of(principal, user_id or principal.user)
+        limits = self._of(principal.tenant, principal.actor, user_id or principal.user)
         if not limits:
             return await start(), None
         taken = await self.take(limits)
@@ -71,7 +75,7 @@ class Limits:
 
     async def count(self, principal: Principal, user_id: str | None) -> None:
         """One call that starts something else than a run. Raises `RequestError` rate_limited."""
-        limits = self._of(principal, user_id or principal.user)
+        limits = self._of(principal.tenant, principal.actor, user_id or principal.user)
         if limits:
             await self.take(limits)
 
@@ -82,16 +86,15 @@ class Limits:
             raise self._refusal(taken)
         return taken
 
-    def _of(self, principal: Principal, user: str | None) -> list[Limit]:
-        """The limits of a call on behalf of that user."""
+    def _limits(self, tenant: str, actor: str, user: str | None) -> tuple[Limit, ...]:
+        """The limits of a call of that actor on behalf of that user."""
         rules, found = self._rules, list[Limit]()
-        if principal.actor == LOCAL:
-            return found
+        if actor == LOCAL:
+            return ()
         if rules.requests:
-            tenant = principal.tenant
             names = {
                 "user": None if user is None else limit_name("user", tenant, user),
-                "key": limit_name("key", tenant, principal.actor),
+                "key": limit_name("key", tenant, actor),
                 "tenant": limit_name("tenant", tenant),
             }
             found += [
@@ -101,7 +104,7 @@ class Limits:
             ]
         if rules.per_second:
             found.append(Limit("instance", "instance", rules.per_second, 1.0))
-        return found
+        return tuple(found)
 
     def _refusal(self, standing: Standing) -> RequestError:
         self._refused(standing.scope)

@@ -29,6 +29,7 @@ from app.runs.execution import Means
 from app.runs.follow import Follower
 from app.runs.housekeeping import Housekeeping
 from app.runs.inputs import Inputs
+from app.runs.leases import Leases
 from app.runs.live import Feeds
 from app.runs.recovery import Recovery
 from app.runs.runner import Runner
@@ -41,7 +42,7 @@ from app.runs.switched import SwitchedToolbox
 from app.runs.switches import Switches
 from app.runs.tiers import Tiering
 from app.runs.usage import UsageService
-from app.runs.worker import Leases, Worker
+from app.runs.worker import Worker
 
 
 class Stores(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Protocol
 
 import msgspec
 
@@ -21,6 +20,7 @@ from app.domain.runs import Cancellation
 from app.domain.stores import Held, Owned, RunStore
 from app.runs.admission import Admission
 from app.runs.agents import Agents, Render
+from app.runs.leases import Leases
 from app.runs.live import Feeds
 from app.runs.patience import patiently
 from app.runs.recovery import Recovery
@@ -36,16 +36,6 @@ POLL = 1.0
 """Seconds between looks at the queue and at inboxes when nothing hints at them; jittered by a fifth."""
 LAST_WORDS = 10.0
 """Seconds of a drain that are kept for cutting off what did not end by itself."""
-
-
-class Leases(Protocol):
-    """Keeps what this process owns from being taken over. Times are `time.monotonic()` seconds."""
-
-    def add(self, run_id: str, epoch: int, until: float, deadline: float) -> None:
-        """Extend that lease, which holds `until` then, as long as the run may go on."""
-        ...
-
-    def remove(self, run_id: str) -> None: ...
 
 
 class Execution:

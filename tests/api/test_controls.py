@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.principals import Principal
+from app.domain.principals import SCOPES, Principal
 from app.storage.postgres.audit import PostgresAuditLog
 from app.storage.postgres.controls import PostgresControls
 from app.storage.postgres.pool import open_pool
@@ -19,9 +19,9 @@ from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
 from tests.waiting import until
 
-ADMIN = Principal(tenant="acme", actor="key:admin")
-OTHER = Principal(tenant="other", actor="key:other")
-OPERATOR = Principal(tenant="default")
+ADMIN = Principal(tenant="acme", actor="key:admin", scopes=SCOPES)
+OTHER = Principal(tenant="other", actor="key:other", scopes=SCOPES)
+OPERATOR = Principal(tenant="default", scopes=SCOPES)
 HELPER, SPARE = react(), react(name="spare")
 SLOW = [says("", ("c1", "slow", "{}")), says("went on without it")]
 

@@ -9,7 +9,8 @@ import pytest
 
 from app.api.limits import LimitRules
 from app.domain.errors import DatabaseUnavailable
-from app.domain.principals import ANONYMOUS, Principal
+from app.domain.principals import ANONYMOUS, SCOPES, Principal
+from app.runs.admission import Admission
 from app.storage.local.limiter import LocalLimiter
 from app.storage.redis.limiter import RedisLimiter
 from app.storage.redis.live import open_live
@@ -19,9 +20,9 @@ from tests.batches.world import tagger
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
 
-ANN = Principal(tenant="acme", user="ann", actor="key:one")
-BOB = Principal(tenant="acme", user="bob", actor="key:two")
-BACKEND = Principal(tenant="acme", actor="key:one")
+ANN = Principal(tenant="acme", user="ann", actor="key:one", scopes=SCOPES)
+BOB = Principal(tenant="acme", user="bob", actor="key:two", scopes=SCOPES)
+BACKEND = Principal(tenant="acme", actor="key:one", scopes=SCOPES)
 THREE = LimitRules(requests=3, window=60.0, per=("user", "key"))
 
 
@@ -161,7 +162,7 @@ async def test_a_tenant_and_a_process_may_have_limits_of_their_own(edge: Any) ->
         await e.ask()
         problem = check(await e.client.post("/chat", json={"message": "x"}), 429, "rate_limited")
         assert problem["detail"].startswith("This tenant may start 2 runs in 60 s")
-    other = Principal(tenant="other", actor="key:three")
+    other = Principal(tenant="other", actor="key:three", scopes=SCOPES)
     async with edge(
         answers(), principal=other, rules=LimitRules(requests=9, per=("tenant",), per_second=2), limiter=limiter
     ) as e:
@@ -262,3 +263,20 @@ async def test_a_database_that_is_away_is_said_as_before(edge: Any) -> None:
 
     async with edge(answers(), react(), principal=ANN, rules=THREE, through=lambda store: Away(store, [])) as e:
         check(await e.client.post("/chat", json={"message": "x"}), 503, "not_ready")
+
+
+async def test_a_full_queue_is_refused_and_counted(edge: Any) -> None:
+    gate = asyncio.Event()
+    admission = Admission(queue_max=2)
+    async with edge(ScriptedProvider([gate, *says("ok")], *[says("ok")] * 5), concurrency=1, admission=admission) as e:
+        body = {"agent": "helper", "input": "x", "background": True}
+        runs = [(await e.client.post("/v1/runs", json=body)).json() for _ in range(3)]
+        refused = await e.client.post("/v1/runs", json=body)
+        check(refused, 429, "queue_full")
+        assert refused.headers["retry-after"] == "1"
+        listed = await e.client.post("/chat/async", json={"items": [{"message": "x"}, {"message": "y"}]})
+        check(listed, 429, "queue_full")
+        gate.set()
+        for run in runs:
+            await e.became(run["id"], "succeeded")
+        assert (await e.client.post("/v1/runs", json=body)).status_code == 202

@@ -21,7 +21,7 @@ from tests.scripted import ScriptedProvider, says
 DOCUMENT = describe()
 WITHOUT_OWN_ERRORS = {"health", "healthz", "readiness", "metrics_page"}
 BODY_STATUSES = {"400", "404", "408", "413", "415", "422", "500", "503"}
-RUN_STATUSES = BODY_STATUSES | {"429", "409", "502", "504"}
+RUN_STATUSES = BODY_STATUSES | {"403", "429", "409", "502", "504"}
 GOOD = {"200", "201", "202", "204"}
 STATUSES = {
     "list_agents": {"500", "503"},
@@ -31,23 +31,26 @@ STATUSES = {
     "run_agent": RUN_STATUSES,
     "chat": RUN_STATUSES,
     "question": RUN_STATUSES,
-    "stream_agent": BODY_STATUSES | {"429"},
-    "stream_chat": BODY_STATUSES | {"429"},
+    "stream_agent": BODY_STATUSES | {"403", "429"},
+    "stream_chat": BODY_STATUSES | {"403", "429"},
     "history": {"404", "500", "503"},
     "reset": BODY_STATUSES,
-    "chat_async": BODY_STATUSES | {"429"},
-    "create_run": BODY_STATUSES | {"409", "429"},
-    "resume_run": BODY_STATUSES | {"409", "429"},
+    "chat_async": BODY_STATUSES | {"403", "429"},
+    "create_run": BODY_STATUSES | {"403", "409", "429"},
+    "resume_run": BODY_STATUSES | {"403", "409", "429"},
     "cancel_run": BODY_STATUSES,
     "steer_run": BODY_STATUSES | {"409"},
     "get_callbacks": {"404", "500", "503"},
     "replay_callback": {"404", "409", "422", "500", "503"},
-    "create_batch": BODY_STATUSES | {"429"},
+    "create_batch": BODY_STATUSES | {"403", "429"},
     "list_batches": {"400", "422", "500", "503"},
     "get_batch": {"404", "500", "503"},
     "get_batch_results": {"400", "404", "422", "500", "503"},
     "cancel_batch": {"404", "422", "500", "503"},
     "drop_answers": {"400", "408", "413", "422", "500", "503"},
+    "list_controls": {"500", "503"},
+    "disable_control": BODY_STATUSES,
+    "enable_control": {"404", "422", "500", "503"},
     "list_approvals": {"400", "422", "500", "503"},
     "get_approval": {"404", "500", "503"},
     "decide": BODY_STATUSES | {"403", "409"},
@@ -73,10 +76,10 @@ STATUSES = {
 GOOD_STATUSES = {
     "run_agent": {"200", "202"}, "chat": {"200", "202"}, "question": {"200", "202"}, "reset": {"204"}, "chat_async": {"202"},
     "create_run": {"201", "202"}, "resume_run": {"201", "202"}, "cancel_run": {"200", "202"}, "steer_run": {"202"},
-    "replay_callback": {"202"}, "create_batch": {"202"}, "cancel_batch": {"200", "202"}, "delete_session": {"204"}, "fork_session": {"201"},
+    "replay_callback": {"202"}, "create_batch": {"202"}, "cancel_batch": {"200", "202"}, "delete_session": {"204"}, "enable_control": {"204"}, "fork_session": {"201"},
 }  # fmt: skip
 """Where that is more than 200."""
-SILENT = {"reset", "delete_session"}
+SILENT = {"reset", "delete_session", "enable_control"}
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -143,7 +146,9 @@ def test_everything_has_an_example_that_is_true() -> None:
             described = body["content"]["application/json"]
             assert described["example"] == REQUESTS[name]
             matches(described["example"], described["schema"])
-            assert body["required"] == (name not in {"cancel_run", "resume_run", "fork_session"}), name
+            assert body["required"] == (name not in {"cancel_run", "resume_run", "fork_session", "disable_control"}), (
+                name
+            )
         for status in set(operation["responses"]) & GOOD:
             content = operation["responses"][status].get("content", {})
             assert content or name in SILENT

@@ -74,3 +74,21 @@ async def test_what_an_answer_must_not_say_is_taken_out(world: Open, remote: Ven
         batch = await w.create("which key?")
         await w.finish(batch.id)
         assert await w.outputs(batch.id) == ["It is ghp_[secret removed]."]
+
+
+async def test_a_part_of_an_agent_that_is_off_waits_and_is_sent_when_it_is_on_again(
+    world: Open, remote: Vendor
+) -> None:
+    async with world("anthropic") as w:
+        off: list[str] = ["Agent tagger is switched off."]
+        batch = await w.create("a")
+        jobs = w.jobs(off=lambda tenant, agent: off[0] if off else None)
+        async with serving(jobs):
+            seen = await w.batch(batch.id)
+            while seen.error is None:
+                seen = await w.batch(batch.id)
+            assert (seen.error.code, seen.error.detail) == ("disabled", "Agent tagger is switched off.")
+            assert remote.sent == 0
+            off.clear()
+            await w.until(batch.id, ("ended",), jobs)
+    assert remote.sent == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -124,6 +124,7 @@ class World:
         store: BatchStore | None = None,
         pauses: Pauses = FAST,
         limits: Limits | None = None,
+        off: Callable[[str, str], object | None] = lambda tenant, agent: None,
     ) -> BatchJobs:
         async def definition(tenant: str, name: str, version: str) -> Agent:
             return self.agent
@@ -137,6 +138,7 @@ class World:
             screen=Screener(),
             pauses=pauses,
             limits=limits,
+            off=off,
         )
         return BatchJobs(store=kept, work=work, claim=claim)
 

@@ -34,6 +34,7 @@ from app.domain.stores import (
 )
 from app.domain.usage import Caps
 from app.storage.postgres.approvals import asked_columns
+from app.storage.postgres.inbox import Said, Stop, post_of
 from app.storage.postgres.pool import Database, queries
 from app.storage.postgres.usage import crossings, settlements
 
@@ -43,19 +44,6 @@ _FIRST_ATTEMPT = msgspec.json.encode(RunStarted(attempt=1))
 _decode_agent = msgspec.json.Decoder(Agent).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_failure = msgspec.json.Decoder(RunFailure).decode
-
-
-class Stop(msgspec.Struct, frozen=True, kw_only=True):
-    """The payload of a `stop` in an inbox."""
-
-    cause: StopCause
-    cancellation: Cancellation
-
-
-class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """The payload of a `message` in an inbox."""
-
-    content: str
 
 
 class PostgresRunStore:
@@ -288,7 +276,7 @@ class PostgresRunStore:
         return status if status in ("queued", "running", "waiting") else None
 
     async def inbox(self, run_id: str, after: int) -> list[Post]:
-        return [_post(row) for row in await self._db.fetch(self._sql["inbox"], run_id, after)]
+        return [post_of(row) for row in await self._db.fetch(self._sql["inbox"], run_id, after)]
 
     async def events(self, run_id: str, after: int, limit: int) -> list[StoredEvent]:
         rows = await self._db.fetch(self._sql["events"], run_id, after, limit)
@@ -337,14 +325,6 @@ def _owned(row: Any) -> tuple[Owned, bytes]:
     fields = dict(row)
     created = fields.pop("created")
     return Owned(**fields), created
-
-
-def _post(row: Any) -> Post:
-    if row["kind"] == "message":
-        said = msgspec.json.decode(row["payload"], type=Said)
-        return Post(n=row["n"], id=row["id"], kind="message", content=said.content, age=row["age"])
-    stop = msgspec.json.decode(row["payload"], type=Stop)
-    return Post(n=row["n"], id=row["id"], kind="stop", cause=stop.cause, cancellation=stop.cancellation, age=row["age"])
 
 
 def _run(row: Any) -> Run:
