@@ -82,6 +82,7 @@ async def test_without_any_key_everybody_is_the_default_tenant(edge: Any) -> Non
         await e.ask()
         answer = await e.client.post("/chat", json={"message": "x"}, headers={"Authorization": "Bearer anything"})
         assert answer.status_code == 200
+        assert (await e.client.get("/agents", headers={"Authorization": "Basic dXNlcjpwdw=="})).status_code == 200
         assert len((await e.client.get("/v1/runs")).json()["data"]) == 2
 
 
