@@ -38,13 +38,20 @@ from tests.scripted import ScriptedProvider, says
 
 WHOLE = _litestar(SERVICE, dict.fromkeys(NAMES), Gate(None), None, 1)
 HEALTH_ROUTES = ("/health", "/healthz", "/readiness", "/metrics")
-NOTHING = dict.fromkeys(("run_id", "session_id", "approval_id", "batch_id", "name"), "nothing")
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, item in DOCUMENT["paths"].items():
         for method, operation in item.items():
             yield method.upper(), path, operation
+
+
+NOTHING = {
+    parameter["name"]: "nothing"
+    for _, _, operation in operations()
+    for parameter in operation.get("parameters", ())
+    if parameter["in"] == "path"
+}
 
 
 def test_every_route_says_what_it_needs() -> None:
