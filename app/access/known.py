@@ -31,7 +31,7 @@ LOOKUPS = 4
 USES_EVERY = 30.0
 """Seconds between notes of which keys were used."""
 SAME_USE = 60.0
-"""Seconds within which a second use of a key is not noted."""
+"""Seconds from one note of a key's use to the next."""
 
 Clock = Callable[[], float]
 
@@ -97,12 +97,12 @@ class KnownKeys:
         """Whose key that is; None where it is none, or may not be used any more. Raises `DatabaseUnavailable`."""
         state = await self.state()
         digest = digest_of(key)
-        # What cannot be a key is no reason to ask the database.
-        if not is_key(key) and digest not in state.free_form:
-            return None
         try:
             known = self._known[digest]
         except KeyError:
+            # What cannot be a key is no reason to ask the database.
+            if not is_key(key) and digest not in state.free_form:
+                return None
             known = await self._look_up(digest)
         if known is None or (known.until is not None and known.until <= self._clock()):
             return None
@@ -135,12 +135,12 @@ class KnownKeys:
     async def note(self) -> None:
         """Tell the database when keys were last used, each at most once in `SAME_USE` seconds."""
         now = self._clock()
-        due = {key: at for key, at in self._uses.items() if at - self._noted.get(key, float("-inf")) >= SAME_USE}
         self._noted = {key: at for key, at in self._noted.items() if now - at < SAME_USE}
+        due = {key: at for key, at in self._uses.items() if key not in self._noted}
         if not due:
             return
         await self._store.used({key: now - at for key, at in due.items()})
-        self._noted |= due
+        self._noted |= dict.fromkeys(due, now)
         for key, at in due.items():
             if self._uses.get(key) == at:
                 del self._uses[key]

@@ -81,27 +81,21 @@ def principal_of_requests() -> Provide:
 
 
 def credential_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
-    """The key or token of the request's headers; None where it has none.
+    """The key or token of the request's headers; None where it has none, empty where it has two that differ: nobody's.
 
-    `X-API-Key` goes before an `Authorization` of another scheme, which is for somebody else. Raises `RequestError` unauthenticated
-    for two that differ, and for one that is neither.
+    An `Authorization` of another scheme is for somebody else, such as a proxy before us.
     """
-    bearers, keys, other = [], [], False
+    given = set()
     for name, value in connection.scope["headers"]:
         if name == _AUTHORIZATION:
             scheme, _, rest = value.strip().partition(b" ")
-            if scheme.lower() == b"bearer" and rest.strip():
-                bearers.append(rest.strip())
-            else:
-                other = True
+            if scheme.lower() == b"bearer":
+                given.add(rest.strip())
         elif name == _API_KEY:
-            keys.append(value.strip())
-    given = {*bearers, *keys}
-    if not given and not other:
+            given.add(value.strip())
+    if not given:
         return None
-    if len(given) != 1 or (other and not keys):
-        raise RequestError("unauthenticated", "Send one credential: `Authorization: Bearer KEY`, or `X-API-Key: KEY`.")
-    return given.pop().decode("latin-1")
+    return given.pop().decode("latin-1") if len(given) == 1 else ""
 
 
 def scopes_of(app: Litestar) -> dict[str, str | None]:

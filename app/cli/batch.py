@@ -124,7 +124,9 @@ async def _service(options: argparse.Namespace) -> AsyncIterator[tuple[BatchClie
     if options.url is not None:
         url = url_meant(options.url)
         try:
-            async with httpx2.AsyncClient(base_url=url, headers=headers_of(options), timeout=timeout) as http:
+            async with httpx2.AsyncClient(
+                base_url=url, headers=headers_of(options, os.environ), timeout=timeout
+            ) as http:
                 yield BatchClient(http=http, name=url), asyncio.get_running_loop().create_future()
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             raise SteadyhandError(f"--url {options.url}: {error}") from error

@@ -133,7 +133,9 @@ async def _service(options: argparse.Namespace) -> AsyncIterator[httpx2.AsyncCli
         url = url_of("127.0.0.1" if server.host in ("0.0.0.0", "::") else server.host, server.port)  # noqa: S104
     timeout = httpx2.Timeout(PATIENCE, connect=10.0)
     try:
-        async with httpx2.AsyncClient(base_url=url_meant(url), headers=headers_of(options), timeout=timeout) as http:
+        async with httpx2.AsyncClient(
+            base_url=url_meant(url), headers=headers_of(options, os.environ), timeout=timeout
+        ) as http:
             yield http
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise SteadyhandError(f"--url {url}: {error}") from error

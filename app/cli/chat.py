@@ -79,7 +79,7 @@ async def _talk(options: argparse.Namespace, screen: Screen, typed: Typed) -> bo
     async with AsyncExitStack() as stack:
         service: ChatService
         if options.url is not None:
-            service = await stack.enter_async_context(running_service(options.url, headers_of(options)))
+            service = await stack.enter_async_context(running_service(options.url, headers_of(options, os.environ)))
         else:
             screen.wait("starting")
             screen.tick()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
+from collections.abc import Mapping
 
 from app.cli.commands import KEY_VARIABLE
 from app.domain.errors import SteadyhandError
 
 
-def headers_of(options: argparse.Namespace) -> dict[str, str]:
+def headers_of(options: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, str]:
     """The header that says who we are; none where no key was given. Raises `SteadyhandError` for what can stand in no header."""
-    key = (options.key or os.environ.get(KEY_VARIABLE, "")).strip()
+    key = (options.key or environ.get(KEY_VARIABLE, "")).strip()
     if not key:
         return {}
     if not (key.isascii() and key.isprintable()) or " " in key:

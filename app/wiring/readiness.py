@@ -19,8 +19,9 @@ def readings_of(
     loop_watch: LoopWatch,
     targets: Targets,
     channel: RedisLive | None,
-    authentication: Authentication,
+    authentication: Authentication | None,
 ) -> Readings:
+    """`authentication` None: requests are for health alone."""
     migrations = read_migrations()
 
     async def answers() -> tuple[CheckStatus, str | None]:
@@ -46,13 +47,15 @@ def readings_of(
         return ("ok", None) if wrong is None else ("degraded", "cannot be reached; `steadyhand doctor` says why")
 
     async def access() -> tuple[CheckStatus, str | None]:
+        assert authentication is not None
         required = await authentication.required()
         if authentication.failed is not None:
             return "degraded", f"the keys of the token issuer cannot be fetched: {authentication.failed}"
         return "ok", "no key is needed" if required is None else f"every request needs {required}"
 
     others: dict[str, Checker] = {f"provider:{name}": usable(name) for name in targets.providers}
-    others["access"] = access
+    if authentication is not None:
+        others["access"] = access
     return Readings(
         version=VERSION,
         vital={"database": answers, "migrations": migrated, "serving": serving, "event_loop": loop_watch.check},

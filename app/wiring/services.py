@@ -272,7 +272,8 @@ async def open_services(
         loop_watch = LoopWatch()
         watching = asyncio.create_task(loop_watch.run())
         stack.push_async_callback(_stopped, watching)
-        readings = readings_of(database, gate, loop_watch, targets, channel, entrance.authentication)
+        asked = None if role == "worker" else entrance.authentication
+        readings = readings_of(database, gate, loop_watch, targets, channel, asked)
         stack.push_async_callback(readings.aclose)
         if role == "worker":
             app = create_worker_app(

@@ -203,12 +203,15 @@ async def test_uses_are_noted_now_and_then() -> None:
     assert len(store.noted) == 1, "it was noted a moment ago"
     clock.now += SAME_USE
     await known.note()
-    assert len(store.noted) == 1, "it was not used since then"
+    assert store.noted[1:] == [{key[:16]: SAME_USE}]
+    clock.now += SAME_USE
+    await known.note()
+    assert len(store.noted) == 2, "it was not used since then"
     await known.find(key)
     store.away = True
     with pytest.raises(DatabaseUnavailable):
         await known.note()
     store.away = False
     await known.note()
-    assert store.noted[1:] == [{key[:16]: 0.0}]
+    assert store.noted[2:] == [{key[:16]: 0.0}]
     await known.aclose()

@@ -124,7 +124,8 @@ def forged() -> dict[str, str]:
         "half a signature": whole[:-20],
         "an algorithm that the key is not for": mallory.token({"alg": "PS256"}),
         "another algorithm in the header": f"{raw({'alg': 'ES256', 'kid': 'one'}, {}).split('.')[0]}.{claims}.{signature}",
-        "a critical extension": SIGNER.token({"crit": ["b64"], "b64": True}),
+        "a critical extension": raw_signed(good, crit=["b64"], b64=True),
+        "an algorithm that its own key is not published for": jwt.encode(good, SIGNER.private, "PS256", {"kid": "one"}),
         "an unknown critical extension": SIGNER.token({"crit": ["x"], "x": 1}),
         "a kid that is no text": f"{raw({'alg': 'RS256', 'kid': 7}, {}).split('.')[0]}.{claims}.{signature}",
         "a kid that is a path": SIGNER.token({"kid": "../../../../dev/null"}),
@@ -156,9 +157,9 @@ def forged() -> dict[str, str]:
     }  # fmt: skip
 
 
-def raw_signed(claims: Any) -> str:
+def raw_signed(claims: Any, **header: Any) -> str:
     """What jwt.encode would not sign."""
-    unsigned = raw({"alg": "RS256", "kid": "one", "typ": "JWT"}, claims).rpartition(".")[0]
+    unsigned = raw({"alg": "RS256", "kid": "one", "typ": "JWT"} | header, claims).rpartition(".")[0]
     signature = jwt.get_algorithm_by_name("RS256").sign(unsigned.encode(), SIGNER.private)
     return f"{unsigned}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
