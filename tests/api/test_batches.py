@@ -10,6 +10,7 @@ import pytest
 from app.api.batch_shapes import MAX_BODY
 from app.domain.agents import Variable
 from app.domain.principals import Principal
+from app.domain.screening import Screening
 from app.storage.postgres.pool import open_pool
 from tests.api.edge import Edge
 from tests.api.test_openapi import DOCUMENT, matches
@@ -114,7 +115,8 @@ async def test_what_cannot_be_a_batch_is_refused_with_its_place(
 
 
 async def test_a_batch_may_be_larger_than_other_bodies_but_not_without_end(edge: Any) -> None:
-    async with edge(ScriptedProvider(), tagger(), max_body=1000) as e:
+    agent = tagger(safety=Screening(max_input=1_000_000))
+    async with edge(ScriptedProvider(), agent, max_body=1000) as e:
         fits = await e.client.post("/v1/batches", json={"items": items("x" * 100_000)})
         assert fits.status_code == 202
         floods = await e.client.post("/v1/batches", json={"items": items("x" * MAX_BODY)})

@@ -24,6 +24,7 @@ from app.api.bodies import (
 )
 from app.api.decoding import decode_body
 from app.domain.errors import RequestError
+from app.domain.screening import Screening
 from tests.api.problems import check
 from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
@@ -90,7 +91,8 @@ OPTIONAL = ("/v1/runs/r/cancel", "/v1/runs/r/resume", "/v1/sessions/s/fork")
 
 @pytest.fixture
 async def e(edge: Any) -> AsyncIterator[Any]:
-    async with edge(ScriptedProvider(*[says("ok")] * 50), react(name="helper"), react(name="other")) as opened:
+    roomy = react(name="helper", safety=Screening(max_input=100_000))
+    async with edge(ScriptedProvider(*[says("ok")] * 50), roomy, react(name="other")) as opened:
         yield opened
 
 

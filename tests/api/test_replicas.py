@@ -77,7 +77,8 @@ async def test_a_process_that_executes_nothing_answers_all_the_same(pair: Any) -
 
 async def test_a_run_is_followed_over_a_socket_from_elsewhere(pair: Any) -> None:
     gate = asyncio.Event()
-    owner, front = pair(ScriptedProvider([*says("half ")[:1], gate, *says("half done")]))
+    first, *rest = says("half done", pieces=2)
+    owner, front = pair(ScriptedProvider([first, gate, *rest]))
     async with owner as e, front as other:
         run_id = await live(e)
         async with listening(other.app) as port, talking_to(port) as talk:
