@@ -41,6 +41,7 @@ CONTRACT = {
     "agent_cache_requests_total": ("cache", "result"),
     "agent_tool_calls_total": ("tool", "outcome"),
     "agent_tool_duration_seconds": ("tool",),
+    "agent_rate_limited_total": ("scope",),
     "agent_queue_depth": (),
     "agent_queue_oldest_age_seconds": (),
     "agent_queue_wait_seconds": (),
@@ -59,7 +60,7 @@ def filled() -> tuple[Metrics, CollectorRegistry]:
     for family in (
         metrics.http_requests, metrics.runs, metrics.run_errors, metrics.llm_calls, metrics.llm_tokens,
         metrics.llm_cost, metrics.llm_fallbacks, metrics.trimmed_tokens, metrics.degraded, metrics.tool_calls,
-        metrics.tier_decisions, metrics.shadow_runs, metrics.cache_requests,
+        metrics.tier_decisions, metrics.shadow_runs, metrics.cache_requests, metrics.rate_limited,
     ):  # fmt: skip
         family[tuple("x" for _ in family._metric._labelnames)].inc()
     for histogram in (
