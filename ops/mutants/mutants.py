@@ -5,12 +5,13 @@ from __future__ import annotations
 from ops.mutants.batches import BATCHES
 from ops.mutants.cache import CACHE
 from ops.mutants.decisions import DECISIONS
+from ops.mutants.limits import LIMITS
 from ops.mutants.loops import LOOPS
 from ops.mutants.money import MONEY
 from ops.mutants.run import Mutant
 
 RUNS = "app/storage/postgres/runs.sql"
-MIGRATION = "migrations/0003_claims.sql"
+MIGRATION = "migrations/0009_fairness.sql"
 DURABILITY = "tests/runs/test_durability.py"
 CONTROL = "tests/runs/test_control.py"
 STREAM = "tests/runs/test_stream.py"
@@ -223,8 +224,8 @@ ORDER = (
     Mutant(
         name="busy sessions queue",
         file=RUNS,
-        old="$9 AND $19 IS NULL AND NOT before.busy AND coalesce",
-        new="$9 AND $19 IS NULL AND coalesce",
+        old="before.slot AND $19 IS NULL AND NOT before.busy AND coalesce",
+        new="before.slot AND $19 IS NULL AND coalesce",
         tests=("tests/runs/test_service.py::test_turns_of_one_session_run_one_after_another",),
     ),
 )
@@ -306,5 +307,5 @@ PEOPLE = (
 )
 
 MUTANTS: tuple[Mutant, ...] = (
-    *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *DECISIONS, *LOOPS, *MONEY, *BATCHES, *CACHE,
+    *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *DECISIONS, *LOOPS, *MONEY, *BATCHES, *CACHE, *LIMITS,
 )  # fmt: skip

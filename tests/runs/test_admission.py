@@ -117,6 +117,21 @@ async def test_a_tenant_runs_no_more_than_it_may_and_its_next_run_follows(start_
             assert (await p.service.result(one)).status == "succeeded"
 
 
+async def test_what_arrives_is_not_born_while_others_wait(start_process: Any) -> None:
+    gate = asyncio.Event()
+    provider = ScriptedProvider([gate, *says("ok")], *[says("ok")] * 3)
+    async with start_process(provider, concurrency=1) as p:
+        first = await p.service.start(BIG, StartRun(input="first"))
+        waiting = await p.service.start(SMALL, StartRun(input="waits"))
+        p.worker._concurrency = 2  # a slot comes free, and nobody has looked at the queue yet
+        assert not p.worker.reserve("big")
+        gate.set()
+        for one in (first, waiting):
+            await p.service.result(one)
+        await until(lambda: not p.worker._waiting)
+        assert (await p.service.start(BIG, StartRun(input="nobody waits"))).status == "running"
+
+
 async def test_what_arrives_does_not_overtake_what_waits(start_process: Any) -> None:
     gate = asyncio.Event()
     order: list[str] = []

@@ -48,6 +48,7 @@ CONTRACT = {
     "agent_tool_calls_total": ("tool", "outcome"),
     "agent_injection_signals_total": ("tool", "signal"),
     "agent_tool_duration_seconds": ("tool",),
+    "agent_rate_limited_total": ("scope",),
     "agent_queue_depth": (),
     "agent_queue_oldest_age_seconds": (),
     "agent_queue_wait_seconds": (),
@@ -55,7 +56,6 @@ CONTRACT = {
     "agent_fenced_writes_total": (),
     "agent_cancel_seconds": (),
     "agent_overhead_seconds": (),
-    "agent_rate_limited_total": ("scope",),
     "steadyhand_build_info": ("version",),
 }
 NOT_BASE = re.compile(r"_(milliseconds|ms|minutes|hours|days|kilobytes|megabytes|percent)(_|$)")
