@@ -9,7 +9,7 @@ from datetime import datetime
 from app.access.format import digest_of, new_key
 from app.domain.access import ApiKey, ApiKeyStore, NewKey, sorted_scopes
 from app.domain.errors import RequestError
-from app.domain.principals import Principal, Scope
+from app.domain.principals import Principal
 
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 
@@ -21,7 +21,7 @@ class KeyService:
         self._store = store
 
     async def create(
-        self, by: Principal, *, tenant: str, user: str | None, scopes: Sequence[Scope], expires_at: datetime | None
+        self, by: Principal, *, tenant: str, user: str | None, scopes: Sequence[str], expires_at: datetime | None
     ) -> tuple[ApiKey, str]:
         """A new key, and its text, which nobody can find out again. Raises `RequestError` validation_error for a bad name."""
         check_tenant(tenant)

@@ -13,7 +13,7 @@ import msgspec
 from app.access.jwks import KeySet, KeysUnavailable
 from app.access.keys import is_tenant, is_user
 from app.domain.errors import RequestError
-from app.domain.principals import SCOPES, Principal, Scope
+from app.domain.principals import Principal, is_scope
 
 LONGEST = 8_192
 """Characters of a token."""
@@ -38,7 +38,7 @@ class TokenRules(msgspec.Struct, frozen=True, kw_only=True):
     user_claim: str = "sub"
     scopes_claim: str = "scope"
     tenant: str | None = None
-    scopes: tuple[Scope, ...] = ("runs",)
+    scopes: tuple[str, ...] = ("runs",)
 
 
 class _Verified(msgspec.Struct, frozen=True):
@@ -172,7 +172,7 @@ def _scopes(claims: dict[str, Any], rules: TokenRules) -> set[str]:
         return set(rules.scopes)
     given = claims[rules.scopes_claim]
     words = given.split(" ") if isinstance(given, str) else given if isinstance(given, list) else []
-    return {word for word in words if isinstance(word, str) and word in SCOPES}
+    return {word for word in words if isinstance(word, str) and is_scope(word)}
 
 
 def _why(error: Exception) -> str:

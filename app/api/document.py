@@ -135,7 +135,7 @@ def _complete(operation: dict[str, Any]) -> None:
         described["example"] = REQUESTS[name]
         if name in OPTIONAL_BODIES:
             operation["requestBody"]["required"] = False
-            described["schema"] = _ref(OPTIONAL_BODIES[name])
+            described["schema"] = {"anyOf": [_ref(OPTIONAL_BODIES[name]), {"type": "null"}]}
     good = [status for status in responses if status.startswith("2")]
     if "204" in good:
         responses["204"].pop("content", None)

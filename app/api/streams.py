@@ -21,7 +21,7 @@ from app.domain.errors import RequestError
 from app.domain.shares import has_room
 
 NOBODY = ""
-"""Whose a stream is before that is known: all of these share one tenant's part."""
+"""Whose a stream is before that is known."""
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -77,9 +77,18 @@ class OpenStreams:
 
     def enter(self, tenant: str) -> None:
         """One more of the tenant is open, also one of another kind. Raises `RequestError` queue_full where it would be too many."""
-        if not has_room(self._limit, self.count, self._of_tenants[tenant]):
+        own = self._limit if tenant == NOBODY else self._of_tenants[tenant]  # nobody has a part of a full place
+        if not has_room(self._limit, self.count, own):
             self._refused("streams")
             raise RequestError("queue_full", f"{self._limit} streams are open already. Try again later, or elsewhere.")
+        self._count(tenant)
+
+    def move(self, tenant: str, other: str) -> None:
+        """One that counted as that tenant's is another's, whether or not there is room."""
+        self.leave(tenant)
+        self._count(other)
+
+    def _count(self, tenant: str) -> None:
         self.count += 1
         self._of_tenants[tenant] += 1
 
@@ -92,7 +101,7 @@ class OpenStreams:
 
 
 class Seat:
-    """A place among the open streams, held before it is known whose it is. Raises `RequestError` queue_full, also where it moves."""
+    """A place among the open streams, taken before it is known whose it is. Raises `RequestError` queue_full."""
 
     def __init__(self, streams: OpenStreams) -> None:
         self._streams = streams
@@ -100,11 +109,9 @@ class Seat:
         streams.enter(NOBODY)
 
     def take(self, tenant: str) -> None:
-        """It is that tenant's from now on; where it has no room, it stays whose it was."""
-        if tenant != self._tenant:
-            self._streams.enter(tenant)
-            self._streams.leave(self._tenant)
-            self._tenant = tenant
+        """It is that tenant's from now on."""
+        self._streams.move(self._tenant, tenant)
+        self._tenant = tenant
 
     def leave(self) -> None:
         """It is free."""

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from app.domain.errors import ConfigError, SteadyhandError
-from app.domain.principals import DEFAULT_TENANT, SCOPES
+from app.domain.principals import DEFAULT_TENANT, SCOPES, is_scope
 from app.workspace.load import SHIPPED
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -203,7 +203,7 @@ def _keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         nargs="+",
         type=_words,
         default=[["runs"]],
-        help=f"what it may do, of {', '.join(sorted(SCOPES))} (default: runs)",
+        help=f"what it may do, of {', '.join(sorted(SCOPES))}, and tool:… where an agent's file asks for it (default: runs)",
     )
     create.add_argument(
         "--expires", metavar="WHEN", type=_expiry, help="a time such as 2027-01-31, or how long from now: 90d, 12h, 30m"
@@ -222,8 +222,10 @@ def _key(command: argparse.ArgumentParser) -> None:
 
 def _words(text: str) -> list[str]:
     words = [word for word in text.replace(",", " ").split() if word]
-    if wrong := [word for word in words if word not in SCOPES]:
-        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no scope; the scopes are: {', '.join(sorted(SCOPES))}")
+    if wrong := [word for word in words if not is_scope(word)]:
+        raise argparse.ArgumentTypeError(
+            f"{wrong[0]!r} is no scope; the scopes are: {', '.join(sorted(SCOPES))}, tool:…"
+        )
     if not words:
         raise argparse.ArgumentTypeError("name one scope at least")
     return words

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from app.domain.principals import Principal, Scope
+from app.domain.principals import Principal
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +20,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     tenant: str
     user_id: str | None
-    scopes: tuple[Scope, ...]
+    scopes: tuple[str, ...]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -34,7 +34,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes
     tenant: str
     user_id: str | None
-    scopes: tuple[Scope, ...]
+    scopes: tuple[str, ...]
     expires_at: datetime | None
     free_form: bool = False
 
@@ -101,6 +101,6 @@ class ApiKeyStore(Protocol):
         ...
 
 
-def sorted_scopes(scopes: Sequence[Scope]) -> tuple[Scope, ...]:
+def sorted_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
     """Each of them once, in order."""
     return tuple(sorted(set(scopes)))

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import msgspec
 
 from app.domain.errors import FieldError, RequestError
+from app.domain.tool_policy import is_tool_scope
 
 DEFAULT_TENANT = "default"
 
@@ -14,6 +15,11 @@ Scope = Literal["runs", "approvals", "approvals.critical", "memories", "usage", 
 """What a principal may do. `act_as`: name a user; `admin`: everything, and see all of its tenant."""
 
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
+
+
+def is_scope(text: str) -> bool:
+    """Whether that is a scope: one of ours, or one that an agent's file asks for with a tool (`tool:…`)."""
+    return text in SCOPES or is_tool_scope(text)
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):

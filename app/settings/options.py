@@ -10,12 +10,14 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from app.domain.principals import Scope
+from app.domain.principals import SCOPES
 from app.domain.screening import OutputGuards, Pii
 from app.domain.tiers import CHEAP_BELOW, PREMIUM_FROM, Tier
+from app.domain.tool_policy import SCOPE as TOOL_SCOPE
 from app.domain.tools import Risk
 from app.settings.experiments import ExperimentOptions
 
+ScopeName = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(sorted(SCOPES))}|{TOOL_SCOPE})$")]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -149,7 +151,7 @@ class AuthOptions(msgspec.Struct, frozen=True, kw_only=True):
     jwt_user_claim: Text = "sub"
     jwt_scopes_claim: Text = "scope"
     jwt_tenant: str | None = None
-    jwt_scopes: tuple[Scope, ...] = ("runs",)
+    jwt_scopes: tuple[ScopeName, ...] = ("runs",)
 
 
 class BudgetOptions(msgspec.Struct, frozen=True, kw_only=True):

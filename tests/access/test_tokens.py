@@ -65,6 +65,7 @@ async def test_what_a_token_says() -> None:
     async with tokens_of(published) as tokens:
         for scope, found in (
             (None, {"runs"}), ("", set()), ("openid profile", set()), ("openid runs", {"runs"}), (["admin", 7], {"admin"}),
+            ("runs tool:payments tool:A", {"runs", "tool:payments"}),
             (7, set()), ({"runs": True}, set()),
         ):  # fmt: skip
             given = await tokens.principal(SIGNER.token(scope=scope))

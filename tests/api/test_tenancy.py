@@ -27,6 +27,8 @@ from tests.waiting import until
 SESSION = "the-session"
 SHARED = {"list_agents", "get_agent", "list_models", "list_prompts"}
 """What a workspace has, every tenant sees."""
+OWN = {"list_audit"}
+"""Lists in which a stranger has something of its own: nothing of the owner's is there."""
 BODIES: dict[str, Any] = {
     "chat": {"message": "x", "session_id": SESSION},
     "stream_chat": {"message": "x", "session_id": SESSION},
@@ -41,6 +43,8 @@ OTHERS: dict[str, tuple[Any, int]] = {
     "reset": ({"session_id": SESSION}, 404),
     "create_batch": ({"agent": "tagger", "items": [{"custom_id": "1", "input": "x"}]}, 202),
     "drop_answers": (None, 200),
+    "disable_control": ({"reason": "x"}, 200),
+    "enable_control": (None, 204),
 }
 """What changes something, and names nothing in its path: what a stranger sends, and is answered."""
 
@@ -54,7 +58,8 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def has_ids(operation: dict[str, Any]) -> bool:
     return any(
-        parameter["in"] == "path" and parameter["name"] != "name" for parameter in operation.get("parameters", ())
+        parameter["in"] == "path" and parameter["name"] not in ("name", "kind")
+        for parameter in operation.get("parameters", ())
     )
 
 
@@ -155,6 +160,12 @@ async def sees_nothing(
         if operation["x-scope"] == "admin" and response.status_code == 403:
             continue
         assert response.status_code == 200, (path, response.text)
+        if operation["operationId"] in OWN:
+            assert not any(value in response.text for key, value in ids.items() if key.endswith("_id")), (
+                path,
+                response.text,
+            )
+            continue
         told = response.json()
         assert isinstance(told, dict), (
             f"{operation['operationId']} is no page: say in tests/api/test_tenancy.py what a stranger sees"
@@ -171,7 +182,7 @@ async def changes_nothing(
     assert name in BODIES or name in OTHERS, (
         f"{name} changes something and names nothing in its path: say in tests/api/test_tenancy.py what a stranger sends and sees"
     )
-    path = path.replace("{name}", "helper")
+    path = path.replace("{kind}/{name}", "tool/echo").replace("{name}", "helper")
     if name in OTHERS:
         body, status = OTHERS[name]
         if same_tenant and operation["x-scope"] == "admin":

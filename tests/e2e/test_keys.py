@@ -52,7 +52,8 @@ async def test_the_first_key_closes_a_service_that_runs(tmp_path: Path) -> None:
         assert asked.status_code == 200, asked.text
         code, out, errors = await run(tmp_path, "cache", "invalidate", "--all", "--url", service.url)
         assert (code, "needs a key" in errors) == (1, True), (out, errors)
-        admin = await keys(tmp_path, "create", "--scopes", "admin,usage", "runs")
+        admin = await keys(tmp_path, "create", "--scopes", "admin,usage", "tool:payments")
+        assert admin["scopes"] == ["admin", "tool:payments", "usage"]
         code, out, errors = await run(
             tmp_path, "cache", "invalidate", "--all", "--url", service.url, environ={"STEADYHAND_KEY": admin["key"]}
         )

@@ -131,7 +131,12 @@ async def test_what_it_refuses_to_start_with(tmp_path: Path) -> None:
         refused("broken", "serve", "--port", "0"),
         refused("keyless", "serve", "--port", "0"),
         refused(
-            "variable", "serve", "--port", "0", STEADYHAND__WORKER__CONCURRENCY="none", STEADYHAND__LIMITS__WINDOW="1"
+            "variable",
+            "serve",
+            "--port",
+            "0",
+            STEADYHAND__WORKER__CONCURRENCY="none",
+            STEADYHAND__RETENTION__RUNS_DAYS="1",
         ),
         refused("open", "serve", "--port", "0", "--host", "0.0.0.0"),
         refused("worker", "worker", "--concurrency", "0"),
@@ -144,7 +149,7 @@ async def test_what_it_refuses_to_start_with(tmp_path: Path) -> None:
     assert [found[0] for found in (worker, role, workers, unknown, nothing)] == [2] * 5
     lines = wrong[2].splitlines()
     assert len(lines) == 3, lines
-    for line, (number, key) in zip(sorted(lines), ((1, "nonsense"), (3, "port"), (4, "admission")), strict=True):
+    for line, (number, key) in zip(sorted(lines), ((1, "nonsense"), (3, "port"), (5, "notify")), strict=True):
         assert line.startswith("steadyhand: "), line
         assert f"steadyhand.toml:{number}: " in line, line
         assert key in line, line
@@ -152,7 +157,7 @@ async def test_what_it_refuses_to_start_with(tmp_path: Path) -> None:
     assert "nothing" in broken[2]
     assert "OPENAI_API_KEY" in keyless[2]
     assert "STEADYHAND__WORKER__CONCURRENCY" in variable[2]
-    assert "STEADYHAND__LIMITS" in variable[2]
+    assert "STEADYHAND__RETENTION" in variable[2]
     assert len(variable[2].splitlines()) == 2
     assert "--insecure" in open_to_all[2]
     for found in (wrong, broken, keyless, variable, open_to_all, worker, role, workers):
