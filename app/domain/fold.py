@@ -82,20 +82,7 @@ class Conversation:
 
 
 class RunState(Conversation):
-    """One run as `decide` sees it: its agent, the session's messages before it, its own, and what it has used.
-
-    `compacted` is what the model reads in the place of the session's first messages, `tried` the last message up to which no summary
-    could be written. `started` are the open calls whose intent is written; `approvals` the ids of open requests by call; `decisions` what
-    became of the others, `digests` and `bound` what was asked and what was decided about. `steered` are the ids of the user messages that came on the way; `executed` is seconds of
-    execution in earlier attempts (`restore` counts them). `tokens` are all that its calls used, in and out, as far as it is known.
-    `refused` are the ids of calls that were denied.
-    `closed`: the model was asked for the last time; why. `loop`: it is to be, since the run goes round in circles. `worked_out` is what
-    follows from its messages, by their ids, and is not done again. `first_tier` is what was decided with the question, `tier` what
-    holds now; None: nothing is decided yet, or the agent's route has no tiers. `granted` are the scopes of its caller that tools ask
-    for. `hidden` are messages as models read them, by id and content (ids of calls are the provider's, and may come again in another
-    turn); `placeholders` the values that they have others for; `marked` remembers by id a message from outside, and how its model is
-    shown that.
-    """
+    """One run as `decide` sees it: its agent, the session's messages before it, its own, and what it has used."""
 
     def __init__(
         self, *, agent: Agent, system: str, history: tuple[Message, ...], compacted: ev.ContextCompacted | None = None
@@ -103,27 +90,38 @@ class RunState(Conversation):
         super().__init__()
         self.agent = agent
         self.system = system
+        # What the model reads. `compacted`: in the place of the session's first messages; `tried`: the last message up to which no
+        # summary could be written. `hidden`: messages with placeholders, by id and content (ids of calls are the provider's, and may
+        # come again in another turn). `marked`: a message from outside, by id, and how its model is shown that. `worked_out`: what
+        # follows from a message, by its id, and is not done again.
         self.history = history
         self.compacted = compacted
+        self.tried: str | None = None
         self.placeholders = Placeholders()
         self.hidden: dict[tuple[str, str], Message] = {}
-        self.tried: str | None = None
-        self.iterations = 0
-        self.closed: Literal["max_iterations", "token_budget", "cost_budget"] | None = None
-        self.call_ids: set[str] = set()
-        self.loop: ev.LoopDetected | None = None
+        self.marked: dict[str, tuple[Message, Message]] = {}
         self.worked_out: dict[str, Any] = {}
+        # Its calls, by id. `started`: open ones whose intent is written; `refused`: denied ones; `approvals`: open requests;
+        # `decisions`: what became of the others; `digests`, `bound`: what was asked, and what was decided about. `granted`: the
+        # scopes of its caller that tools ask for.
+        self.call_ids: set[str] = set()
         self.started: set[str] = set()
         self.refused: set[str] = set()
-        self.digests: dict[str, str] = {}
-        self.bound: dict[str, str] = {}
         self.approvals: dict[str, PendingApproval] = {}
         self.decisions: dict[str, Decision] = {}
-        self.steered: set[str] = set()
+        self.digests: dict[str, str] = {}
+        self.bound: dict[str, str] = {}
         self.granted: frozenset[str] = frozenset()
-        self.marked: dict[str, tuple[Message, Message]] = {}
         self.outcome_unknown = False
+        # Where it is. `closed`: the model was asked for the last time, why; `loop`: it is to be, since the run goes round in circles;
+        # `steered`: ids of the user messages that came on the way; `executed`: seconds in earlier attempts (`restore` counts them).
+        self.iterations = 0
+        self.closed: Literal["max_iterations", "token_budget", "cost_budget"] | None = None
+        self.loop: ev.LoopDetected | None = None
+        self.steered: set[str] = set()
         self.executed = 0.0
+        # What it used. `tokens`: of all its calls, in and out, as far as it is known. `first_tier` was decided with the question, `tier`
+        # holds now; None: nothing is decided yet, or the agent's route has no tiers.
         self.usage: Usage | None = None
         self.model: str | None = None
         self.tokens = 0

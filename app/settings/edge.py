@@ -8,7 +8,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from app.settings.check import KeyPath
-from app.settings.options import Server
+from app.settings.options import Database, Server
 
 _HOST = r"(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)"
 _ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://{_HOST}(?::[0-9]{{1,5}})?")
@@ -32,6 +32,19 @@ def check_edge(server: Server, wrong: Callable[[KeyPath, str], None]) -> None:
         wrong(
             ("server", "root_path"), f"{server.root_path!r} is not a path such as /agents, without a slash at its end"
         )
+
+
+def check_database(database: Database, wrong: Callable[[KeyPath, str], None]) -> None:
+    """Tells `wrong` what could not be reached, or never be used."""
+    if database.pool_min > database.pool_max:
+        wrong(("database", "pool_min"), f"{database.pool_min} is more than pool_max, which is {database.pool_max}")
+    for key, url in (("url", database.url), ("direct_url", database.direct_url)):
+        if url and not url.startswith(("postgresql://", "postgres://")):
+            wrong(("database", key), "must begin with postgresql://")
+        elif url and (why := no_url(url)):
+            wrong(("database", key), why)
+    if database.direct_url and not database.url:
+        wrong(("database", "direct_url"), "is the way round the pooler of database.url, which is not set")
 
 
 def no_url(url: str) -> str | None:

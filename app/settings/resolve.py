@@ -12,12 +12,11 @@ from app.domain.errors import ConfigProblem
 from app.domain.prices import Price, Rates, Step
 from app.settings.auth import check_auth
 from app.settings.check import KeyPath
-from app.settings.edge import check_edge, no_url
+from app.settings.edge import check_database, check_edge, no_url
 from app.settings.experiments import check_experiments
 from app.settings.options import (
     BudgetOptions,
     CallbackOptions,
-    Database,
     EmbeddingOptions,
     LimitOptions,
     Options,
@@ -52,7 +51,7 @@ class Resolution:
 
     def settings(self, options: Options, profile: str) -> Settings:
         """The settings, of use only while `problems` is empty."""
-        self._check_database(options.database)
+        check_database(options.database, self._wrong)
         check_edge(options.server, self._wrong)
         if options.redis.url and not options.redis.url.startswith(_REDIS):
             self._wrong(("redis", "url"), f"must begin with {', '.join(_REDIS[:-1])} or {_REDIS[-1]}")
@@ -104,19 +103,6 @@ class Resolution:
     def _known_wrong(self, path: KeyPath) -> bool:
         lowered = tuple(key.lower() for key in path)
         return any(lowered[:end] in self._refused for end in range(1, len(path) + 1))
-
-    def _check_database(self, database: Database) -> None:
-        if database.pool_min > database.pool_max:
-            self._wrong(
-                ("database", "pool_min"), f"{database.pool_min} is more than pool_max, which is {database.pool_max}"
-            )
-        for key, url in (("url", database.url), ("direct_url", database.direct_url)):
-            if url and not url.startswith(("postgresql://", "postgres://")):
-                self._wrong(("database", key), "must begin with postgresql://")
-            elif url and (why := no_url(url)):
-                self._wrong(("database", key), why)
-        if database.direct_url and not database.url:
-            self._wrong(("database", "direct_url"), "is the way round the pooler of database.url, which is not set")
 
     def _limits(self, written: LimitOptions) -> LimitOptions:
         if len(set(written.per)) < len(written.per):

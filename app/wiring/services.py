@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
@@ -62,6 +57,8 @@ from app.wiring.caches import answers_of
 from app.wiring.callbacks import callbacks_of
 from app.wiring.limits import admission_of, limits_of
 from app.wiring.models import providers_of, routes_of
+from app.wiring.owners import Role as Role
+from app.wiring.owners import died_here, name_of
 from app.wiring.prompts import prompt_views
 from app.wiring.readiness import readings_of
 from app.wiring.reload import reloading_of
@@ -72,8 +69,6 @@ if TYPE_CHECKING:
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
 """What goes on by itself, until it is cancelled."""
-Role = Literal["all", "api", "worker"]
-_OWNER = re.compile(r"\w+ (?P<pid>\d+) on (?P<host>.+) (?P<pids>\S+)")
 DRAINING = "The service is shutting down. Send the request again in a moment."
 PENDING = "The database lacks migrations: run `steadyhand migrate`."
 
@@ -190,7 +185,7 @@ async def open_services(
         caps = caps_of(settings)
         store = PostgresRunStore(
             database=database,
-            owner=_name(role),
+            owner=name_of(role),
             lease=settings.worker.lease,
             caps=caps,
             per_tenant=settings.admission.per_tenant,
@@ -333,44 +328,11 @@ async def open_services(
         )
 
 
-def _name(role: Role) -> str:
-    """What this process is called where its leases stand."""
-    return f"{role} {os.getpid()} on {socket.gethostname()} {_pids()}"
-
-
-def _pids() -> str:
-    """Where a pid means the same process: this boot of this machine, and its namespace of pids where there are several."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot[:8]}/{os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return "unknown"
-
-
-def died_here(owner: str) -> bool:
-    """Whether that was a process of this machine, which is gone: its pid is nobody's, or ours by now."""
-    named = _OWNER.fullmatch(owner)
-    if named is None or sys.platform == "win32":
-        return False
-    if (named["host"], named["pids"]) != (socket.gethostname(), _pids()) or named["pids"] == "unknown":
-        return False
-    pid = int(named["pid"])
-    if pid == os.getpid():
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
-
-
 @asynccontextmanager
 async def _lease_store(dsn: str, role: Role, lease: float) -> AsyncIterator[PostgresRunStore]:
     """A store on one connection of its own: the heartbeat beats in a loop of its own, and waits for nobody."""
     async with open_single(dsn, application_name=f"steadyhand {role} lease", timeout=lease / 3) as database:
-        yield PostgresRunStore(database=database, owner=_name(role), lease=lease)
+        yield PostgresRunStore(database=database, owner=name_of(role), lease=lease)
 
 
 async def _stopped(task: asyncio.Task[None]) -> None:
