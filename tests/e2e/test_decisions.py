@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from app.agent.loops import NOTE
 from tests.e2e import service as services
 from tests.e2e.conftest import KEY, Serve
@@ -13,6 +15,7 @@ from tests.e2e.service import Service
 from tests.e2e.wires import APIS, ApiName, says
 
 
+@pytest.mark.long
 async def test_a_model_that_repeats_itself_is_made_to_answer(serve: Serve, own_provider: StandIn) -> None:
     async with serve() as service:
         await asyncio.gather(*(_repeats(service, own_provider, api) for api in APIS))
@@ -36,6 +39,7 @@ async def _repeats(service: Service, provider: StandIn, api: ApiName) -> None:
     ]
 
 
+@pytest.mark.long
 async def test_a_word_and_what_is_kept_of_it(serve: Serve, own_provider: StandIn, database: str) -> None:
     own_provider.script("launch it", says(calls=[("one", "launch_rocket", "{}")]), says("It flies."))
     async with serve() as service:

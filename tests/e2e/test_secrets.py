@@ -179,6 +179,7 @@ BROKEN: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BROKEN)
 async def test_no_command_says_what_is_wrong_with_a_secret_in_its_words(tmp_path: Path, name: str) -> None:
     sinks, environ = Sinks(), {"DATABASE_URL": DSN.format("x"), "LOG_LEVEL": "debug"} | BROKEN[name]
