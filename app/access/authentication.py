@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from app.access.format import LONGEST
 from app.access.known import KnownKeys
-from app.access.tokens import LONGEST, Tokens
 from app.domain.errors import DatabaseUnavailable, RequestError
 from app.domain.principals import ANONYMOUS, Principal
+
+if TYPE_CHECKING:
+    from app.access.tokens import Tokens
 
 NEEDED = "This service needs a key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`. `steadyhand keys create` makes one."
 

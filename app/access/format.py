@@ -7,6 +7,8 @@ import re
 import secrets
 import zlib
 
+LONGEST = 8_192
+"""Characters of a key or a token."""
 PREFIX = "sth_"
 """What every key begins with."""
 ID_LENGTH, SECRET_LENGTH, CHECK_LENGTH = 12, 32, 6

@@ -10,13 +10,12 @@ from typing import Any
 import jwt
 import msgspec
 
+from app.access.format import LONGEST
 from app.access.jwks import KeySet, KeysUnavailable
 from app.access.keys import is_tenant, is_user
 from app.domain.errors import RequestError
 from app.domain.principals import Principal, is_scope
 
-LONGEST = 8_192
-"""Characters of a token."""
 REMEMBERED = 60.0
 """Seconds for which a signature is not verified again."""
 MOST = 10_000

@@ -12,9 +12,7 @@ import msgspec
 
 from app.access.authentication import Authentication, Keyless
 from app.access.bootstrap import keep_first_key
-from app.access.jwks import KeySet
 from app.access.known import KnownKeys
-from app.access.tokens import TokenRules, Tokens
 from app.api.authentication import Access
 from app.settings.options import AuthOptions
 from app.storage.postgres.api_keys import PostgresApiKeyStore
@@ -39,6 +37,9 @@ async def entrance_of(auth: AuthOptions, database: Database, *, keyless: Keyless
         stack.push_async_callback(keys.aclose)
         tokens = None
         if auth.jwt_issuer is not None and auth.jwt_audience is not None and auth.jwks_url is not None:
+            from app.access.jwks import KeySet  # with cryptography, which a service without tokens does not need
+            from app.access.tokens import TokenRules, Tokens
+
             http = await stack.enter_async_context(httpx2.AsyncClient(timeout=5.0))
             key_set = KeySet(http=http, url=auth.jwks_url, algorithms=auth.jwt_algorithms)
             stack.push_async_callback(key_set.aclose)
