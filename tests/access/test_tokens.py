@@ -16,8 +16,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from app.access.format import LONGEST
 from app.access.jwks import LIFETIME, MOST_BYTES, RETRY, KeySet
-from app.access.tokens import LONGEST, REMEMBERED, TokenRules, Tokens
+from app.access.tokens import REMEMBERED, TokenRules, Tokens
 from app.domain.errors import RequestError
 from app.domain.principals import Principal
 from app.settings.options import JWT_ALGORITHMS

@@ -55,6 +55,7 @@ async def test_a_file_is_answered_in_its_order_and_sent_once(folder: Path, datab
     await connection.close()
 
 
+@pytest.mark.long
 async def test_a_running_service_does_it_and_ctrl_c_leaves_it_running(folder: Path, database: str) -> None:
     async with vendor() as remote:
         remote.ends_after = None

@@ -49,6 +49,7 @@ async def ask(service: Service) -> None:
     assert (await service.chat("hello"))["response"] == "from the other"
 
 
+@pytest.mark.long
 async def test_one_probe_a_window_over_two_replicas(tmp_path: Path, database: str, own_redis: RedisServer) -> None:
     healed = False
 

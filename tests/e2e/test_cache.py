@@ -59,6 +59,7 @@ def clients() -> httpx2.AsyncClient:
     return httpx2.AsyncClient(trust_env=False, verify=False, timeout=120.0, limits=limits)
 
 
+@pytest.mark.long
 async def test_many_at_once_are_one_call_of_the_provider(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with echo(gate) as provider:

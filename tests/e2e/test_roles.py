@@ -76,6 +76,7 @@ async def test_workers_execute_what_serve_accepts_and_are_gone_with_it(
         listen("127.0.0.1", port, 1).close()
 
 
+@pytest.mark.long
 async def test_a_worker_that_is_killed_is_replaced_and_its_run_goes_on(
     tmp_path: Path, database: str, own_provider: StandIn
 ) -> None:
@@ -93,6 +94,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_its_run_goes_on(
         assert "a worker ended and is going to be replaced" in [line["event"] for line in service.logs]
 
 
+@pytest.mark.long
 async def test_sigterm_ends_the_workers_and_loses_no_run(tmp_path: Path, database: str, own_provider: StandIn) -> None:
     own_provider.script("hello", hangs("Half"), says("whole"))
     workspace(tmp_path, files(own_provider.url))
@@ -174,6 +176,7 @@ async def test_a_worker_that_comes_first_starts_the_database(tmp_path: Path, own
             assert (await api.chat("hello"))["response"] == "from a worker"
 
 
+@pytest.mark.long
 async def test_a_second_ctrl_c_reaches_the_workers(tmp_path: Path, database: str, own_provider: StandIn) -> None:
     own_provider.script("hello", hangs("Half"))
     environ = ENVIRON | {"DATABASE_URL": database}
