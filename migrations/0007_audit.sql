@@ -13,6 +13,7 @@ CREATE TABLE audit (
 COMMENT ON COLUMN audit.actor IS 'local, key:ID, jwt:SUBJECT, or system';
 COMMENT ON COLUMN audit.owner IS 'the user who decided; NULL: none is known';
 CREATE INDEX audit_by_tenant ON audit (tenant, id DESC);
+CREATE INDEX audit_by_target ON audit (tenant, target, id DESC);
 
 CREATE FUNCTION audit_is_kept() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

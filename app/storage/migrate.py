@@ -33,6 +33,10 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 )
 """
 _APPLIED = "SELECT version, name, checksum FROM schema_migrations ORDER BY version"
+_BROKEN = (
+    "SELECT c.relname AS name FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+    "WHERE NOT i.indisvalid AND pg_table_is_visible(c.oid)"
+)
 _RECORD = "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)"
 
 
@@ -164,6 +168,13 @@ async def _make_table(connection: asyncpg.Connection) -> None:
         raise MigrationError(f"schema_migrations cannot be made: {error}") from error
 
 
+async def _clear(connection: asyncpg.Connection, migration: Migration) -> None:
+    """An index of that file whose building broke off is gone: it would be taken for a whole one."""
+    for row in await connection.fetch(_BROKEN):
+        if re.search(rf"\b{re.escape(row['name'])}\b", migration.sql):
+            await connection.execute(f'DROP INDEX CONCURRENTLY "{row["name"]}"')
+
+
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
     record = (_RECORD, migration.version, migration.name, migration.checksum)
     try:
@@ -172,6 +183,7 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
                 await connection.execute(migration.sql)
                 await connection.execute(*record)
         else:
+            await _clear(connection, migration)
             await connection.execute(migration.sql)
             await connection.execute(*record)
     except asyncpg.LockNotAvailableError as error:

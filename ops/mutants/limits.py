@@ -38,7 +38,7 @@ LIMITS = (
     ),
     Mutant(
         name="a tenant's most, claimed",
-        file="migrations/0009_fairness.sql",
+        file="migrations/0010_fairness.sql",
         old="        IF most <= (\n",
         new="        IF 1000000 <= (\n",
         tests=(FAIRNESS,),

@@ -11,7 +11,7 @@ from ops.mutants.money import MONEY
 from ops.mutants.run import Mutant
 
 RUNS = "app/storage/postgres/runs.sql"
-MIGRATION = "migrations/0009_fairness.sql"
+MIGRATION = "migrations/0010_fairness.sql"
 DURABILITY = "tests/runs/test_durability.py"
 CONTROL = "tests/runs/test_control.py"
 STREAM = "tests/runs/test_stream.py"

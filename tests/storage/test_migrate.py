@@ -59,6 +59,22 @@ async def test_four_migrators_at_once_and_an_index_built_concurrently(bare: str,
     assert sorted(len(names) for names in done) == [0, 0, 0, 2]
 
 
+async def test_an_index_whose_building_broke_off_is_built_again(bare: str, folder: Path) -> None:
+    (folder / "0002_things_by_name.sql").write_text(INDEX.replace("CREATE", "CREATE UNIQUE"))
+    (folder / "0001_things.sql").write_text(TABLE.replace("SELECT n, n", "SELECT n, 1"))
+    with pytest.raises(MigrationError, match="0002_things_by_name"):
+        await migrate(bare, read_migrations(folder))
+    connection = await connect(bare)
+    try:
+        valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'things_by_name'::regclass"
+        assert await connection.fetchval(valid) is False
+        await connection.execute("UPDATE things SET name = id")
+        assert await migrate(bare, read_migrations(folder)) == ("0002_things_by_name",)
+        assert await connection.fetchval(valid) is True
+    finally:
+        await connection.close()
+
+
 async def test_a_file_that_fails_leaves_nothing_and_the_ones_before_it_stay(bare: str, folder: Path) -> None:
     (folder / "0003_wrong.sql").write_text("CREATE TABLE things_more (id integer); SELECT 1 / 0;")
     with pytest.raises(MigrationError, match="0003_wrong: division by zero"):

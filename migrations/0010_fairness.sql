@@ -1,9 +1,5 @@
 -- Tenants share what executes their runs: so many of one tenant's at a time, and each tenant in its turn. Switches of operators.
--- The indexes are built in the transaction: the queue is small, whatever else is in its tables.
--- squawk-ignore-file require-concurrent-index-creation, require-concurrent-index-deletion
-
-CREATE INDEX sessions_queue_of_tenant ON sessions (tenant, ready_priority DESC, ready_rank) WHERE ready_rank IS NOT NULL;
-DROP INDEX sessions_queue;
+-- sessions_queue stays: processes of the release before claim by it until they are gone.
 
 -- The tenant whose turn it is among those that are not left out, and the rank of its first session; none where nobody waits.
 -- `at_least`: sessions of a lower priority do not count. The first of the queue is one look; past tenants that are left out it
