@@ -139,7 +139,7 @@ class Connection:
 
     async def _caller(self) -> Principal:
         """Who speaks, asked for each command: a key may be revoked. Raises `RequestError` unauthenticated, forbidden."""
-        principal = await self._access.authentication.principal(self._credential)
+        principal = await self._access.principal(self._socket, self._credential)
         check_scope(principal, "runs")
         if self._principal is None:
             self._be(principal, self._credential)
@@ -147,7 +147,7 @@ class Connection:
 
     async def _identify(self, token: str) -> None:
         """The client is the holder of that token from now on. A socket is one principal's: it may come with a fresh token, for the same one."""
-        principal = await self._access.authentication.principal(token)
+        principal = await self._access.principal(self._socket, token)
         check_scope(principal, "runs")
         if self._principal is not None and _whose(principal) != _whose(self._principal):
             raise RequestError("forbidden", "This socket is another principal's: open one for this token.")
