@@ -80,7 +80,7 @@ class Turns:
             # No header has a line end in it, so these are nobody's keys.
             own = key if index == 0 else msgspec.structs.replace(key, key=f"{key.key}\n{index}")
             wanted = msgspec.structs.replace(wanted, key=own)
-        return await self._service.start(self._principal, wanted)
+        return await self._service.start(self._caller, wanted)
 
     async def check_urls(self, urls: Iterable[str]) -> None:
         """Find out at once which of them may be called; a run that names one that may not is refused."""

@@ -79,7 +79,7 @@ class RunService:
         a key that was used for something else, and while this process is closing; and forbidden for a `user_id` that the principal
         may not name.
         """
-        principal = principal.acting_for(wanted.user_id)
+        asker, principal = principal, principal.acting_for(wanted.user_id)
         session_id = session_id_of(wanted.session_id)
         user_id = wanted.user_id or principal.user
         chosen = self._agents.choose(wanted.agent, user_id=user_id, session_id=session_id)
@@ -101,6 +101,8 @@ class RunService:
             tags=wanted.tags or msgspec.UNSET,
             experiments=chosen.experiments or msgspec.UNSET,
             granted=granted(agent, principal),
+            actor=asker.actor,
+            by=asker.user,
         )
         return await self._acceptance.start(principal, wanted, agent, system, created)
 
@@ -189,6 +191,8 @@ class RunService:
                 run_id=new_id("run"),
                 resumed_from=run_id,
                 granted=granted(agent, principal),
+                actor=principal.actor,
+                by=principal.user,
             )
             wanted = StartRun(input=None, stop_after=stop_after, tags=run.tags, key=key)
             system, _ = self._render(agent, created.context or {})
