@@ -42,7 +42,7 @@ PATIENCE = 10.0
 PING = 10.0
 """Seconds without a frame after which the client is told that the connection lives."""
 
-GOING_AWAY, POLICY, TOO_BIG, FAULT, RESTART = 1001, 1008, 1009, 1011, 1012
+GOING_AWAY, POLICY, TOO_BIG, FAULT, RESTART, TRY_LATER = 1001, 1008, 1009, 1011, 1012, 1013
 """Why a socket is closed (RFC 6455 and its registry)."""
 
 Batches = AsyncGenerator[list[Item], None]
@@ -130,7 +130,7 @@ class Connection:
 
     async def _expect(self) -> None:
         """Whoever does not say in time who it is has to leave."""
-        await asyncio.sleep(self._patience)
+        await self._seat.waited(self._patience)
         if self._principal is None:
             with suppress(_Lost, RequestError, DatabaseUnavailable):
                 await self._caller()
@@ -223,6 +223,8 @@ class Connection:
             await self._refuse(error, command.ref, getattr(command, "run_id", None))
             if isinstance(error, RequestError) and error.code == "unauthenticated":
                 self._end((POLICY, error.code))
+            elif isinstance(error, RequestError) and error.code == "queue_full" and self._principal is None:
+                self._end((TRY_LATER, error.code))
         return True
 
     async def _do(self, command: frames.Command) -> None:
