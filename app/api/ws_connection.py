@@ -264,7 +264,12 @@ class Connection:
             on_busy=command.on_busy,
             key=command.key(),
         )
-        started, _ = await self._limits.started(caller, command.user_id, lambda: self._service.start(caller, wanted))
+        started, _ = await self._limits.started(
+            caller,
+            command.user_id,
+            lambda: self._service.start(caller, wanted),
+            lambda: self._service.replay(caller.acting_for(wanted.user_id), wanted.key, wanted.timeout),
+        )
         await self._forget(started.run_id)
         await self._ack(command.ref, started.run_id, started.session_id, started.replayed)
         await self._follow(started.run_id, command.ref, self._service.follow(started))
