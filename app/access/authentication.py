@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 NEEDED = "This service needs a key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`. `steadyhand keys create` makes one."
 
-Keyless = Literal["never", "until_keys", "always"]
-"""Whether requests need no key. `always` is for a service that only this process can ask."""
+Keyless = Literal["never", "here", "until_keys", "always"]
+"""Whether requests need no key. `here`: as `until_keys`, for requests that ask for this machine by a name of its own (`app.api.here`);
+`always` is for a service that only this process can ask."""
 NO_KEY_YET = "an API key, and there is none yet"
 
 
 class Authentication:
     """Turns a credential into a principal. Lives in one event loop.
 
-    `keyless` `until_keys`: while there never was a key, and no issuer of tokens is set, everybody is the tenant `default`. A key
+    `keyless` `here` and `until_keys`: while there never was a key, and no issuer of tokens is set, everybody is the tenant `default`. A key
     that was revoked or has expired counts as one that was: a service that was closed once does not open by itself.
     """
 
@@ -30,7 +31,7 @@ class Authentication:
         self._keys = keys
         self._tokens = tokens
         self._always = keyless == "always"
-        self._open = keyless == "until_keys" and tokens is None
+        self._open = keyless in ("here", "until_keys") and tokens is None
 
     async def principal(self, credential: str | None) -> Principal:
         """As `Authenticates` says."""

@@ -10,10 +10,11 @@ from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.handlers import BaseRouteHandler
 
+from app.api.here import OnlyHere
 from app.api.revocations import Revocations
 from app.domain.access import Authenticates
 from app.domain.errors import RequestError
-from app.domain.principals import SCOPES, Principal
+from app.domain.principals import ANONYMOUS, SCOPES, Principal
 
 SCOPE: Final = "scope"
 """The key of a handler's `opt` that says what its callers need: a scope, or one of the following."""
@@ -34,10 +35,21 @@ _AUTHORIZATION, _API_KEY = b"authorization", b"x-api-key"
 class Access:
     """What the guard asks: who somebody is, and whether `/metrics` needs a key; and who ends what is open for those who may not any more."""
 
-    def __init__(self, *, authentication: Authenticates, open_metrics: bool = True) -> None:
+    def __init__(
+        self, *, authentication: Authenticates, open_metrics: bool = True, only_here: OnlyHere | None = None
+    ) -> None:
+        """`only_here`: what is asked of requests that need no key; None: nothing."""
         self.authentication = authentication
         self.open_metrics = open_metrics
+        self._only_here = only_here
         self.revocations = Revocations(authentication=authentication)
+
+    async def principal(self, connection: ASGIConnection[Any, Any, Any, Any], credential: str | None) -> Principal:
+        """Who that connection's requests are by, which has sent that credential. Raises `RequestError` unauthenticated, forbidden."""
+        principal = await self.authentication.principal(credential)
+        if self._only_here is not None and principal is ANONYMOUS:
+            self._only_here.check(connection)
+        return principal
 
 
 async def allowed(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -52,8 +64,7 @@ async def allowed(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseR
         needed = ANY_KEY
     if needed == FIRST_FRAME:
         return
-    credential = credential_of(connection)
-    principal = await access.authentication.principal(credential)
+    principal = await access.principal(connection, credential_of(connection))
     check_scope(principal, needed)
     cast("dict[str, Any]", connection.scope)[_PRINCIPAL] = principal
 

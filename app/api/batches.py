@@ -46,7 +46,6 @@ async def create_batch(
 
     An item is one call: the agent's prompt and settings, and the item's input. `Location` is where the batch is.
     """
-    await limits.count(principal, data.user_id)
     batch_id = await once.derived_id("batch") or new_id("batch")
     items = [
         BatchItem(custom_id=item.custom_id, input=item.input, context=item.context, tags=item.tags)
@@ -55,7 +54,12 @@ async def create_batch(
     wanted = WantedBatch(
         agent=data.agent, items=items, window=data.completion_window, tags=data.tags, user_id=data.user_id
     )
-    answer = await once.answer(lambda: batches.create(principal, wanted, batch_id), status=202)
+
+    async def create() -> Batch:
+        await limits.count(principal, data.user_id)
+        return await batches.create(principal, wanted, batch_id)
+
+    answer = await once.answer(create, status=202)
     answer.headers["Location"] = f"/v1/batches/{msgspec.json.decode(answer.content, type=_Named).id}"
     return answer
 

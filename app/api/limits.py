@@ -23,6 +23,7 @@ from app.runs.service import Started
 
 LOCAL = "local"
 """The actor that has no limits."""
+_KEY = "idempotency-key"
 REMEMBERED = 10_000
 """Callers whose limits are not worked out anew for each call."""
 _WHOSE: dict[LimitScope, str] = {
@@ -58,26 +59,42 @@ class Limits:
             raise self._refusal(found)
 
     async def started(
-        self, principal: Principal, user_id: str | None, start: Callable[[], Awaitable[Started]]
+        self,
+        principal: Principal,
+        user_id: str | None,
+        start: Callable[[], Awaitable[Started]],
+        replay: Callable[[], Awaitable[Started | None]],
     ) -> tuple[Started, Standing | None]:
         """What `start` gives, counted for the caller and the user of that id (None: its own), and how its limits stand.
 
-        Raises `RequestError` rate_limited, before anything is started; and whatever `start` does, which counts all the same.
+        Where nothing is left, what `replay` gives: the run of an earlier call with the same key. Raises `RequestError` rate_limited
+        where that is None, before anything is started; forbidden for a user that the caller may not name, before anything is
+        counted; and whatever `start` does, which counts all the same.
         """
-        limits = self._of(principal.tenant, principal.actor, user_id or principal.user)
+        limits = self._of_call(principal, user_id)
         if not limits:
             return await start(), None
-        taken = await self.take(limits)
+        try:
+            taken = await self.take(limits)
+        except RequestError:
+            if (earlier := await replay()) is None:
+                raise
+            return earlier, None
         started = await start()
         if started.replayed:
             await self._limiter.give_back(limits, taken)
         return started, taken
 
     async def count(self, principal: Principal, user_id: str | None) -> None:
-        """One call that starts something else than a run. Raises `RequestError` rate_limited."""
-        limits = self._of(principal.tenant, principal.actor, user_id or principal.user)
+        """One call that starts something else than a run. Raises `RequestError` rate_limited, and forbidden as `started` does."""
+        limits = self._of_call(principal, user_id)
         if limits:
             await self.take(limits)
+
+    def _of_call(self, principal: Principal, user_id: str | None) -> tuple[Limit, ...]:
+        """Nobody uses up the limits of a user that it may not name."""
+        principal.acting_for(user_id)
+        return self._of(principal.tenant, principal.actor, user_id or principal.user)
 
     async def take(self, limits: Sequence[Limit]) -> Standing:
         """Raises `RequestError` rate_limited where nothing is left of one of them."""
@@ -133,6 +150,9 @@ def limit_headers(standing: Standing | None) -> dict[str, str]:
 
 
 async def within_limits(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """A caller that has used up its limits is refused before its body is read, as far as this process knows."""
-    if handler.opt.get("limited"):
+    """A caller that has used up its limits is refused before its body is read, as far as this process knows.
+
+    Not one that gives a key: an earlier call with it may have its answer.
+    """
+    if handler.opt.get("limited") and _KEY not in connection.headers:
         connection.app.state.limits.glance(principal_of(connection))

@@ -39,14 +39,15 @@ class Revocations:
         return leave
 
     async def serve(self) -> None:
-        """Look again and again, until cancelled. While the database is away everything stays open: nothing new is read from it."""
+        """Look again and again, until cancelled. What only the database could tell stays open while it is away: nothing new is read
+        from it."""
         while True:
             await asyncio.sleep(self._every)
             for credential in list(self._open):
                 try:
                     await self._authentication.principal(credential)
                 except DatabaseUnavailable:
-                    break
+                    continue  # others are tokens, which need none
                 except RequestError as error:
                     if error.code == "unauthenticated":
                         self._cut(credential)

@@ -20,8 +20,12 @@ from app.api.sse import GOODBYE
 from app.domain.errors import RequestError
 from app.domain.shares import has_room
 
-NOBODY = ""
-"""Whose a stream is before that is known."""
+STRANGERS = range(4, 100)
+"""How many sockets may be open of whom it is not known who they are, at least and at most; between these a twentieth of all streams."""
+SHORT_PATIENCE = 2.0
+"""Seconds in which a client has to say who it is while many do not."""
+GLANCE = 0.5
+"""Seconds between looks whether many do not."""
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -48,6 +52,8 @@ class OpenStreams:
         self._revocations = revocations
         self._refused = refused
         self._of_tenants: Counter[str] = Counter()
+        self._most_strangers = min(max(limit // 20, STRANGERS.start), STRANGERS.stop)
+        self._strangers = 0
         self.count = 0
 
     async def open(
@@ -77,18 +83,9 @@ class OpenStreams:
 
     def enter(self, tenant: str) -> None:
         """One more of the tenant is open, also one of another kind. Raises `RequestError` queue_full where it would be too many."""
-        own = self._limit if tenant == NOBODY else self._of_tenants[tenant]  # nobody has a part of a full place
-        if not has_room(self._limit, self.count, own):
+        if not has_room(self._limit, self.count, self._of_tenants[tenant]):
             self._refused("streams")
             raise RequestError("queue_full", f"{self._limit} streams are open already. Try again later, or elsewhere.")
-        self._count(tenant)
-
-    def move(self, tenant: str, other: str) -> None:
-        """One that counted as that tenant's is another's, whether or not there is room."""
-        self.leave(tenant)
-        self._count(other)
-
-    def _count(self, tenant: str) -> None:
         self.count += 1
         self._of_tenants[tenant] += 1
 
@@ -99,23 +96,62 @@ class OpenStreams:
         if not self._of_tenants[tenant]:
             del self._of_tenants[tenant]
 
+    def enter_stranger(self) -> None:
+        """One more is open that may become anybody's; it takes nobody's place. Raises `RequestError` queue_full where it would be too many."""
+        if self._strangers >= self._most_strangers:
+            self._refused("streams")
+            raise RequestError(
+                "queue_full",
+                f"{self._strangers} sockets have not said yet who they are. Try again in a moment, or send the key with the handshake.",
+            )
+        self._strangers += 1
+
+    def leave_stranger(self) -> None:
+        """One of those is over, or somebody's."""
+        self._strangers -= 1
+
+    @property
+    def crowded(self) -> bool:
+        """Whether half of the places for strangers are taken."""
+        return self._strangers * 2 >= self._most_strangers
+
 
 class Seat:
-    """A place among the open streams, taken before it is known whose it is. Raises `RequestError` queue_full."""
+    """A place among the open streams: a tenant's, or (None) among the few for those of whom it is not known who they are.
 
-    def __init__(self, streams: OpenStreams) -> None:
+    Raises `RequestError` queue_full.
+    """
+
+    def __init__(self, streams: OpenStreams, tenant: str | None = None) -> None:
         self._streams = streams
-        self._tenant = NOBODY
-        streams.enter(NOBODY)
+        self._tenant = tenant
+        if tenant is None:
+            streams.enter_stranger()
+        else:
+            streams.enter(tenant)
+
+    async def waited(self, patience: float) -> None:
+        """Returns after so many seconds; earlier, though not before `SHORT_PATIENCE`, once strangers are many."""
+        clock = asyncio.get_running_loop().time
+        began, until = clock(), min(SHORT_PATIENCE, patience)
+        while (left := began + until - clock()) > 0:
+            await asyncio.sleep(left)
+            if not self._streams.crowded:
+                until = min(until + GLANCE, patience)
 
     def take(self, tenant: str) -> None:
-        """It is that tenant's from now on."""
-        self._streams.move(self._tenant, tenant)
-        self._tenant = tenant
+        """It is that tenant's from now on. Raises `RequestError` queue_full; then nothing has changed."""
+        if tenant != self._tenant:
+            self._streams.enter(tenant)
+            self.leave()
+            self._tenant = tenant
 
     def leave(self) -> None:
         """It is free."""
-        self._streams.leave(self._tenant)
+        if self._tenant is None:
+            self._streams.leave_stranger()
+        else:
+            self._streams.leave(self._tenant)
 
 
 class EventStream(Stream):

@@ -63,24 +63,29 @@ class Turns:
         """
         # Whoever may name another user sees what is made for it, in this request.
         self._principal = self._caller.acting_for(wanted.user_id)
-        return await self._counted(wanted.user_id, lambda: self._start(wanted, index))
-
-    async def _counted(self, user_id: str | None, start: Callable[[], Awaitable[Started]]) -> Started:
-        started, self._standing = await self._limits.started(self._principal, user_id, start)
-        return started
-
-    async def _start(self, wanted: StartRun, index: int) -> Started:
-        url = wanted.callback_url
-        if url is not None:
-            await self.check_urls([url])
-            if (wrong := self._checked[url]) is not None:
-                raise wrong
         key = await self._key_of_all()
         if key is not None:
             # No header has a line end in it, so these are nobody's keys.
             own = key if index == 0 else msgspec.structs.replace(key, key=f"{key.key}\n{index}")
             wanted = msgspec.structs.replace(wanted, key=own)
-        return await self._service.start(self._principal, wanted)
+        return await self._counted(wanted, lambda: self._start(wanted))
+
+    async def _counted(self, wanted: StartRun, start: Callable[[], Awaitable[Started]]) -> Started:
+        started, self._standing = await self._limits.started(
+            self._caller,
+            wanted.user_id,
+            start,
+            lambda: self._service.replay(self._principal, wanted.key, wanted.timeout),
+        )
+        return started
+
+    async def _start(self, wanted: StartRun) -> Started:
+        url = wanted.callback_url
+        if url is not None:
+            await self.check_urls([url])
+            if (wrong := self._checked[url]) is not None:
+                raise wrong
+        return await self._service.start(self._caller, wanted)
 
     async def check_urls(self, urls: Iterable[str]) -> None:
         """Find out at once which of them may be called; a run that names one that may not is refused."""
@@ -105,7 +110,8 @@ class Turns:
         """That run as it goes on, or the one that goes on for it; under the request's key."""
         key = await self._key_of_all()
         return await self._counted(
-            None, lambda: self._service.resume(self._principal, run_id, stop_after=stop_after, key=key)
+            StartRun(input=None, key=key),
+            lambda: self._service.resume(self._principal, run_id, stop_after=stop_after, key=key),
         )
 
     def headers(self, started: Started) -> dict[str, str]:

@@ -16,16 +16,13 @@ from app.api.guards import Gate
 from app.api.limits import Limits
 from app.api.problems import request_id
 from app.api.streams import OpenStreams, Seat
-from app.api.ws_connection import PING, POLICY, Connection, refusal
-from app.domain.errors import RequestError
+from app.api.ws_connection import PING, POLICY, TRY_LATER, Connection, refusal
+from app.domain.errors import DatabaseUnavailable, RequestError
 from app.runs.service import RunService
-
-TRY_LATER = 1013
-"""Why a socket is closed that cannot be served now (the registry of RFC 6455)."""
 
 
 class Sockets:
-    """Serves sockets, each counted as one of the open streams. Times in seconds."""
+    """Serves sockets, each counted as one of the open streams once it is known whose it is. Times in seconds."""
 
     def __init__(
         self,
@@ -60,7 +57,7 @@ class Sockets:
             if self._gate.closed is not None:
                 raise RequestError("not_ready", self._gate.closed)
             credential = credential_of(socket)
-            seat = Seat(self._streams)
+            seat = Seat(self._streams, await self._tenant_of(socket, credential))
         except RequestError as error:
             await socket.send_data(msgspec.json.encode(refusal(request_id(socket), error)))
             await socket.close(POLICY if error.code == "unauthenticated" else TRY_LATER, error.code)
@@ -81,6 +78,13 @@ class Sockets:
             await connection.serve(self._gate, self._max_age * random.uniform(0.9, 1.0))
         finally:
             seat.leave()
+
+    async def _tenant_of(self, socket: WebSocket[Any, Any, Any], credential: str | None) -> str | None:
+        """Whose the socket is as far as its handshake says; None: a refusal is told once it says something."""
+        try:
+            return (await self._access.principal(socket, credential)).tenant
+        except (RequestError, DatabaseUnavailable):
+            return None
 
     def _welcome(self, socket: WebSocket[Any, Any, Any]) -> bool:
         """Whether no browser, a page of this service or one of an allowed origin opens the socket. No page can set the headers that say so."""

@@ -42,7 +42,7 @@ PATIENCE = 10.0
 PING = 10.0
 """Seconds without a frame after which the client is told that the connection lives."""
 
-GOING_AWAY, POLICY, TOO_BIG, FAULT, RESTART = 1001, 1008, 1009, 1011, 1012
+GOING_AWAY, POLICY, TOO_BIG, FAULT, RESTART, TRY_LATER = 1001, 1008, 1009, 1011, 1012, 1013
 """Why a socket is closed (RFC 6455 and its registry)."""
 
 Batches = AsyncGenerator[list[Item], None]
@@ -130,7 +130,7 @@ class Connection:
 
     async def _expect(self) -> None:
         """Whoever does not say in time who it is has to leave."""
-        await asyncio.sleep(self._patience)
+        await self._seat.waited(self._patience)
         if self._principal is None:
             with suppress(_Lost, RequestError, DatabaseUnavailable):
                 await self._caller()
@@ -139,7 +139,7 @@ class Connection:
 
     async def _caller(self) -> Principal:
         """Who speaks, asked for each command: a key may be revoked. Raises `RequestError` unauthenticated, forbidden."""
-        principal = await self._access.authentication.principal(self._credential)
+        principal = await self._access.principal(self._socket, self._credential)
         check_scope(principal, "runs")
         if self._principal is None:
             self._be(principal, self._credential)
@@ -147,7 +147,7 @@ class Connection:
 
     async def _identify(self, token: str) -> None:
         """The client is the holder of that token from now on. A socket is one principal's: it may come with a fresh token, for the same one."""
-        principal = await self._access.authentication.principal(token)
+        principal = await self._access.principal(self._socket, token)
         check_scope(principal, "runs")
         if self._principal is not None and _whose(principal) != _whose(self._principal):
             raise RequestError("forbidden", "This socket is another principal's: open one for this token.")
@@ -223,6 +223,8 @@ class Connection:
             await self._refuse(error, command.ref, getattr(command, "run_id", None))
             if isinstance(error, RequestError) and error.code == "unauthenticated":
                 self._end((POLICY, error.code))
+            elif isinstance(error, RequestError) and error.code == "queue_full" and self._principal is None:
+                self._end((TRY_LATER, error.code))
         return True
 
     async def _do(self, command: frames.Command) -> None:
@@ -262,7 +264,12 @@ class Connection:
             on_busy=command.on_busy,
             key=command.key(),
         )
-        started, _ = await self._limits.started(caller, command.user_id, lambda: self._service.start(caller, wanted))
+        started, _ = await self._limits.started(
+            caller,
+            command.user_id,
+            lambda: self._service.start(caller, wanted),
+            lambda: self._service.replay(caller.acting_for(wanted.user_id), wanted.key, wanted.timeout),
+        )
         await self._forget(started.run_id)
         await self._ack(command.ref, started.run_id, started.session_id, started.replayed)
         await self._follow(started.run_id, command.ref, self._service.follow(started))

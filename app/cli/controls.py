@@ -51,7 +51,7 @@ async def run(options: argparse.Namespace) -> int:
                 else f"{kind} {name} is on again for {_whom(options.tenant)}"
             )
             return DONE
-        if (problem := unknown(kind, name, options.tenant, agents)) is not None:
+        if (problem := await unknown(store, kind, name, options.tenant, agents)) is not None:
             raise SteadyhandError(problem)
         control = await store.disable(by, reach, kind, name, options.reason)
         print(
@@ -74,7 +74,12 @@ async def _store(workspace: Workspace) -> AsyncIterator[tuple[PostgresControls, 
             runs = PostgresRunStore(database=db, owner="controls", lease=1.0)
             yield (
                 PostgresControls(database=db),
-                Agents(current=workspace.agents, default=settings.default_agent, store=runs),
+                Agents(
+                    current=workspace.agents,
+                    default=settings.default_agent,
+                    store=runs,
+                    experiments=workspace.experiments,
+                ),
             )
 
 

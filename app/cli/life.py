@@ -99,9 +99,9 @@ async def live(
 def no_key_yet(address: str) -> SteadyhandError:
     """Why a service that others can reach does not start without a key."""
     return SteadyhandError(
-        f"{address} can be reached from other machines, and there is no API key: nobody could use it. Make one with "
-        "`steadyhand keys create`, set auth.bootstrap_key_file or the issuer of your tokens, listen on 127.0.0.1, or say "
-        "--insecure to let everybody in."
+        f"{address} can be reached from other machines, or by a proxy (server.trusted_proxies, server.root_path), and there "
+        "is no API key: nobody could use it. Make one with `steadyhand keys create`, set auth.bootstrap_key_file or the "
+        "issuer of your tokens, listen on 127.0.0.1 without a proxy, or say --insecure to let everybody in."
     )
 
 

@@ -18,6 +18,7 @@ from app.cli.port import check_free, is_loopback, resolve
 from app.cli.workers import Workers, same_program
 from app.domain.errors import SteadyhandError
 from app.settings import Settings, secrets_of
+from app.settings.options import Server
 from app.telemetry.logs import configure_logging
 from app.workspace.load import load_workspace
 
@@ -35,7 +36,7 @@ async def run(options: argparse.Namespace) -> int:
     os.environ.update(settings.dotenv)
     configure_logging(level=settings.log.level, format=settings.log.format, secrets=secrets_of(settings, os.environ))
     address = resolve(options.host or settings.server.host)
-    keyless: Keyless = "until_keys" if is_loopback(address) or options.insecure else "never"
+    keyless = keyless_of(address, settings.server, insecure=options.insecure)
     if keyless == "never" and _nothing_there(settings):
         raise no_key_yet(address)
     if options.workers and sys.platform == "win32":
@@ -75,6 +76,14 @@ async def run(options: argparse.Namespace) -> int:
         workers=workers,
     )
     return DONE
+
+
+def keyless_of(address: str, server: Server, *, insecure: bool) -> Keyless:
+    """Who needs no key while there is none. Behind a proxy every request seems to come from this machine."""
+    if insecure:
+        return "until_keys"
+    shown = server.trusted_proxies or server.root_path
+    return "here" if is_loopback(address) and not shown else "never"
 
 
 def _nothing_there(settings: Settings) -> bool:

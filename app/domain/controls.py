@@ -52,6 +52,10 @@ class ControlStore(Protocol):
         """What is off for that tenant, by itself or for everybody; None: all that is off for everybody."""
         ...
 
+    async def stored(self, tenant: str | None, kind: ControlKind, name: str) -> bool:
+        """Whether a stored version of an agent, the workspace's or that tenant's (None: anybody's), has that name, or a tool of that name."""
+        ...
+
     async def disable(self, by: Principal, reach: Reach, kind: ControlKind, name: str, reason: str | None) -> Control:
         """Switch that off for the principal's tenant, or for everybody; where it is off already, with that reason from now on."""
         ...

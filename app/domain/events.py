@@ -24,7 +24,8 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
 
     `tags` are the caller's, absent where there are none. `experiments`: the variants that it was exposed to, by experiment; absent
     where it is in none. `shadow_of`: the run that it repeats with another variant. `granted`: the scopes that its agent's tools
-    ask for and its caller has; absent where they ask for none.
+    ask for and its caller has; absent where they ask for none. `actor` and `by`: the key or token that asked for the run, and its
+    user, whoever it acted for; absent where an older release wrote it.
     """
 
     run_id: str
@@ -41,6 +42,8 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     experiments: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     shadow_of: str | msgspec.UnsetType = msgspec.UNSET
     granted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    actor: str | msgspec.UnsetType = msgspec.UNSET
+    by: str | msgspec.UnsetType | None = msgspec.UNSET
 
     @property
     def exposure(self) -> dict[str, str]:

@@ -34,7 +34,7 @@ class Agents:
         self.default = default
         self.experiments = {experiment.agent: experiment for experiment in experiments}
         self._store = store
-        self._versions = {(agent.name, agent.version): agent for agent in self._definitions()}
+        self._versions = {(agent.name, agent.version): agent for agent in self.definitions()}
 
     def get(self, name: str | None) -> Agent:
         """The agent of that name; the default one for None. Raises `RequestError` not_found, naming those there are."""
@@ -68,7 +68,7 @@ class Agents:
 
     async def save(self, tenant: str) -> None:
         """Store every current definition under its version, those of variants too."""
-        for agent in self._definitions():
+        for agent in self.definitions():
             await self._store.save_agent(tenant, agent)
 
     async def replace(self, tenant: str, current: Mapping[str, Agent], experiments: Iterable[Experiment]) -> None:
@@ -78,7 +78,8 @@ class Agents:
         self.current, self.experiments = new.current, new.experiments
         self._versions |= new._versions
 
-    def _definitions(self) -> Iterator[Agent]:
+    def definitions(self) -> Iterator[Agent]:
+        """Every current definition, those of variants and shadows too."""
         yield from self.current.values()
         for experiment in self.experiments.values():
             yield from (variant.agent for variant in experiment.variants)

@@ -36,7 +36,8 @@ _DECISIONS: dict[str, Decision] = {"approve": "approved", "deny": "denied"}
 class ApprovalService:
     """Lists approvals and decides them. Safe for concurrent use.
 
-    `four_eyes`: from that risk on nobody approves what is done for themselves; None: everybody may who has the scope.
+    `four_eyes`: from that risk on nobody approves what is done for themselves, or what they asked for, on whoever's behalf: neither
+    with the same key or token nor as the same user; None: everybody may who has the scope.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class ApprovalService:
         """
         approval = await self.approval(principal, approval_id)
         self._check_may(principal, approval, decision)
+        if decision == "approve" and self._asks_another(approval):
+            await self._check_other(principal, approval)
         if arguments is not None:
             await self._check(principal, approval, decision, arguments)
             if not changes(approval.arguments, arguments):
@@ -103,9 +106,19 @@ class ApprovalService:
             return
         if approval.risk == "critical" and not principal.may("approvals.critical"):
             raise RequestError("forbidden", "Approving a critical call needs the scope `approvals.critical`, too.")
-        own = principal.user is not None and principal.user == approval.user_id
-        if own and self._four_eyes is not None and RISKS.index(approval.risk) >= RISKS.index(self._four_eyes):
-            detail = f"A call of risk {approval.risk} is approved by somebody else than the user whose run it is."
+
+    def _asks_another(self, approval: Approval) -> bool:
+        return self._four_eyes is not None and RISKS.index(approval.risk) >= RISKS.index(self._four_eyes)
+
+    async def _check_other(self, principal: Principal, approval: Approval) -> None:
+        """Whoever approves is not who asked for the run, and not the user whose run it is."""
+        events = await self._runs.events(approval.run_id, 0, 1)
+        if not events:
+            raise RequestError("not_found", f"There is no approval {approval.id!r} any more.")
+        created = msgspec.json.decode(events[0].payload, type=ev.RunCreated)
+        users = {approval.user_id, created.by or None}
+        if created.actor == principal.actor or (principal.user is not None and principal.user in users):
+            detail = f"A call of risk {approval.risk} is approved by somebody else than who asked for the run, or whose it is."
             raise RequestError("forbidden", detail)
 
     async def _check(self, principal: Principal, approval: Approval, decision: str, arguments: JsonObject) -> None:

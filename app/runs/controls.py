@@ -30,7 +30,7 @@ class ControlService:
         Nothing new of it begins, what is queued ends when its turn comes, what is running is stopped, and calls of a tool are denied.
         Raises `RequestError` not_found for what is not there: nobody shall believe that something is off that has another name.
         """
-        if (problem := unknown(kind, name, principal.tenant, self._agents)) is not None:
+        if (problem := await unknown(self._store, kind, name, principal.tenant, self._agents)) is not None:
             raise RequestError("not_found", problem)
         control = await self._store.disable(principal, "tenant", kind, name, reason)
         await self._switches.look()
@@ -43,15 +43,20 @@ class ControlService:
         await self._switches.look()
 
 
-def unknown(kind: ControlKind, name: str, tenant: str | None, agents: Agents) -> str | None:
-    """What is wrong with that name; None: nothing. `tenant` None: any tenant may be meant."""
+async def unknown(store: ControlStore, kind: ControlKind, name: str, tenant: str | None, agents: Agents) -> str | None:
+    """What is wrong with that name; None: nothing. `tenant` None: any tenant may be meant.
+
+    An agent and a tool are known that a run may still have: of a current definition, a variant's too, or of a former version.
+    """
     if kind == "tenant":
         if tenant in (None, name):
             return None
         return "A tenant can only switch itself off; all others are switched off on the machine of the service."
-    if kind == "agent":
-        return _missing(kind, name, agents.current)
-    return _missing(kind, name, {spec.name for agent in agents.current.values() for spec in agent.tools})
+    known = set(agents.current)
+    if kind == "tool":
+        known = {spec.name for agent in agents.definitions() for spec in agent.tools}
+    problem = _missing(kind, name, known)
+    return None if problem is None or await store.stored(tenant, kind, name) else problem
 
 
 def _missing(kind: str, name: str, known: Iterable[str]) -> str | None:

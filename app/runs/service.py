@@ -34,6 +34,8 @@ ANSWER_GRACE = 2.0
 """Seconds after the caller's timeout in which the run's own end may still arrive."""
 STEPS = ("model", "tool")
 """Names of steps that every agent has; each tool is one more."""
+NEW_ONLY = frozenset({"disabled", "queue_full"})
+"""Refusals of what is new, which are none of what there is already."""
 
 
 class RunService:
@@ -77,9 +79,29 @@ class RunService:
         Raises `RequestError` for an unknown agent, an input that its agent does not take, a bad session id, a context that does not fit
         the prompt, an unknown step, an agent or a tenant that is switched off, somebody else's session, a busy one (`on_busy` reject),
         a key that was used for something else, and while this process is closing; and forbidden for a `user_id` that the principal
-        may not name.
+        may not name. A key that made a run gives that run, also where a new one would be refused by a switch or a full queue.
         """
-        principal = principal.acting_for(wanted.user_id)
+        try:
+            return await self._start(principal, wanted)
+        except RequestError as error:
+            if error.code not in NEW_ONLY:
+                raise
+            earlier = await self.replay(principal.acting_for(wanted.user_id), wanted.key, wanted.timeout)
+            if earlier is None:
+                raise
+            return earlier
+
+    async def replay(self, principal: Principal, key: IdempotencyKey | None, timeout: float | None) -> Started | None:
+        """The run that an earlier request with that key made or let go on; None: there was none, or there is no key.
+
+        Raises `RequestError` idempotency_key_reused.
+        """
+        if key is None or (replayed := await self._store.used(principal, key)) is None:
+            return None
+        return await self._acceptance.again(principal, replayed, timeout)
+
+    async def _start(self, principal: Principal, wanted: StartRun) -> Started:
+        asker, principal = principal, principal.acting_for(wanted.user_id)
         session_id = session_id_of(wanted.session_id)
         user_id = wanted.user_id or principal.user
         chosen = self._agents.choose(wanted.agent, user_id=user_id, session_id=session_id)
@@ -101,6 +123,8 @@ class RunService:
             tags=wanted.tags or msgspec.UNSET,
             experiments=chosen.experiments or msgspec.UNSET,
             granted=granted(agent, principal),
+            actor=asker.actor,
+            by=asker.user,
         )
         return await self._acceptance.start(principal, wanted, agent, system, created)
 
@@ -175,9 +199,9 @@ class RunService:
         Raises `RequestError` run_finished for any other run.
         """
         run = await self.run(principal, run_id)
+        if (earlier := await self.replay(principal, key, None)) is not None:
+            return earlier
         self._switches.check(principal.tenant, run.agent)
-        if key is not None and (replayed := await self._store.used(principal, key)) is not None:
-            return await self._acceptance.again(principal, replayed, None)
         agent = await self._agents.version(principal.tenant, run.agent, run.agent_version)
         if agent is None:
             raise RequestError("agent_changed", f"Version {run.agent_version} of agent {run.agent} is not known here.")
@@ -189,6 +213,8 @@ class RunService:
                 run_id=new_id("run"),
                 resumed_from=run_id,
                 granted=granted(agent, principal),
+                actor=principal.actor,
+                by=principal.user,
             )
             wanted = StartRun(input=None, stop_after=stop_after, tags=run.tags, key=key)
             system, _ = self._render(agent, created.context or {})
@@ -196,8 +222,8 @@ class RunService:
         feed = self._feeds.open(run_id)
         feed.resumed()  # before: it may be claimed, and wait again, at once
         if not await self._store.requeue(principal, run_id, stop_after, key):
-            if key is not None and (replayed := await self._store.used(principal, key)) is not None:
-                return await self._acceptance.again(principal, replayed, None)
+            if (earlier := await self.replay(principal, key, None)) is not None:
+                return earlier
             detail = (
                 f"Run {run_id} is {run.status}: only a failed run, or one that waits after stop_after, can be resumed."
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from app.access.authentication import Authentication, Keyless
 from app.access.bootstrap import keep_first_key
 from app.access.known import KnownKeys
 from app.api.authentication import Access
+from app.api.here import OnlyHere
 from app.settings.options import AuthOptions
 from app.storage.postgres.api_keys import PostgresApiKeyStore
 from app.storage.postgres.pool import Database
@@ -29,8 +30,10 @@ class Entrance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def entrance_of(auth: AuthOptions, database: Database, *, keyless: Keyless) -> AsyncIterator[Entrance]:
-    """What lets requests in, closed at the end. `keyless` as in `Authentication`."""
+async def entrance_of(
+    auth: AuthOptions, database: Database, *, keyless: Keyless, origins: Collection[str] = ()
+) -> AsyncIterator[Entrance]:
+    """What lets requests in, closed at the end. `keyless` as in `Authentication`, `origins` as in `OnlyHere`."""
     store = PostgresApiKeyStore(database=database)
     async with AsyncExitStack() as stack:
         keys = KnownKeys(store=store)
@@ -56,7 +59,11 @@ async def entrance_of(auth: AuthOptions, database: Database, *, keyless: Keyless
             )
             tokens = Tokens(keys=key_set, rules=rules)
         authentication = Authentication(keys=keys, tokens=tokens, keyless=keyless)
-        access = Access(authentication=authentication, open_metrics=auth.metrics == "open")
+        access = Access(
+            authentication=authentication,
+            open_metrics=auth.metrics == "open",
+            only_here=OnlyHere(origins=origins) if keyless == "here" else None,
+        )
 
         async def first_key() -> None:
             if auth.bootstrap_key_file is not None:

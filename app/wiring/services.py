@@ -202,7 +202,9 @@ async def open_services(
         router = Router(routes=routes_of(settings, providers, tracing), breakers=breakers)
         python_tools = PythonToolbox(tools=workspace.tools)
         stack.push_async_callback(python_tools.aclose)
-        entrance = await stack.enter_async_context(entrance_of(settings.auth, database, keyless=keyless))
+        entrance = await stack.enter_async_context(
+            entrance_of(settings.auth, database, keyless=keyless, origins=settings.server.cors_origins)
+        )
         hints = PostgresHints(dsn=direct, command=role)
         stack.push_async_callback(hints.aclose)
         answers = answers_of(settings, channel, providers, tracing, metrics)

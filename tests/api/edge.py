@@ -19,6 +19,7 @@ from app.access.tokens import Tokens
 from app.api.authentication import Access
 from app.api.guards import Gate
 from app.api.health import Readings
+from app.api.here import OnlyHere
 from app.api.idempotency import Idempotent
 from app.api.limits import LimitRules, Limits
 from app.api.prompts import Prompts
@@ -226,7 +227,9 @@ async def open_edge(
         known = KnownKeys(store=PostgresApiKeyStore(database=database))
         authentication = Authentication(keys=known, tokens=tokens, keyless=keyless)
         access = Access(
-            authentication=authentication if principal is None else Always(principal), open_metrics=open_metrics
+            authentication=authentication if principal is None else Always(principal),
+            open_metrics=open_metrics,
+            only_here=OnlyHere(origins=(front or {}).get("cors_origins", ())) if keyless == "here" else None,
         )
         app = create_app(
             service=runs.service,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.domain.experiments import Experiment, Variant
 from app.domain.principals import SCOPES, Principal
 from app.storage.postgres.audit import PostgresAuditLog
 from app.storage.postgres.controls import PostgresControls
@@ -16,7 +17,7 @@ from tests.api.problems import check
 from tests.api.sockets import talking
 from tests.batches.world import tagger
 from tests.runs.conftest import react
-from tests.scripted import ScriptedProvider, says
+from tests.scripted import ScriptedProvider, says, tool_spec
 from tests.waiting import until
 
 ADMIN = Principal(tenant="acme", actor="key:admin", scopes=SCOPES)
@@ -98,6 +99,22 @@ async def test_a_tenant_can_switch_itself_off_and_nobody_else(edge: Any) -> None
         assert (await theirs.client.get("/v1/controls")).json() == {"data": []}
         check(await theirs.client.delete("/v1/controls/tenant/acme"), 404, "not_found")
         assert len((await ours.client.get("/v1/runs")).json()["data"]) == 0, "what is there can be read still"
+
+
+async def test_tools_of_variants_and_of_former_versions_can_be_switched_off(edge: Any) -> None:
+    variant = Variant(name="v", percent=100.0, agent=react(tools=(tool_spec("refund"),)))
+    experiment = Experiment(name="e", agent="helper", salt="s", variants=(variant,))
+    provider = ScriptedProvider(says("", ("c1", "refund", "{}")), says("ok"))
+    former = react(name="former", tools=(tool_spec("pay"),))
+    async with edge(ScriptedProvider(), former):
+        pass
+    async with edge(provider, HELPER, principal=ADMIN, experiments=(experiment,)) as e:
+        for kind, name in (("tool", "refund"), ("tool", "pay"), ("agent", "former")):
+            await off(e, kind, name)
+        await e.ask()
+        assert e.toolbox.calls == []
+        for kind, name in (("tool", "refunds"), ("agent", "formerly"), ("tool", "former"), ("agent", "pay")):
+            check(await e.client.put(f"/v1/controls/{kind}/{name}", json={}), 404, "not_found")
 
 
 async def test_what_is_off_for_everybody_a_tenant_sees_and_cannot_lift(edge: Any, database: str) -> None:

@@ -227,6 +227,32 @@ async def test_one_does_not_approve_what_is_done_for_oneself(
             await e.became(approval["run_id"], "succeeded")
 
 
+@pytest.mark.parametrize(
+    ("starts", "approves", "for_user", "status"),
+    [
+        (who("runs", "approvals"), who("approvals"), None, 403),
+        (who("runs", "approvals", "act_as"), who("approvals"), "carl", 403),
+        (who("admin", user="boss"), who("admin", user="boss"), "carl", 403),
+        (who("admin", user="boss"), who("admin", user="boss", actor="key:k2"), "carl", 403),
+        (who("admin", user="boss"), who("approvals", actor="key:k2"), "carl", 200),
+        (who("runs", "approvals", actor="local"), who("approvals", actor="local"), None, 403),
+    ],
+    ids=["no user", "act_as", "an admin", "another key of the user", "another key", "no keys"],
+)
+async def test_one_does_not_approve_what_one_asked_for(
+    edge: Any, starts: Principal, approves: Principal, for_user: str | None, status: int
+) -> None:
+    """On whoever's behalf."""
+    desk = who("approvals", actor="key:desk")
+    async with edges(edge, starts, approves, desk, say=[RISKY, says("done")], four_eyes="high") as (e, same, other):
+        approval = await waiting(e, **({"user_id": for_user} if for_user else {}))
+        assert (await decided(same, approval, APPROVE)).status_code == status
+        if status == 403:
+            assert e.toolbox.calls == []
+            assert (await decided(other, approval, APPROVE)).status_code == 200
+        await e.became(approval["run_id"], "succeeded")
+
+
 async def test_one_may_deny_what_is_done_for_oneself(edge: Any) -> None:
     ann = who("runs", "approvals", user="ann")
     async with edges(edge, ann, say=[DEADLY, says("done")], four_eyes="low") as (e,):

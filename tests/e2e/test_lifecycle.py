@@ -165,7 +165,7 @@ async def test_what_does_not_end_within_the_drain_goes_on_elsewhere_and_a_second
         assert call.texts("user")[0].startswith("stuck")
         _, never_sent = await asyncio.open_connection("127.0.0.1", second.port)
         never_sent.write(
-            b"POST /chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+            b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
         )
         await never_sent.drain()
         second.signal(signal.SIGINT)

@@ -23,6 +23,12 @@ class PostgresControls:
     async def controls(self, tenant: str | None) -> list[Control]:
         return [Control(**row) for row in await self._db.fetch(self._sql["controls"], tenant)]
 
+    async def stored(self, tenant: str | None, kind: ControlKind, name: str) -> bool:
+        row = await self._db.fetchrow(
+            self._sql["stored"], kind, name, None if tenant is None else [tenant, DEFAULT_TENANT]
+        )
+        return row is not None
+
     async def disable(self, by: Principal, reach: Reach, kind: ControlKind, name: str, reason: str | None) -> Control:
         row = await self._db.fetchrow(
             self._sql["disable"], _tenant(by, reach), kind, name, reason, by.actor, by.user,

@@ -8,6 +8,16 @@ SELECT kind, name, CASE WHEN tenant = '' THEN 'instance' ELSE 'tenant' END AS re
 WHERE tenant IN ('', $1::text) AND ($1 IS NULL OR kind <> 'tenant' OR name = $1)
 ORDER BY kind, name, reach;
 
+-- name: stored
+-- Whether a stored version of an agent has that name, or a tool of that name. $1 kind  $2 name  $3 tenants, NULL: all
+SELECT FROM agent_versions
+WHERE ($3::text [] IS NULL OR tenant = ANY($3))
+    AND CASE
+        WHEN $1 = 'agent' THEN name = $2
+        ELSE EXISTS (SELECT FROM json_array_elements(definition -> 'tools') AS tool WHERE tool ->> 'name' = $2)
+    END
+LIMIT 1;
+
 -- name: disable
 -- Switch something off, write that down, and tell every process.
 -- $1 tenant, empty for all  $2 kind  $3 name  $4 reason  $5 actor  $6 its user  $7 whose audit log  $8 detail  $9 channel
