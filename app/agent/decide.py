@@ -1,4 +1,4 @@
-"""What a run does next. Every rule of the loop is in `decide`; `app.runs.runner` only performs what it says."""
+"""What a run does next. Every rule of the loop is in `decide`; `app.runs.execution` only performs what it says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.domain.approvals import digest
 from app.domain.events import LoopDetected
 from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
-from app.domain.provenance import taint
+from app.domain.provenance import Taint, taint
 from app.domain.runs import RunFailure, RunStatus, StopReason
 from app.domain.tools import Risk, ToolSpec, unseen
 from app.safety import policy
@@ -126,44 +126,60 @@ def _closed(state: RunState) -> StopReason | None:
 
 
 def _tools(state: RunState) -> CallTools | AskApproval:
-    """What can be done about the open calls now; only when that is done, people are asked about the rest.
-
-    The policy is asked every time, also about what a person has approved or changed: no approval outweighs a refusal of it.
-    """
-    context = taint(state.provenance)
-    calls: list[ToolCall] = []
-    denied: list[tuple[ToolCall, str]] = []
-    lost: list[ToolCall] = []
-    asked: list[tuple[ToolCall, Risk]] = []
-    beyond = loops.beyond(state)
-    for call in state.open_calls.values():
-        spec = state.agent.tool(call.name)
-        decision = state.decisions.get(call.id)
-        if call.id in beyond:
-            denied.append((call, loops.TOO_MANY))
-            continue
-        if call.id in state.started:
-            (lost if spec is not None and unseen(spec.effect) == "outcome_unknown" else calls).append(call)
-            continue
-        if spec is None:
-            calls.append(call)
-            continue
-        judged = policy.judge(state.agent, spec, state.arguments(call), context, state.granted)
-        if judged.outcome == "deny":
-            denied.append((call, f"{spec.name} was not run: {judged.why}."))
-        elif decision == "approved" and _is_for(state, call):
-            calls.append(call)
-        elif decision is not None:
-            denied.append((call, _denial(spec, decision)))
-        elif judged.outcome == "allow":
-            calls.append(call)
-        elif (problem := structured.read(call.arguments or "{}", spec.schema)[1]) is not None:
-            denied.append((call, f"{spec.name} was not run: its arguments do not fit: {problem}. Correct them."))
-        elif call.id not in state.approvals:
-            asked.append((call, judged.risk))
+    """What can be done about the open calls now; only when that is done, people are asked about the rest."""
+    read, beyond = taint(state.provenance), loops.beyond(state)
+    found = [_outcome(state, call, read, call.id in beyond) for call in state.open_calls.values()]
+    calls = tuple(one.call for one in found if isinstance(one, _Runs))
+    denied = tuple((one.call, one.why) for one in found if isinstance(one, _Denied))
+    lost = tuple(one.call for one in found if isinstance(one, _Lost))
     if calls or denied or lost:
-        return CallTools(calls=tuple(calls), denied=tuple(denied), lost=tuple(lost))
-    return AskApproval(calls=tuple(asked))
+        return CallTools(calls=calls, denied=denied, lost=lost)
+    return AskApproval(calls=tuple((one.call, one.risk) for one in found if isinstance(one, _Asks)))
+
+
+class _Runs(msgspec.Struct, frozen=True):
+    call: ToolCall
+
+
+class _Denied(msgspec.Struct, frozen=True):
+    call: ToolCall
+    why: str
+
+
+class _Lost(msgspec.Struct, frozen=True):
+    call: ToolCall
+
+
+class _Asks(msgspec.Struct, frozen=True):
+    call: ToolCall
+    risk: Risk
+
+
+def _outcome(state: RunState, call: ToolCall, read: Taint, beyond: bool) -> _Runs | _Denied | _Lost | _Asks | None:
+    """What becomes of an open call of a model that had read such words; None: a person is asked already. `beyond`: it is one too many.
+
+    The order is what makes it safe. What was begun comes first: a call that may have taken effect is never said to be undone. The
+    policy comes before every word of a person, each time: no approval outweighs a refusal of it.
+    """
+    spec = state.agent.tool(call.name)
+    if call.id in state.started:
+        return _Lost(call) if spec is not None and unseen(spec.effect) == "outcome_unknown" else _Runs(call)
+    if beyond:
+        return _Denied(call, loops.TOO_MANY)
+    if spec is None:
+        return _Runs(call)
+    judged = policy.judge(state.agent, spec, state.arguments(call), read, state.granted)
+    if judged.outcome == "deny":
+        return _Denied(call, f"{spec.name} was not run: {judged.why}.")
+    decision = state.decisions.get(call.id)
+    if decision is not None:
+        approved = decision == "approved" and _is_for(state, call)
+        return _Runs(call) if approved else _Denied(call, _denial(spec, decision))
+    if judged.outcome == "allow":
+        return _Runs(call)
+    if (problem := structured.read(call.arguments or "{}", spec.schema)[1]) is not None:
+        return _Denied(call, f"{spec.name} was not run: its arguments do not fit: {problem}. Correct them.")
+    return None if call.id in state.approvals else _Asks(call, judged.risk)
 
 
 def _is_for(state: RunState, call: ToolCall) -> bool:

@@ -22,6 +22,8 @@ WARNED = REPEATS - 1
 """When the model is told."""
 PATIENCE = 5
 """So many times of waiting for something count as one: twenty looks at a job that is not done yet."""
+FEW = 2
+"""So many times of which nothing but numbers is new count as one: eight looks at a counter."""
 FAILURES = 2 * REPEATS
 """So many rounds in turn in which every call failed, whatever was tried."""
 LONGEST = 12
@@ -41,11 +43,12 @@ TOO_MANY = (
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of the model with its results. `asked` and `found` are its two readings (`likeness`), in no order; `end` is the id of
+    """One message of the model with its results. `asked`, `moved` and `found` are its readings (`likeness`), in no order; `end` is the id of
     its last message. `waits`: something in it is not there yet; `failed`: every call of it failed.
     """
 
     asked: tuple[Pair, ...]
+    moved: tuple[Pair, ...]
     found: tuple[Pair, ...]
     tools: tuple[str, ...]
     end: str
@@ -91,6 +94,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self._asked = _Reading()
+        self._moved = _Reading()
         self._found = _Reading()
         self._failures: list[Round] = []
 
@@ -98,15 +102,19 @@ class _Watch:
         """How often the pattern that the run is in has come by now, and the loop that it is from `REPEATS` on."""
         self._failures = [*self._failures, made] if made.failed else []
         asked, by_asked = self._asked.take(made.asked, made)
+        moved, by_moved = self._moved.take(made.moved, made)
         found, by_found = self._found.take(made.found, made)
         failed = len(self._failures) * REPEATS // FAILURES
-        times = max(asked, found, failed)
+        moved //= FEW
+        times = max(asked, moved, found, failed)
         if times < REPEATS:
             return times, None
         if asked == times:
             refused = all(pairs == (REFUSED,) for pairs in (one.asked for one in by_asked))
             return times, _loop("refused" if refused else "repeated" if len(by_asked) == 1 else "cycle", by_asked)
-        return times, _loop("no_progress", by_found if found == times else self._failures)
+        return times, _loop(
+            "no_progress", by_found if found == times else by_moved if moved == times else self._failures
+        )
 
 
 class _Reading:
@@ -183,12 +191,13 @@ def _windows(state: RunState) -> Iterator[Iterator[Round]]:
             elif message.stop == "pause":
                 native = "" if message.native is None else bytes(message.native.items).decode()
                 pair = ("", message.content.strip(), native)
-                window.append(Round(asked=(pair,), found=(pair,), tools=(), end=message.id))
+                window.append(Round(asked=(pair,), moved=(pair,), found=(pair,), tools=(), end=message.id))
     yield iter(window)
 
 
 def _round(state: RunState, said: Message, results: dict[str, Message], end: str) -> Round:
     asked: set[Pair] = set()
+    moved: set[Pair] = set()
     found: set[Pair] = set()
     waits, failed = False, True
     for call in said.tool_calls:
@@ -196,14 +205,22 @@ def _round(state: RunState, said: Message, results: dict[str, Message], end: str
         failed = failed and result.is_error
         if _refused(state, call, result):
             asked.add(REFUSED)
+            moved.add(REFUSED)
             found.add(REFUSED)
             continue
         waits = waits or likeness.waits(call, spec, result.is_error, result.content)
-        asked.add(likeness.same_asked(call, result.is_error, result.content))
+        asked.add(likeness.same_asked(call, spec, result.is_error, result.content))
+        moved.add(likeness.same_but_numbers(call, spec, result.is_error, result.content))
         found.add(likeness.same_found(call, spec, result.is_error, result.content))
     tools = tuple(sorted({call.name for call in said.tool_calls}))
     return Round(
-        asked=tuple(sorted(asked)), found=tuple(sorted(found)), tools=tools, end=end, waits=waits, failed=failed
+        asked=tuple(sorted(asked)),
+        moved=tuple(sorted(moved)),
+        found=tuple(sorted(found)),
+        tools=tools,
+        end=end,
+        waits=waits,
+        failed=failed,
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from app.domain.messages import JsonObject
 from app.domain.models import Reasoning
 from app.domain.screening import Screening
-from app.domain.tools import RISKS, Risk, ToolSpec
+from app.domain.tools import Risk, ToolSpec
 
 Kind = Literal["chat", "react"]
 
@@ -106,10 +106,6 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     def scopes(self) -> tuple[str, ...]:
         """The scopes that its tools ask of a caller."""
         return tuple(dict.fromkeys(spec.rules.scope for spec in self.tools if spec.rules.scope is not None))
-
-    def approves(self, spec: ToolSpec) -> bool:
-        """Whether that tool runs without a person, where nothing that was read before stands against it (`app.safety.policy`)."""
-        return RISKS.index(spec.risk) <= RISKS.index(self.auto_approve)
 
 
 def versioned(agent: Agent) -> Agent:

@@ -30,6 +30,7 @@ SHOWN = 10
 _NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _ENTRY = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?|\[[0-9a-f:]+\](?::[0-9]{1,5})?")
 _ANY = "[A-Za-z0-9._+-]*"
+_WAY = re.compile(r"(?:\A|[/\\])\.\.?(?:[/\\?#;]|\Z)")
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
@@ -106,6 +107,8 @@ def wrong_entry(rule: Rule) -> str | None:
     for pattern in rule.like:
         if not pattern or pattern.count("*") > 3 or len(pattern) > 200:
             return f"{pattern!r} must be a text with at most three *"
+        if _WAY.search(pattern) is not None:
+            return f"{pattern!r} has a way up, or a place for itself: nothing looks like it"
     if rule.minimum is not None and rule.maximum is not None and rule.minimum > rule.maximum:
         return "minimum is above maximum"
     return None
@@ -128,8 +131,8 @@ def _unlisted(rule: Rule, value: Any) -> str | None:
             return f"must be a plain number{'' if low is None else f' from {low:g}'}{'' if high is None else f' up to {high:g}'}"
     if rule.one_of and not any(_same(value, entry) for entry in rule.one_of):
         return f"must be one of {_listed(rule.one_of)}"
-    if rule.like and not (isinstance(value, str) and any(_pattern(entry).fullmatch(value) for entry in rule.like)):
-        return f"must look like {_listed(rule.like)} (* for letters, digits and . _ + -)"
+    if rule.like and not (isinstance(value, str) and _alike(rule.like, value)):
+        return f"must look like {_listed(rule.like)} (* for letters, digits and . _ + -, no way up)"
     return None
 
 
@@ -186,6 +189,11 @@ def _same(value: Any, entry: Any) -> bool:
     return (
         isinstance(value, bool) == isinstance(entry, bool) and type(value) in (str, int, float, bool) and value == entry
     )
+
+
+def _alike(entries: Sequence[str], value: str) -> bool:
+    """Whether one of the patterns has it; none has what a program could take for a way up, or for the place itself."""
+    return _WAY.search(value) is None and any(_pattern(entry).fullmatch(value) for entry in entries)
 
 
 def _pattern(entry: str) -> re.Pattern[str]:

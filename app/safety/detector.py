@@ -116,7 +116,7 @@ _WEIGHTS: tuple[tuple[str, int, str, str], ...] = (
         "turn",
         2,
         "< [ #",
-        r"<\|[a-z_]{2,20}\|>|\[/?(?:system|inst|assistant)\]|<</?sys>>|</?(?:system|thinking|information|admin|instructions?)>|#{2,} ?\(?system",
+        r"<\|[a-z_]{2,20}\|>|\[/?(?:system|inst|assistant)\]|<</?sys>>|</?(?:system|thinking|information|admin|instructions?)>|(?<!#)#{2,}+ ?+\(?system",
     ),
     (
         "turn",
@@ -195,7 +195,7 @@ _WEIGHTS: tuple[tuple[str, int, str, str], ...] = (
         "exfiltration",
         2,
         "![",
-        r"!\[[^\]\n]{0,80}\]\(https?://[^)\s]{1,300}[?&][^)\s=]{1,40}=[^)\s]*(?:\{|data|secret|token|prompt|summary|history|\$)",
+        r"!\[[^\]\n]{0,80}+\]\(https?://[^)\s?&]{1,300}+[?&][^)\s=]{0,300}+=[^)\s]{0,500}?(?:\{|data|secret|token|prompt|summary|history|\$)",
     ),
     (
         "action",

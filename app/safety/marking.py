@@ -24,8 +24,9 @@ _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
 # Joiners and the emoji selector have their use one at a time; in a row they spell bits.
 _ROWS = re.compile("([\u200c\u200d\ufe0f])[\u200c\u200d\ufe0f]+")
 _LINES = re.compile("[\u2028\u2029\x85]")
-_GAP = "[\\s\u200c\u200d\ufe0f]*"
-_MARK = re.compile(f"[<\uff1c\ufe64\u2039\u3008\u27e8]({_GAP}/?{_GAP}untrusted)", re.IGNORECASE)
+_GAP = "[\\s\u200c\u200d\ufe0f]"
+# Possessive, and the second gap only after a slash: read once, however long the gap is.
+_MARK = re.compile(f"[<\uff1c\ufe64\u2039\u3008\u27e8]({_GAP}*+(?:/{_GAP}*+)?untrusted)", re.IGNORECASE)
 _ROLE = re.compile(r"<(?=\|)")
 _NAME = re.compile(r"[^A-Za-z0-9_.:-]")
 

@@ -64,8 +64,8 @@ LOOPS = (
     Mutant(
         name="times are noise",
         file=LIKENESS,
-        old='    return _CLOCK.sub("<time>", result)\n',
-        new="    return result\n",
+        old='_CLOCK.sub("<time>", result)',
+        new="result",
         tests=TESTS,
     ),
     Mutant(

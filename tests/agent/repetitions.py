@@ -36,6 +36,77 @@ def polling_the_same(rng: random.Random) -> Run:
     return steps(*[[("job_status", asked)]] * (looks + 1)), gives(*outcomes)
 
 
+def polling_in_other_words(rng: random.Random) -> Run:
+    """Words of states and of waiting that nobody listed: each service has its own."""
+    looks = rng.randint(4, 18)
+    word = rng.choice(
+        [
+            "UPDATE_IN_PROGRESS",
+            "RUNNING",
+            "warmingUp",
+            "compiling",
+            "rolling_out",
+            "LAUNCHING",
+            "AWAITING_REVIEW",
+            "transcoding",
+            "ENQUEUED",
+            "live",
+            "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
+            "in-transit",
+            "half open",
+            "not_started",
+            "Rendering",
+            "PARTIALLY_PROVISIONED",
+        ]
+    )
+    shape: Any = rng.choice(
+        [
+            {"id": 7, "status": word},
+            {"deployment": {"name": "web", "state": word}},
+            {"phase": word, "retries": 0},
+            f"Status: {word}",
+            f"job 7 has state={word}",
+        ]
+    )
+    return steps(*[[("get_order", {"order_id": 7})]] * (looks + 1)), gives(*[("ok", shape)] * looks, ("ok", "done"))
+
+
+def polling_in_sentences(rng: random.Random) -> Run:
+    looks = rng.randint(4, 18)
+    sentence = rng.choice(
+        [
+            "Your file is being made.",
+            "No result yet.",
+            "Try again later.",
+            "ETA 12 min",
+            "busy",
+            "We are still at it.",
+            "compiling…",
+            "Almost there",
+            "Please wait.",
+            "The upload is in progress",
+            "Ready soon.",
+        ]
+    )
+    return steps(*[[("get_order", {"order_id": 7})]] * (looks + 1)), gives(*[("ok", sentence)] * looks, ("ok", "done"))
+
+
+def receipts(rng: random.Random) -> Run:
+    """Pages of a book that is turned by a tool that changes where it is open: the same call, another text each time."""
+    pages = rng.randint(4, 20)
+    return steps(*[[("edit_file", {"turn": "on"})]] * pages), gives(
+        *[("ok", f"{n} " + " ".join(text(rng, 8) for _ in range(8))) for n in range(pages)]
+    )
+
+
+def counted(rng: random.Random) -> Run:
+    """A counter, looked at a few times."""
+    looks = rng.randint(4, 7)
+    return steps(*[[("get_order", {"table": "orders"})]] * looks), gives(
+        *[("ok", {"rows": 10 * n, "table": "orders"}) for n in range(looks)]
+    )
+
+
 def polling_for_a_yes(rng: random.Random) -> Run:
     """A tool that only says no, until it says yes."""
     looks = rng.randint(4, 18)
@@ -173,6 +244,6 @@ def edits(rng: random.Random) -> Run:
 
 
 REPETITIONS: tuple[Callable[[random.Random], Run], ...] = (
-    polling_the_same, polling_for_a_yes, polling_with_plateaus, polling_with_a_clock, polling_with_progress, polling_with_waits, polling_as_declared, paging, retries,
+    polling_the_same, polling_in_other_words, polling_in_sentences, receipts, counted, polling_for_a_yes, polling_with_plateaus, polling_with_a_clock, polling_with_progress, polling_with_waits, polling_as_declared, paging, retries,
     corrections, files, orders, days, writes, sums, searches, edits,
 )  # fmt: skip

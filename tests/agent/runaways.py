@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -224,6 +225,61 @@ def reworded(rng: random.Random) -> Case:
     return after_work(rng, model, lambda *_: ("ok", same), 1)
 
 
+def empty_handed(rng: random.Random) -> Case:
+    """The same question, the same nothing, and one word in it that is new each time."""
+    same, fresh, ticks = [wish(rng)], random.Random(rng.random()), iter(range(1, 1_000))
+    shapes: list[Callable[[], Any]] = [
+        lambda: f"Tried {next(ticks)} shards, nothing there.",
+        lambda: f"search {fresh.getrandbits(32):08x}: no hits",
+        lambda: f"0 rows (run {uuid.UUID(int=fresh.getrandbits(128))})",
+        lambda: {"hits": [], "search_id": str(uuid.UUID(int=fresh.getrandbits(128)))},
+        lambda: {"items": [], "hash": f"{fresh.getrandbits(64):x}"},
+        lambda: {"results": [], "meta": {}, "quota_left": 900 - next(ticks)},
+        lambda: {"data": {}, "api_calls_remaining": 900 - next(ticks)},
+        lambda: {"user": "ann", "version": f"{fresh.getrandbits(128):032x}"},
+    ]
+    shape = rng.choice(shapes)
+    return after_work(rng, lambda _: same, lambda *_: ("ok", shape()), 1)
+
+
+def only_numbers(rng: random.Random) -> Case:
+    """The same question, and a counter: that is looked at twice as often."""
+    same, ticks = [wish(rng)], iter(range(1, 1_000))
+    shape = rng.choice(
+        [lambda n: {"visits": n, "page": "home"}, lambda n: f"Ticket T-{n} is next", lambda n: [n, n + 1]]
+    )
+    return after_work(rng, lambda _: same, lambda *_: ("ok", shape(next(ticks))), 2)
+
+
+def echoes(rng: random.Random) -> Case:
+    """Other words, and an answer that says them back."""
+    fresh = random.Random(rng.random())
+    shape: Callable[[str], Any] = rng.choice(
+        [
+            lambda q: f"No match for {q!r}.",
+            lambda q: {"query": q, "hits": []},
+            lambda q: f"Your search - {q} - found nothing",
+        ]
+    )
+    return after_work(
+        rng, lambda _: [("search", {"query": text(fresh, 3)})], lambda _, asked: ("ok", shape(asked.get("query", ""))), 1
+    )  # fmt: skip
+
+
+def written_again(rng: random.Random) -> Case:
+    """The same thing made again and again, with a receipt of its own each time."""
+    same: list[Wish] = [("add_item", {"title": text(rng)})]
+    fresh, ticks = random.Random(rng.random()), iter(range(1, 1_000))
+    shapes: list[Callable[[], Any]] = [
+        lambda: {"id": str(uuid.UUID(int=fresh.getrandbits(128))), "status": "open"},
+        lambda: f"Created item {text(fresh)}",
+        lambda: {"number": next(ticks), "state": "pending"},
+        lambda: "ok",
+    ]
+    shape = rng.choice(shapes)
+    return after_work(rng, lambda _: same, lambda *_: ("ok", shape()), 1)
+
+
 def pauses(rng: random.Random) -> Case:
     same = rng.choice(["Let me think about that…", "One moment…"])
     return (lambda _: same), fixed(rng), 0, 1
@@ -231,5 +287,5 @@ def pauses(rng: random.Random) -> Case:
 
 RUNAWAYS: tuple[Callable[[random.Random], Case], ...] = (
     identical, reordered, nonces, told_the_time, cycles, parallel_cycles, in_any_order, errors, reworded_errors, unknown_tools,
-    misfits, denied, refused_in_turn, denied_and_read, reworded, pauses,
+    misfits, denied, refused_in_turn, denied_and_read, reworded, empty_handed, only_numbers, echoes, written_again, pauses,
 )  # fmt: skip

@@ -16,7 +16,7 @@ READ, WRITE = tool_spec("t"), tool_spec("t", effect="write")
 
 
 def asked(arguments: str, result: str = "same", *, is_error: bool = False) -> Any:
-    return same_asked(ToolCall("c", "t", arguments), is_error, result)
+    return same_asked(ToolCall("c", "t", arguments), READ, is_error, result)
 
 
 def found(arguments: str, result: str = "same", *, spec: ToolSpec = READ, is_error: bool = False) -> Any:
@@ -58,7 +58,7 @@ def test_arguments(one: str, other: str, same: bool) -> None:
         ('{"progress":1}', '{"progress":2}', False),
         ("order 1000000001", "order 1000000002", False),
         ("2026-11-22", "2026-11-23", False),
-        ("a 0af7651916cd43dd8448eb211c80319c", "a 1af7651916cd43dd8448eb211c80319c", False),
+        ("a 0af7651916cd43dd8448eb211c80319c", "a 1af7651916cd43dd8448eb211c80319c", True),
         ("x" * LONGEST + " 10:00:01", "x" * LONGEST + " 10:00:09", False),
     ],
 )
@@ -119,7 +119,7 @@ def test_the_same_error_for_other_words_is_the_same_for_a_write_too() -> None:
         ('{"is_ready":false}', True),
         ('{"status":202}', True),
         ('{"status":200}', False),
-        ('{"status":"running late"}', False),
+        ('{"status":"running late"}', True),
         ('{"status":"done"}', False),
         ('{"done":true}', False),
         ('{"status":["pending"]}', False),

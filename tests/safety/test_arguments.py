@@ -122,6 +122,8 @@ def test_amounts_that_are_none_or_too_much(value: Any) -> None:
         (Rule(one_of=(True,)), [True], [1, "true", False]),
         (Rule(like=("ORD-*", "*@example.org")), ["ORD-7", "ORD-", "a.b@example.org"], ["ord-7", "ORD-7 x", "ORD-7\n", "ORD-\u0667", "x ORD-7", 7]),
         (Rule(like=("*@example.org",)), ["ann@example.org"], ["a@evil.example,b@example.org", "a@evil@example.org", "a@example.org.evil"]),
+        (Rule(like=("/srv/*/*",)), ["/srv/a/b", "/srv/a.b/..c", "/srv/.../v1.", "/srv/.git/x"], ["/srv/../..", "/srv/a/..", "/srv/./a", "/srv/../etc", "/srv/a/."]),
+        (Rule(like=("C:\\*", "/srv/*?x", "*")), ["C:\\a", "/srv/a?x", "a.b"], ["C:\\..", "/srv/..?x", "..", "."]),
         (Rule(like=("a*",), one_of=("ab", "b")), ["ab"], ["ac", "b"]),
     ],
 )  # fmt: skip
@@ -167,7 +169,7 @@ def test_a_call_whose_spending_cannot_be_told_is_refused(given: Any) -> None:
     "rule",
     [
         Rule(), Rule(hosts=("https://x",)), Rule(hosts=("X.org",)), Rule(hosts=("*",)), Rule(hosts=("a.*.org",)), Rule(hosts=("b\u00fccher.de",)),
-        Rule(under=("data",)), Rule(under=("/a/../b",)), Rule(like=("",)), Rule(like=("****",)), Rule(minimum=2, maximum=1),
+        Rule(under=("data",)), Rule(under=("/a/../b",)), Rule(like=("",)), Rule(like=("****",)), Rule(like=("/srv/../*",)), Rule(like=("/srv/./*",)), Rule(minimum=2, maximum=1),
     ],
 )  # fmt: skip
 def test_rules_that_say_nothing_sensible(rule: Rule) -> None:

@@ -11,6 +11,7 @@ import pytest
 from app.domain.agents import Agent, Budget, Caching, Limits, Variable, versioned
 from app.domain.errors import ConfigError
 from app.domain.screening import Screening
+from app.domain.tools import RISKS
 from app.workspace.load import SHIPPED
 from app.workspace.scaffold import scaffold
 from tests.workspace.folders import CHAT, TOOL, loaded, problems, write
@@ -37,7 +38,7 @@ def test_a_scaffold_loads_and_overwrites_nothing(tmp_path: Path) -> None:
     assert workspace.agents.keys() == {"assistant", "chat", "orders"}
     assert workspace.agents["assistant"] == loaded(SHIPPED).agents["assistant"]
     orders = workspace.agents["orders"]
-    assert all(orders.approves(tool) for tool in orders.tools)
+    assert all(RISKS.index(tool.risk) <= RISKS.index(orders.auto_approve) for tool in orders.tools)
 
     written[0].write_text("mine")
     written[1].unlink()
