@@ -62,6 +62,13 @@ BODY = _MORE | {
     "attribute": re.compile(rf"{_SPACE}(?:\"[^\"]*+|'[^']*+|[^\s\"'>)]*+)"),
 }
 _QUOTED = {'"': re.compile(r"[^\"]*+"), "'": re.compile(r"[^']*+")}
+_REST = _MORE | {
+    "pem": re.compile(r"[A-Za-z0-9+/=\s\\:,-]*+"),
+    "url": re.compile(r"[^\s>\"'`]*+"),
+    "destination": re.compile(r"[^\s>)]*+"),
+}
+"""What is left out after a body that is longer than its bound: of single characters, so that cuts change nothing."""
+BLANKS = re.compile(r"[\s\\]*+")
 LEADING = re.compile(rf"{_SPACE}[\"'<]?")
 """What stands before an address in a body."""
 
@@ -83,6 +90,17 @@ def more(kind: str, body: str) -> re.Pattern[str] | None:
     if lead.end() == len(body) and body[-1:] not in ('"', "'", "<"):
         return None
     return _QUOTED.get(lead[0][-1:], _MORE[kind]) if kind == "attribute" else _MORE[kind]
+
+
+def dropped(kind: str, body: str) -> re.Pattern[str] | None:
+    """What is left out after a body that began so. None: white space, and then what `rest_of` says."""
+    going = more(kind, body)
+    return _REST[kind] if going is _MORE[kind] else going
+
+
+def rest_of(kind: str, first: str) -> re.Pattern[str]:
+    """What is left out after white space, by its first character."""
+    return _QUOTED.get(first, _REST[kind]) if kind == "attribute" else _REST[kind]
 
 
 def begins(window: str, base: int) -> list[Begin]:

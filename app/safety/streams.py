@@ -12,7 +12,21 @@ import re
 from collections.abc import Sequence
 
 from app.domain.screening import GuardKind
-from app.safety.beginnings import BACK, BODY, BOUNDS, LEADING, LOOK, RULE, TAIL, Begin, begins, more
+from app.safety.beginnings import (
+    BACK,
+    BLANKS,
+    BODY,
+    BOUNDS,
+    LEADING,
+    LOOK,
+    RULE,
+    TAIL,
+    Begin,
+    begins,
+    dropped,
+    more,
+    rest_of,
+)
 from app.safety.links import carries, fetches, leads_out, leaves
 from app.safety.secrets import LOGIN, PEM, assigned, public, random
 
@@ -100,10 +114,16 @@ class Stream:
     def _drop(self, window: str, at: int) -> int:
         """Where the rest of what is taken out ends."""
         assert self._dropping is not None
-        rest = (self._dropped or BODY[self._dropping]).match(window, at)
-        assert rest is not None
         if self._dropped is None:
-            self._dropped = more(self._dropping, rest[0])
+            lead = BLANKS.match(window, at)
+            assert lead is not None
+            at = lead.end()
+            if at == len(window):
+                return at
+            self._dropped = rest_of(self._dropping, window[at])
+            at += window[at] in "\"'<"
+        rest = self._dropped.match(window, at)
+        assert rest is not None
         return rest.end()
 
     def _walked(self, window: str, base: int, *, final: bool) -> tuple[str, int]:
@@ -123,9 +143,9 @@ class Stream:
             assert body is not None
             if body.end() == first:
                 continue
-            bound = first + BOUNDS[begin.kind]
+            bound = first + BOUNDS[begin.kind] - BACK
             to = min(body.end(), bound)
-            if to == len(window) < bound and not final:
+            if body.end() == len(window) < bound + BACK and not final:
                 self._open = begin.kind
                 self._more = more(begin.kind, window[first:])
                 shown.append(window[at:first])
@@ -139,7 +159,7 @@ class Stream:
                 shown += (window[at:first], instead)
                 at = last
                 if last == bound:
-                    self._dropping, self._dropped = begin.kind, more(begin.kind, window[first:to])
+                    self._dropping, self._dropped = begin.kind, dropped(begin.kind, window[first:to])
                     at = self._drop(window, last)
                     if at < len(window):
                         self._dropping = None
@@ -198,7 +218,7 @@ class Stream:
         assert lead is not None
         url = body[lead.end() :]
         reference = begin.kind == "destination" and window[begin.start + 1] == ":"
-        if len(body) >= BOUNDS[begin.kind]:
+        if len(body) >= BOUNDS[begin.kind] - BACK:
             bad = True
         elif begin.kind == "attribute" or reference:
             document = window[max(0, begin.start - BACK * 8) : begin.start].rstrip().lower().endswith("srcdoc")
