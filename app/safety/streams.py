@@ -203,7 +203,7 @@ class Stream:
         login = LOGIN.match(window, first, first + len(body) + 1) if scheme else None
         if login is not None and not public(login["value"]):
             return "secret", login.end("value"), f"{window[first : login.start('value')]}{REMOVED}"
-        body = re.split(r"[)\]]", body, maxsplit=1)[0]
+        body = re.split(r"[)\]]", body, maxsplit=1)[0].rstrip("\\")  # in JSON that belongs to a quote
         url = f"https://{body.lstrip('/')}"
         if self._program and (scheme or _HOST.match(body) is not None) and fetches(url, self._hosts):
             return "link", first + len(body), LINK
@@ -225,4 +225,5 @@ class Stream:
             bad = leaves(url, self._hosts) or document
         else:
             bad = fetches(url, self._hosts) if self._image else leads_out(url, self._hosts)
-        return ("link", begin.first + len(body), f"{lead[0]}{NOWHERE}") if bad else None
+        last = len(body) if len(body) >= BOUNDS[begin.kind] - BACK else len(body.rstrip("\\"))
+        return ("link", begin.first + last, f"{lead[0]}{NOWHERE}") if bad else None
