@@ -16,7 +16,7 @@ from app.domain.messages import Message, ToolCall
 from app.domain.provenance import Taint, taint
 from app.domain.runs import RunFailure, RunStatus, StopReason
 from app.domain.tools import Risk, ToolSpec, unseen
-from app.safety import policy
+from app.safety import policy, values
 
 MAX_REPAIRS = 2
 """How often a structured answer that does not fit its schema is sent back."""
@@ -209,11 +209,15 @@ def _answer(state: RunState, last: Message) -> Decision:
         return Finish(stop_reason=reason, output=last.content)
     output, problem = structured.read(last.content, state.agent.output_schema)
     if problem is None:
-        return Finish(stop_reason=reason, output=output)
+        return Finish(stop_reason=reason, output=_guarded(state, output))
     if sum(message.id in state.rejected for message in state.messages) < MAX_REPAIRS:
         return CallModel(tools="none" if _closed(state) else "auto", rejects=last.id)
     detail = f"The model's answer did not fit the agent's output_schema after {MAX_REPAIRS} repairs: {problem}"
     return Finish(status="failed", stop_reason="invalid_output", error=RunFailure("invalid_output", detail))
+
+
+def _guarded(state: RunState, output: Any) -> Any:
+    return values.guarded(output, state.agent.screening, state.agent.instructions)
 
 
 def out_of_budget(state: RunState, reason: Literal["token_budget", "cost_budget"]) -> Finish:
@@ -230,7 +234,7 @@ def _from_known(state: RunState, reason: Literal["token_budget", "cost_budget", 
     if agent.output_schema is not None:
         output, problem = structured.read(said[-1] if said else "", agent.output_schema)
         if problem is None:
-            return Finish(stop_reason=reason, output=output)
+            return Finish(stop_reason=reason, output=_guarded(state, output))
         if reply is None:
             detail = "The run's budget was used up before the model gave an answer that fits the agent's output_schema."
             return Finish(status="failed", stop_reason="invalid_output", error=RunFailure("invalid_output", detail))

@@ -18,18 +18,22 @@ from app.domain.models import Completed
 from app.domain.observers import RunObserver
 from app.domain.screening import OutputGuard, Screen, Shown
 from app.runs.ledger import Ledger
+from app.safety.written import Plain
 
 
 class Answer:
-    """One text of a model as it is shown, while it grows: first guarded, then with real values."""
+    """One text of a model as it is shown, while it grows: first guarded, then with real values. `plain`: it is JSON."""
 
-    def __init__(self, guard: OutputGuard | None, shown: Shown | None) -> None:
+    def __init__(self, guard: OutputGuard | None, shown: Shown | None, plain: Plain | None = None) -> None:
         self.guard = guard
+        self._plain = plain
         self._shown = shown
         self._said: list[str] = []
 
     def push(self, text: str) -> str:
         """What may be shown after that much more; may be nothing yet."""
+        if self._plain is not None:
+            text = self._plain.push(text)
         if self.guard is not None:
             text = self.guard.push(text)
         if self._shown is not None and text:
@@ -39,7 +43,9 @@ class Answer:
 
     def end(self) -> str:
         """The rest: the text is whole."""
-        text = "" if self.guard is None else self.guard.end()
+        text = "" if self._plain is None else self._plain.end()
+        if self.guard is not None:
+            text = self.guard.push(text) + self.guard.end()
         if self._shown is not None:
             text = self._shown.push(text) + self._shown.end()
         self._said.append(text)
@@ -85,7 +91,8 @@ class Screened:
         state = self._ledger.state
         guard = self._screen.guard(state.agent.screening, state.agent.instructions)
         shown = Shown(state.placeholders.show) if state.placeholders.values else None
-        return None if guard is None and shown is None else Answer(guard, shown)
+        plain = None if guard is None or state.agent.output_schema is None else Plain()
+        return None if guard is None and shown is None else Answer(guard, shown, plain)
 
     def completed(self, completed: Completed, answer: Answer | None) -> Completed:
         """The model's answer as it is stored: what was shown of it, and calls with the values that their tools get.

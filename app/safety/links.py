@@ -6,6 +6,7 @@ carries more than an address does.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
@@ -22,6 +23,12 @@ _PIECE = re.compile(rf"[A-Za-z0-9+=%]{{{LONGEST_WORD + 1},}}+")
 _LABEL = 30
 """Characters of one label of a host's name that are no data yet."""
 _PLACEHOLDER = re.compile(r"(?:<|%3[cC])[A-Z][A-Z_]{0,30}_[0-9]{1,6}(?:>|%3[eE])")
+
+_LEADS = re.compile(r"(?i)(?!mailto:|tel:)(?:[a-z][a-z0-9+.-]{1,30}+:|//)")
+"""Not on this site: with a scheme (two letters or more: `C:` is a disk), or with a host and the page's own scheme."""
+_ENTRIES = re.compile(r"[\s,;]+(?:url=)?[\"']?")
+_STRIPPED = str.maketrans({"\t": None, "\n": None, "\r": None, "\0": None, "\\": "/"})
+"""What browsers leave out of addresses, and what they take for a slash (URL Standard, basic parser)."""
 
 
 def allowed(url: str, hosts: Sequence[str]) -> bool:
@@ -44,6 +51,25 @@ def _host(url: str) -> str | None:
 def fetches(url: str, hosts: Sequence[str]) -> bool:
     """Whether an image of that address must not be shown: it is not of this site, nor of a host of the policy."""
     return _RELATIVE.fullmatch(url) is None and not allowed(url, hosts)
+
+
+def leaves(value: str, hosts: Sequence[str]) -> bool:
+    """Whether an attribute's value, or one of the addresses in it, leads to where no host of the policy is, as browsers read it."""
+    for _ in range(2):  # a document within an attribute is encoded twice
+        value = html.unescape(value)
+    apart, joined = _ENTRIES.split(value), _ENTRIES.split(value.translate(_STRIPPED))
+    return any(
+        _LEADS.match(address) is not None and not allowed(address, hosts)
+        for address in (one.strip().translate(_STRIPPED) for one in (*apart, *joined))
+    )
+
+
+def leads_out(url: str, hosts: Sequence[str]) -> bool:
+    """Whether a link that needs a click runs a program, or carries more than an address."""
+    said = html.unescape(url).translate(_STRIPPED).lstrip("/ ") if "&" in url or "\\" in url else url
+    if re.match(r"(?i)\s*(?:javascript|vbscript|data):", said):
+        return True
+    return (_LEADS.match(url.strip()) is not None or "//" in url[:9]) and carries(url, hosts)
 
 
 def carries(url: str, hosts: Sequence[str]) -> bool:

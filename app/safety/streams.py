@@ -2,6 +2,8 @@
 
 A credential has a beginning that everybody knows (`ghp_`, `password=`, `://user:`): that is shown. What comes after it is held back
 until it is known to be whole, and then shown or not. Text without such a beginning is never held back.
+
+Every body is judged once, by at most its bound of characters. So a text takes the time of its length, whatever is in it.
 """
 
 from __future__ import annotations
@@ -9,107 +11,33 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import msgspec
-
 from app.domain.screening import GuardKind
-from app.safety.links import carries, fetches
-from app.safety.secrets import (
-    ALPHANUMERIC,
-    CREDENTIALS,
-    LOGIN,
-    LONGEST_NAME,
-    PEM,
-    RULES,
-    TOKEN,
-    assigned,
-    public,
-    random,
+from app.safety.beginnings import (
+    BACK,
+    BLANKS,
+    BODY,
+    BOUNDS,
+    LEADING,
+    LOOK,
+    RULE,
+    TAIL,
+    Begin,
+    begins,
+    dropped,
+    more,
+    rest_of,
 )
+from app.safety.links import carries, fetches, leads_out, leaves
+from app.safety.secrets import LOGIN, PEM, assigned, public, random
 
-BOUNDS = {
-    "pem": 8_192,
-    "key": 4_096,
-    "value": 512,
-    "bearer": 4_096,
-    "url": 2_048,
-    "destination": 2_048,
-    "attribute": 2_048,
-}
-"""Characters that are held back at most, by what has begun: a private key of RSA has half of that. What is longer is judged as it is."""
-LOOK = 1_024
-"""Characters before that are remembered."""
-PARAGRAPH = 900
-"""Characters before the address of an image in which its paragraph begins, or which are all its description."""
 REMOVED = "[secret removed]"
 NOWHERE = "about:blank"
 LINK = "[link removed]"
-
-TAIL = 80
-"""Characters that the longest beginning has."""
-GAP = 8
-"""Characters that may stand between a beginning's last mark and its body."""
-_MARK = re.compile(r"[-_./(=:JA]")
-_PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----\Z")
-_ATTRIBUTES = ("src", "srcset", "href", "poster", "background", "data", "action", "url")
-_AFTER = {
-    "value": re.compile(r">?\s{0,3}+[\"'`]?"),
-    "attribute": re.compile(r"\s{0,3}+[\"']?"),
-    "destination": re.compile(r"\s{0,4}+<?"),
-    "bearer": re.compile(r"\s{1,2}+"),
-}
-_SAID = re.compile(r"(?i)\b(is|bearer|basic)(?=\s)")
-_STAND_IN = r"<(?=\Z|[A-Z])[A-Z0-9_]{0,40}+>?"
-"""A placeholder, or the beginning of one: what stands in its place counts."""
-_BODY = {
-    "key": re.compile(r"[A-Za-z0-9_.+/=-]*+"),
-    "pem": re.compile(r"[A-Za-z0-9+/=\s\\:,-]*+"),
-    "url": re.compile(rf"(?:[^\s<>\"'`]|{_STAND_IN})*+"),
-    "destination": re.compile(rf"(?:[^\s<>)]|{_STAND_IN})*+"),
-    "attribute": re.compile(rf"(?:[^\s<>\"')]|{_STAND_IN})*+"),
-    "bearer": re.compile(r"[A-Za-z0-9._~+/=-]*+"),
-    "value": re.compile(r"[^\s\"'`,;<>(){}\[\]\\]*+"),
-}
-_MORE = {
-    "key": _BODY["key"],
-    "pem": re.compile(r"[A-Za-z0-9+/=\s\\:,]*+"),
-    "url": re.compile(r"[^\s<>\"'`]*+"),
-    "destination": re.compile(r"[^\s<>)]*+"),
-    "attribute": re.compile(r"[^\s<>\"')]*+"),
-    "bearer": _BODY["bearer"],
-    "value": _BODY["value"],
-}
-"""What goes on with a body for certain, whatever comes after it."""
-_PEM_END = re.compile(r"-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
-_TAG = re.compile(r"<([A-Za-z][A-Za-z0-9]{0,15})\b[^<>]*\Z")
-_FETCHING = frozenset(["src", "srcset", "poster", "background"])
-_FETCH_TAGS = frozenset(
-    [
-        "img",
-        "image",
-        "source",
-        "video",
-        "audio",
-        "track",
-        "iframe",
-        "frame",
-        "embed",
-        "object",
-        "link",
-        "script",
-        "base",
-    ]
-)
-_RULES = {rule.literal: rule for rule in RULES}
-_FETCHED = frozenset(["link", "base", "image", "use", "feimage"])
-"""Tags whose `href` is fetched."""
-
-
-class Begin(msgspec.Struct, frozen=True):
-    """A beginning that everybody knows: from `start` to before `first`, where the body begins."""
-
-    kind: str
-    start: int
-    first: int
+NESTED = 16
+"""Beginnings within one another that are judged; those after them are taken out: nobody writes that for a reader."""
+_SIGN = re.compile(r"(?i)(!\[)|(\n\n)|<style|<script|@import|image-set|image\(|cross-fade|style(?:\s{0,16}+=|\s{17})")
+"""What changes how addresses after it are judged."""
+_HOST = re.compile(r"[^\s/?#]*[.\[:@%&0-9]")
 
 
 class Stream:
@@ -119,12 +47,17 @@ class Stream:
         self.acted: set[GuardKind] = set()
         self._hosts = hosts
         self._before: list[str] = []
+        self._start = 0  # where what is remembered begins in the text
         self._tail = ""
         self._held = ""
-        self._image = False
-        self._first_image = -1
+        self._image = False  # an image may have begun in this paragraph
+        self._program = False  # a style or script may have begun
         self._open: str | None = None
-        self._dropping: re.Pattern[str] | None = None
+        self._more: re.Pattern[str] | None = None
+        self._dropping: str | None = None
+        self._dropped: re.Pattern[str] | None = None
+        self._reach = 0
+        self._nested = 0
 
     @property
     def held(self) -> int:
@@ -136,16 +69,11 @@ class Stream:
         near = self._tail + text
         base = len(self._tail)
         self._tail = near[-TAIL:]
-        if (
-            self._open is not None
-            and len(self._held) + len(text) <= BOUNDS[self._open]
-            and _MORE[self._open].fullmatch(text)
-        ):
+        if self._open is not None and self._goes_on(text):
             self._held += text
             return ""
-        if self._held or self._dropping is not None or _begins(near, base):
+        if self._held or self._dropping is not None or begins(near, base):
             return self._look(text, final=False)
-        self._image = self._image or "![" in near
         self._before.append(text)
         return text
 
@@ -153,192 +81,149 @@ class Stream:
         """The rest: the text is whole."""
         return self._look("", final=True)
 
+    def _goes_on(self, text: str) -> bool:
+        """Whether what is held back only becomes longer by that, and not too long."""
+        assert self._open is not None
+        if len(self._held) + len(text) >= BOUNDS[self._open]:
+            return False
+        if self._more is None:
+            return text.isspace()
+        last = self._held[-2 * BACK :]
+        least = 0 if self._open == "attribute" else BACK
+        whole = last + text
+        went = self._more.match(whole, max(0, len(last) - least))
+        return went is not None and went.end() == len(whole)
+
     def _look(self, text: str, *, final: bool) -> str:
         if self._dropping is not None:
-            dropped = self._dropping.match(text)
-            assert dropped is not None
-            self._before.append(dropped[0])
-            text = text[dropped.end() :]
-            if not text and not final:
+            to = self._drop(text, 0)
+            self._before.append(text[:to])
+            if to == len(text) and not final:
                 return ""
+            text = text[to:]
             self._dropping = None
-        before = "".join(self._before)[-LOOK:]
+        before = "".join(self._before)
         window = before + self._held + text
         shown, hold = self._walked(window, len(before), final=final)
-        self._before = [window[:hold]]
+        kept = max(0, hold - LOOK)
+        self._start += kept
+        self._before = [window[kept:hold]]
         self._held = window[hold:]
-        self._image = self._image or "![" in window[:hold]
         return shown
+
+    def _drop(self, window: str, at: int) -> int:
+        """Where the rest of what is taken out ends."""
+        assert self._dropping is not None
+        if self._dropped is None:
+            lead = BLANKS.match(window, at)
+            assert lead is not None
+            at = lead.end()
+            if at == len(window):
+                return at
+            self._dropped = rest_of(self._dropping, window[at])
+            at += window[at] in "\"'<"
+        rest = self._dropped.match(window, at)
+        assert rest is not None
+        return rest.end()
 
     def _walked(self, window: str, base: int, *, final: bool) -> tuple[str, int]:
         """What may be shown of window[base:], and from where on it is held back."""
         shown: list[str] = []
         self._open = None
-        self._first_image = window.find("![")
+        signs = list(_SIGN.finditer(window))[::-1]
         at = base
-        for begin in _begins(window, base):
+        for begin in begins(window, base):
             first = begin.first
             if first < at:
                 continue
-            body = _BODY[begin.kind].match(window, first)
-            assert body is not None
-            to = body.end()
-            whole = to < len(window) or final or (begin.kind == "pem" and _PEM_END.search(window, first) is not None)
-            if to == first:
+            self._pass(signs, first)
+            if begin.kind == "url" and not self._program and window[begin.start - 1 : begin.start] != ":":
                 continue
-            if not whole and to - first <= BOUNDS[begin.kind]:
+            body = BODY[begin.kind].match(window, first)
+            assert body is not None
+            if body.end() == first:
+                continue
+            bound = first + BOUNDS[begin.kind] - BACK
+            to = min(body.end(), bound)
+            if body.end() == len(window) < bound + BACK and not final:
                 self._open = begin.kind
+                self._more = more(begin.kind, window[first:])
                 shown.append(window[at:first])
                 return "".join(shown), first
+            self._nested = self._nested + 1 if self._start + first < self._reach else 0
+            self._reach = max(self._reach, self._start + to)
             taken = self._judged(begin, window, to)
             if taken is not None:
                 guard, last, instead = taken
                 self.acted.add(guard)
                 shown += (window[at:first], instead)
                 at = last
-                if not whole and last == len(window):
-                    self._dropping = _BODY[begin.kind]
+                if last == bound:
+                    self._dropping, self._dropped = begin.kind, dropped(begin.kind, window[first:to])
+                    at = self._drop(window, last)
+                    if at < len(window):
+                        self._dropping = None
+        self._pass(signs, len(window))
         shown.append(window[at:])
         return "".join(shown), len(window)
+
+    def _pass(self, signs: list[re.Match[str]], first: int) -> None:
+        while signs and signs[-1].end() <= first:
+            sign = signs.pop()
+            if sign[1] is None and sign[2] is None:
+                self._program = True
+            else:
+                self._image = sign[2] is None
 
     def _judged(self, begin: Begin, window: str, to: int) -> tuple[GuardKind, int, str] | None:
         """What is taken out after that beginning, up to where, and what stands there instead. None: nothing is."""
         kind, first = begin.kind, begin.first
         body = window[first:to]
+        if self._nested > NESTED:
+            link = kind in ("url", "destination", "attribute")
+            return ("link", to, LINK) if link else ("secret", to, REMOVED)
         if kind == "key":
-            rule = _RULES[window[begin.start : first]]
-            key = rule.form.match(window, begin.start)
+            rule = RULE[window[begin.start : first]]
+            key = rule.form.match(window, begin.start, to + 1)
             good = key is not None and (rule.check is None or rule.check(key[0]))
-            return ("secret", key.end(), REMOVED) if key is not None and good else None
+            return ("secret", min(key.end(), to), REMOVED) if key is not None and good else None
         if kind == "pem":
-            block = PEM.form.match(window, begin.start)
+            block = PEM.form.match(window, begin.start, to)
             return None if block is None else ("secret", block.end(), REMOVED)
         if kind in ("value", "bearer"):
             good = assigned(body) if kind == "value" else len(body) >= 20 and random(body)
             return ("secret", first + len(body.rstrip(".!?")), REMOVED) if good else None
         if kind == "url":
             return self._url(window, begin, body)
-        if kind == "destination":
-            return self._destination(window, begin, body)
-        return self._attribute(window, begin, body)
+        return self._address(window, begin, body)
 
     def _url(self, window: str, begin: Begin, body: str) -> tuple[GuardKind, int, str] | None:
         first = begin.first
-        login = LOGIN.match(window, first)
+        scheme = window[begin.start - 1 : begin.start] == ":"
+        login = LOGIN.match(window, first, first + len(body) + 1) if scheme else None
         if login is not None and not public(login["value"]):
             return "secret", login.end("value"), f"{window[first : login.start('value')]}{REMOVED}"
-        body = re.split(r"[)\]]", body, maxsplit=1)[0]
-        tag = _tag(window, begin.start)
-        if tag in _FETCH_TAGS and fetches(f"https://{body}", self._hosts):
+        body = re.split(r"[)\]]", body, maxsplit=1)[0].rstrip("\\")  # in JSON that belongs to a quote
+        url = f"https://{body.lstrip('/')}"
+        if self._program and (scheme or _HOST.match(body) is not None) and fetches(url, self._hosts):
             return "link", first + len(body), LINK
-        return ("link", first + len(body), LINK) if carries(f"https://{body}", self._hosts) else None
+        return ("link", first + len(body), LINK) if scheme and carries(url, self._hosts) else None
 
-    def _destination(self, window: str, begin: Begin, body: str) -> tuple[GuardKind, int, str] | None:
-        """Of an image, of a link, or of a reference that either may name."""
-        before = window[max(0, begin.start - PARAGRAPH) : begin.start]
-        opened = self._image or 0 <= self._first_image < begin.start
-        image = opened and (window[begin.start + 1] == ":" or "![" in before.rpartition("\n\n")[2] or _long(before))
-        bad = fetches(body, self._hosts) if image else _leads_out(body, self._hosts)
-        return ("link", begin.first + len(body), NOWHERE) if bad else None
+    def _address(self, window: str, begin: Begin, body: str) -> tuple[GuardKind, int, str] | None:
+        """Of an attribute, of an image, of a link, or of a reference that an image may name, before it or after.
 
-    def _attribute(self, window: str, begin: Begin, body: str) -> tuple[GuardKind, int, str] | None:
-        name = window[begin.start : begin.first].rstrip("\"'").rstrip(" \t\n=(").lower()
-        tag = _tag(window, begin.start)
-        if tag is None and name != "url":
-            return None
-        image = name in _FETCHING or name == "url" or tag in _FETCHED or (name == "data" and tag == "object")
-        bad = fetches(body, self._hosts) if image else _leads_out(body, self._hosts)
-        return ("link", begin.first + len(body), NOWHERE) if bad else None
-
-
-def _begins(window: str, base: int) -> list[Begin]:
-    """Every beginning whose body begins in window[base:], or will, in order."""
-    near = max(0, base - GAP)
-    found: list[Begin] = []
-    mark = _MARK.search(window, near)
-    while mark is not None:
-        at = mark.start()
-        begin = _marked(window, at, window[at])
-        if begin is not None and begin.first >= base:
-            found.append(begin)
-        mark = _MARK.search(window, at + 1)
-    if window.find("is", near) >= 0 or window.find("earer", near) >= 0 or window.find("asic", near) >= 0:
-        for word in _SAID.finditer(window, near):
-            begin = _said(window, word.end() - 1)
-            if begin is not None and begin.first >= base:
-                found.append(begin)
-        found.sort(key=_place)
-    return found
-
-
-def _place(begin: Begin) -> int:
-    return begin.first
-
-
-def _said(window: str, at: int) -> Begin | None:
-    """`bearer`, or `is` after a name."""
-    if window[at] in "sS":
-        name = _assigned_name(window, at - 1)
-        return None if name is None else _begun("value", name, window, at + 1)
-    return _begun("bearer", at, window, at + 1)
-
-
-def _marked(window: str, at: int, mark: str) -> Begin | None:
-    """The beginning whose last mark stands there."""
-    if mark == "/":
-        return Begin("url", at - 2, at + 1) if window[at - 3 : at].endswith(":/") and window[at - 3].isalnum() else None
-    if mark in "=:(":
-        if at and window[at - 1] == "]" and mark != "=":
-            return _begun("destination", at - 1, window, at + 1)
-        name = _attribute_name(window, at) if mark != ":" else None
-        if name is not None:
-            return _begun("attribute", name, window, at + 1)
-        name = _assigned_name(window, at) if mark != "(" else None
-        return None if name is None else _begun("value", name, window, at + 1)
-    if mark == "A":
-        first = at + 4
-        start = at
-    elif mark == "-" and window[max(0, at - 4) : at + 1] == "-----":
-        block = _PEM.search(window[max(0, at - 72) : at + 1])
-        return None if block is None else Begin("pem", at + 1 - len(block[0]), at + 1)
-    else:
-        first = at + 1
-        before = window[max(0, at - LONGEST_NAME) : at]
-        start = max(0, at - 2) if mark == "J" or not before else at - (len(before) - len(before.rstrip(ALPHANUMERIC)))
-    known = window[start:first] in _RULES and not (start and window[start - 1] in TOKEN)
-    return Begin("key", start, first) if known else None
-
-
-def _begun(kind: str, start: int, window: str, after: int) -> Begin:
-    following = _AFTER[kind].match(window, after)
-    return Begin(kind, start, after if following is None else following.end())
-
-
-def _assigned_name(window: str, at: int) -> int | None:
-    """Where the name of a credential begins that something is assigned to there."""
-    before = window[max(0, at - 40) : at].rstrip(" \t\n:")
-    name = before.rstrip("]\"'")[-20:].lower()
-    return at - 20 if name.endswith(CREDENTIALS) else None
-
-
-def _attribute_name(window: str, at: int) -> int | None:
-    before = window[max(0, at - 16) : at].rstrip()
-    name = before[len(before.rstrip(ALPHANUMERIC)) :]
-    return at - (len(window[max(0, at - 16) : at]) - len(before)) - len(name) if name.lower() in _ATTRIBUTES else None
-
-
-def _tag(window: str, at: int) -> str | None:
-    """The name of the tag that is open there."""
-    tag = _TAG.search(window, max(0, at - 400), at)
-    return None if tag is None else tag[1].lower()
-
-
-def _long(before: str) -> bool:
-    """Whether a paragraph begins further back than one looks."""
-    return len(before) == PARAGRAPH and "\n\n" not in before
-
-
-def _leads_out(url: str, hosts: Sequence[str]) -> bool:
-    if url.lower().lstrip().startswith(("javascript:", "vbscript:", "data:")):
-        return True
-    return "//" in url[:9] and carries(url, hosts)
+        Where it is longer than its bound, also with white space, it is taken out as it is.
+        """
+        lead = LEADING.match(body)
+        assert lead is not None
+        url = body[lead.end() :]
+        reference = begin.kind == "destination" and window[begin.start + 1] == ":"
+        if len(body) >= BOUNDS[begin.kind] - BACK:
+            bad = True
+        elif begin.kind == "attribute" or reference:
+            document = window[max(0, begin.start - BACK * 8) : begin.start].rstrip().lower().endswith("srcdoc")
+            bad = leaves(url, self._hosts) or document
+        else:
+            bad = fetches(url, self._hosts) if self._image else leads_out(url, self._hosts)
+        last = len(body) if len(body) >= BOUNDS[begin.kind] - BACK else len(body.rstrip("\\"))
+        return ("link", begin.first + last, f"{lead[0]}{NOWHERE}") if bad else None

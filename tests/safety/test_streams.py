@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import pytest
 
 from app.domain.screening import Placeholders, Screening, Shown
+from app.safety.beginnings import BOUNDS
 from app.safety.guard import Screener
 from app.safety.leaks import Instructions, Leaks
 from app.safety.people import BOUND, People
-from app.safety.streams import BOUNDS, Stream
+from app.safety.streams import Stream
 from ops.redaction.corpus import drawn, labelled
 
 SCREENER = Screener()
