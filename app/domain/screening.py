@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -137,7 +138,10 @@ class Placeholders:
                 self._add(placeholder, named["kind"], value)
 
     def name(self, kind: str, value: str) -> str:
-        """The placeholder of that value: the one that it has, or the next of its kind."""
+        """The placeholder of that value: the one that it has, or the next of its kind. One in JSON's escapes is the same without them."""
+        if "\\u" in value:
+            with suppress(msgspec.DecodeError):
+                value = msgspec.json.decode(f'"{value}"', type=str)
         placeholder = self._names.get(value)
         if placeholder is None or self.values[placeholder] != value:  # or one that an old journal gave out twice
             self._last[kind] = self._last.get(kind, 0) + 1

@@ -382,6 +382,47 @@ async def test_a_fork_goes_on_with_the_same_placeholders(start_process: Any) -> 
         assert provider.requests[1].messages[:1] == provider.requests[0].messages
 
 
+async def test_a_fork_has_the_numbers_that_the_model_knows(start_process: Any) -> None:
+    """Also those of values that came by variables and are in none of its messages; the provider's own items name them."""
+    native = Native(api="openai-responses", items=msgspec.Raw(b'[{"text":"I will always write to <EMAIL_2>"}]'))
+    provider = ScriptedProvider(
+        says("I will always write to <EMAIL_2>", native=native),
+        says("", ("c1", "echo", '{"to":"<EMAIL_2>"}')),
+        says("ok"),
+    )
+    async with start_process(provider, redacting()) as p:
+        p.worker._render = p.service._render = lambda agent, context: (f"{agent.instructions} {context.get('me')}", {})
+        await turn(p, f"Always write to {BOB}", context={"me": ANN})
+        assert texts(provider.requests[0]) == ["Always write to <EMAIL_2>"]
+        await p.sessions.fork(ANONYMOUS, "s", new_id="f", after_run=None, user_id=None)
+        await turn(p, "mail him, not carl@example.org", "f")
+        assert texts(provider.requests[1])[-1] == "mail him, not <EMAIL_3>"
+        assert [call.arguments for call in p.toolbox.calls] == [f'{{"to":"{BOB}"}}']
+        await p.sessions.fork(ANONYMOUS, "f", new_id="g", after_run=None, user_id=None)
+        assert (await p.sessions.messages(ANONYMOUS, "g"))[0][1].content == f"Always write to {BOB}"
+
+
+async def test_a_resumed_run_has_the_numbers_that_the_model_knows(start_process: Any) -> None:
+    """Also where turns came after it: what was redacted in the run that failed is the session's."""
+    provider = ScriptedProvider(
+        says("hello"),
+        says("", ("c1", "echo", f'{{"x":"{BOB}"}}')),
+        [Exception("boom")],
+        says("I will mail <EMAIL_1>"),
+        says("", ("c9", "echo", '{"to":"<EMAIL_1>"}')),
+        says("ok"),
+    )
+    async with start_process(provider, redacting()) as p:
+        await turn(p, "hi")
+        failed = await p.service.start(ANONYMOUS, StartRun(input=f"{ANN} and carl@example.org", session_id="s"))
+        assert (await p.service.result(failed)).status == "failed"
+        await turn(p, f"mail dave@example.org later, {ANN} now")
+        await p.service.result(await p.service.resume(ANONYMOUS, failed.run_id))
+        assert "mail <EMAIL_4> later, <EMAIL_1> now" in texts(provider.requests[4])
+        assert p.toolbox.calls[-1].arguments == f'{{"to":"{ANN}"}}'
+        assert len([t for t in texts(provider.requests[4]) if t == "<EMAIL_1> and <EMAIL_2>"]) == 1
+
+
 async def test_a_policy_that_comes_later_hides_what_was_said_before_it(start_process: Any, database: str) -> None:
     """Also in the provider's own items of earlier answers, which are not sent again then."""
     native = Native(api="openai-responses", items=msgspec.Raw(msgspec.json.encode([{"text": f"for {ANN}"}])))
