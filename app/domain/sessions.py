@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -30,15 +29,22 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
+class Base(msgspec.Struct, frozen=True):
+    """What a fork begins with: messages, and the values by placeholder that models may have named in them."""
+
+    messages: tuple[Message, ...] = ()
+    placeholders: dict[str, str] = {}
+
+
 class SessionStore(Protocol):
     """Sessions: their messages, their state, their turns. Every method may raise `DatabaseUnavailable`; see `stores` for principals."""
 
     async def history(
         self, tenant: str, session_id: str, epoch: int, before_turn: int
-    ) -> tuple[list[Message], list[list[StoredEvent]]]:
+    ) -> tuple[Base, list[list[StoredEvent]]]:
         """What the session began with, and the events that make the messages of its earlier runs, one list a run, in turn order.
 
-        Runs that another one has resumed are left out.
+        Of runs that another one has resumed there is only what was redacted in them: placeholders are the session's.
         """
         ...
 
@@ -63,13 +69,13 @@ class SessionStore(Protocol):
         ...
 
     async def fork(
-        self, principal: Principal, session_id: str, user_id: str | None, base: Sequence[Message], state: JsonObject
+        self, principal: Principal, session_id: str, user_id: str | None, base: Base, state: JsonObject
     ) -> Session | None:
-        """A new session that begins with those messages. None: there is one of that id already."""
+        """A new session that begins with that. None: there is one of that id already."""
         ...
 
-    async def shadow(self, tenant: str, run_id: str, session_id: str, base: Sequence[Message]) -> bool:
-        """A hidden session of that run's user that begins with those messages and the state of the run's session.
+    async def shadow(self, tenant: str, run_id: str, session_id: str, base: Base) -> bool:
+        """A hidden session of that run's user that begins with that and the state of the run's session.
 
         It is gone with the run. False: there is no such run any more.
         """

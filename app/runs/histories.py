@@ -64,7 +64,8 @@ class Histories:
         base, runs = await patiently(
             lambda: self._store.history(run.tenant, run.session_id, run.session_epoch, run.turn)
         )
-        return History((*base, *conversation(runs)), summed_up(runs), placeholders(runs))
+        named = base.placeholders | placeholders(runs)
+        return History((*base.messages, *conversation(runs)), summed_up(runs), named)
 
     def keep(self, run: Owned, state: RunState) -> None:
         """That run has ended, and its end is stored: the next turn of its session begins with this."""

@@ -76,6 +76,7 @@ class ModelCalls:
         if decision.loop is not None:
             ledger.add(decision.loop)
         request = context.build(ledger.state, decision.tools, affinity=self._session_id)
+        await ledger.flush()  # also before a classifier reads a placeholder
         request = await self._tiering.settle(request, ledger.state, self._effects)
         new_id = await self._begin()
         recorder = Recorder(self._attempts)
@@ -124,8 +125,10 @@ class ModelCalls:
         """The answer as it is stored. What was held back of it is shown now."""
         if reasoning is not None and (rest := reasoning.end()):
             self._feed.reason(rest)
-        if text is not None and (rest := text.end()):
-            self._feed.text(rest)
+        if text is not None:
+            self._say(text.missing(completed.content), text)
+            if rest := text.end():
+                self._feed.text(rest)
         return self._screened.completed(completed, text)
 
     def _used(self, attempts: Sequence[Attempt], request: ModelRequest) -> None:

@@ -8,6 +8,7 @@ import time
 from app.domain import events as ev
 from app.domain.errors import Fenced
 from app.domain.observers import RunTimes, RunWatch
+from app.domain.sessions import Base
 from app.runs.execution import Execution, Means
 from app.runs.histories import Histories
 from app.runs.job import Job as Job
@@ -49,7 +50,9 @@ class Runner:
             try:
                 try:
                     await execution.restore(self._histories)
-                    self._shadows.consider(owned, job.created, execution.state.history)
+                    state = execution.state
+                    begins = Base(state.history, dict(state.placeholders.values))
+                    self._shadows.consider(owned, job.created, begins)
                     end = await execution.run()
                 except Fenced:
                     raise

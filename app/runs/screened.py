@@ -9,6 +9,7 @@ has the same one.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 
@@ -16,9 +17,18 @@ from app.domain import events as ev
 from app.domain.messages import Message, ToolCall
 from app.domain.models import Completed
 from app.domain.observers import RunObserver
+from app.domain.provenance import Taint, taint
 from app.domain.screening import OutputGuard, Screen, Shown
 from app.runs.ledger import Ledger
 from app.safety.written import Plain
+
+
+def _decodes(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 class Answer:
@@ -28,10 +38,17 @@ class Answer:
         self.guard = guard
         self._plain = plain
         self._shown = shown
+        self._read: list[str] = []
         self._said: list[str] = []
+
+    def missing(self, whole: str) -> str:
+        """What of the whole text did not come piece by piece, and is still to be pushed."""
+        read = "".join(self._read)
+        return whole[len(read) :] if whole.startswith(read) else ""
 
     def push(self, text: str) -> str:
         """What may be shown after that much more; may be nothing yet."""
+        self._read.append(text)
         if self._plain is not None:
             text = self._plain.push(text)
         if self.guard is not None:
@@ -100,8 +117,10 @@ class Screened:
         The provider's own items, which have placeholders as the model wrote them, stay; where something was taken out they go.
         """
         state = self._ledger.state
-        if state.placeholders.values:
-            completed = msgspec.structs.replace(completed, tool_calls=tuple(map(self._call, completed.tool_calls)))
+        if completed.tool_calls and state.placeholders.values:
+            read = taint(state.provenance)
+            calls = tuple(self._call(call, read) for call in completed.tool_calls)
+            completed = msgspec.structs.replace(completed, tool_calls=calls)
         if answer is None:
             return completed
         acted = set() if answer.guard is None else answer.guard.acted
@@ -110,11 +129,10 @@ class Screened:
         native = None if acted else completed.native
         return msgspec.structs.replace(completed, content=answer.whole, native=native)
 
-    def _call(self, call: ToolCall) -> ToolCall:
+    def _call(self, call: ToolCall, read: Taint) -> ToolCall:
         state = self._ledger.state
-        if not state.agent.screening.reveals(call.name):
-            return call
-        return ToolCall(call.id, call.name, state.placeholders.arguments(call.arguments))
+        revealed = state.agent.screening.reveals(call.name, read)
+        return ToolCall(call.id, call.name, state.placeholders.arguments(call.arguments, revealed))
 
     async def _message(self, message: Message) -> Message:
         placeholders = self._ledger.state.placeholders
@@ -123,7 +141,7 @@ class Screened:
             content=await self._hidden(message.content),
             context=None if message.context is None else await self._hidden(message.context),
             tool_calls=tuple(
-                [ToolCall(call.id, call.name, await self._hidden(call.arguments)) for call in message.tool_calls]
+                [ToolCall(call.id, call.name, await self._arguments(call.arguments)) for call in message.tool_calls]
             ),
         )
         if message.native is not None:
@@ -136,7 +154,32 @@ class Screened:
         found = await self._screen.find(text) if text else []
         return self._ledger.state.placeholders.hide(text, found)
 
+    async def _arguments(self, text: str) -> str:
+        """The JSON text of a call's arguments as it was written, but for what is hidden. Where that would be none any more (a number
+        has become a placeholder), or something is written in escapes, its strings and numbers are hidden one by one.
+        """
+        hidden = await self._hidden(text)
+        if "\\" not in text and (hidden == text or _decodes(hidden)):
+            return hidden
+        try:
+            value = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            return hidden
+        leaves = await self._leaves(value)
+        return text if leaves == value else msgspec.json.encode(leaves).decode()
+
+    async def _leaves(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {await self._hidden(key): await self._leaves(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [await self._leaves(one) for one in value]
+        if isinstance(value, str):
+            return await self._hidden(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            hidden = await self._hidden(text := str(value))
+            return value if hidden == text else hidden
+        return value
+
     async def _instructions(self, system: str, own: str) -> str:
         """The system text without what came into it from a caller's context. What the operator wrote there stays."""
-        found = [one for one in await self._screen.find(system) if system[one.start : one.end] not in own]
-        return self._ledger.state.placeholders.hide(system, found)
+        return self._ledger.state.placeholders.hide(system, await self._screen.find(system), keep=own)

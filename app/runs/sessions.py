@@ -7,11 +7,11 @@ from datetime import datetime
 
 from app.domain import events as ev
 from app.domain.errors import FieldError, RequestError
-from app.domain.fold import Conversation, conversation
+from app.domain.fold import Conversation, conversation, placeholders
 from app.domain.hints import Hints
 from app.domain.messages import JsonObject, Message
 from app.domain.principals import Principal
-from app.domain.sessions import Session, SessionState, SessionStore
+from app.domain.sessions import Base, Session, SessionState, SessionStore
 from app.runs.birth import session_id_of
 from app.runs.live import Feed, Feeds
 from app.runs.stops import Stops
@@ -45,7 +45,7 @@ class SessionService:
         """The session's messages since its last reset, each with its run's id, also those of a run that is going on."""
         _, epoch = await self._session(principal, session_id)
         base, runs = await self._store.history(principal.tenant, session_id, epoch, EVERY_TURN)
-        messages = [(BASE, message) for message in base]
+        messages = [(BASE, message) for message in base.messages]
         for events in runs:
             run = Conversation()
             run_id = ""
@@ -102,7 +102,8 @@ class SessionService:
         base, runs = await self._store.history(principal.tenant, session_id, epoch, turn)
         state = await self.state(principal, session_id)
         owner = user_id or principal.user or session.user_id
-        made = await self._store.fork(principal, forked, owner, (*base, *conversation(runs)), state.state)
+        begins = Base((*base.messages, *conversation(runs)), base.placeholders | placeholders(runs))
+        made = await self._store.fork(principal, forked, owner, begins, state.state)
         if made is None:
             raise RequestError("session_busy", f"There is a session {forked!r} already: choose another id.")
         return made

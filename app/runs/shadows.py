@@ -17,11 +17,11 @@ from app.domain.agents import Agent
 from app.domain.errors import DatabaseUnavailable, RequestError
 from app.domain.experiments import Experiment, Variant
 from app.domain.hints import Hints
-from app.domain.messages import Message, ToolCall
+from app.domain.messages import ToolCall
 from app.domain.observers import RunObserver
 from app.domain.principals import Principal
 from app.domain.provenance import Taint
-from app.domain.sessions import SessionStore
+from app.domain.sessions import Base, SessionStore
 from app.domain.stores import Accepted, NewRun, Owned, RunStore
 from app.domain.tools import Toolbox, ToolContext, ToolResult, ToolSpec
 from app.runs.agents import Agents, Render
@@ -61,7 +61,7 @@ class Shadows:
         self._observer = observer
         self._making: set[asyncio.Task[None]] = set()
 
-    def consider(self, owned: Owned, created: ev.RunCreated, history: Sequence[Message]) -> None:
+    def consider(self, owned: Owned, created: ev.RunCreated, history: Base) -> None:
         """A run begins, after those messages: it gets its shadow where its agent's experiment says so. Once a run."""
         if owned.attempt > 1 or created.shadow_of is not msgspec.UNSET or created.resumed_from is not None:
             return
@@ -76,7 +76,7 @@ class Shadows:
         making.add_done_callback(self._making.discard)
 
     async def _make(
-        self, experiment: Experiment, shadow: Variant, owned: Owned, created: ev.RunCreated, history: Sequence[Message]
+        self, experiment: Experiment, shadow: Variant, owned: Owned, created: ev.RunCreated, history: Base
     ) -> None:
         try:
             made = await self._store.shadows_welcome(MOST_LIVE) and await self._start(
@@ -91,7 +91,7 @@ class Shadows:
             self._observer.shadowed(experiment.name, "error")
 
     async def _start(
-        self, experiment: Experiment, shadow: Variant, owned: Owned, created: ev.RunCreated, history: Sequence[Message]
+        self, experiment: Experiment, shadow: Variant, owned: Owned, created: ev.RunCreated, history: Base
     ) -> bool:
         agent = shadow.agent
         _, unused = self._render(agent, created.context or {})

@@ -10,6 +10,7 @@ import pytest
 from app.domain import events as ev
 from app.domain.idempotency import IdempotencyKey
 from app.domain.messages import Message
+from app.domain.sessions import Base
 from app.runs.service import StartRun
 from app.storage.postgres.sessions import PostgresSessionStore
 from tests.runs.asking import ANN, RISKY, ends, refused, waits
@@ -203,7 +204,7 @@ async def test_a_run_goes_from_here_to_there(start_process: Any) -> None:
         Message(id="m2", role="assistant", content="Which one?"),
     ]
     async with start_process(provider) as p:
-        await PostgresSessionStore(database=p.database).fork(ANN, "s", "ann", here, {"customer": 4711})
+        await PostgresSessionStore(database=p.database).fork(ANN, "s", "ann", Base(tuple(here)), {"customer": 4711})
         started, _ = await waits(p, stop_after="echo")
         assert [m.content for m in provider.requests[0].messages] == ["Where is my order?", "Which one?", "go"]
         assert [call.arguments for call in p.toolbox.calls] == ['{"order":7}']

@@ -7,6 +7,7 @@ from typing import Any
 from app.domain.fold import RunState
 from app.domain.messages import Message
 from app.domain.principals import ANONYMOUS
+from app.domain.sessions import Base
 from app.domain.stores import Owned
 from app.runs.histories import Histories, History
 from app.runs.service import StartRun
@@ -40,8 +41,8 @@ def owned(session_id: str, number: int) -> Owned:
 
 async def test_the_sessions_used_last_are_kept() -> None:
     class NoStore:
-        async def history(self, *_: object) -> tuple[list[Any], list[Any]]:
-            return [], []
+        async def history(self, *_: object) -> tuple[Base, list[Any]]:
+            return Base(), []
 
     histories = Histories(store=NoStore(), most=2500)  # type: ignore[arg-type]  # all that is asked of it here
     for name in ("a", "b", "c"):

@@ -291,8 +291,8 @@ def test_what_an_agent_looks_for_is_its_own_or_the_settings(tmp_path: Path) -> N
     agents = loaded(folder).agents
     assert agents["assistant"].safety == Screening(pii="redact", max_input=50, link_hosts=("a.org",))
     assert agents["own"].safety == Screening(pii="off", output="pii", max_input=5, link_hosts=("b.org",))
-    assert agents["tools"].screening.reveals("clock")
-    assert not agents["tools"].screening.reveals("calculator")
+    assert agents["tools"].screening.reveals("clock", "tainted") == "all"
+    assert agents["tools"].screening.reveals("calculator", "clean") == "none"
     assert agents["assistant"].version != plain.version
     with_pii = loaded(write(tmp_path / "c"), {"APP_ENV": "test", "STEADYHAND__SAFETY__PII": "block"}).agents[
         "assistant"

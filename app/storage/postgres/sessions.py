@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -12,10 +11,20 @@ from app.domain.events import StoredEvent
 from app.domain.messages import JsonObject, Message
 from app.domain.principals import Principal
 from app.domain.runs import RunStatus
-from app.domain.sessions import Session, SessionState
+from app.domain.sessions import Base, Session, SessionState
 from app.storage.postgres.pool import Database, queries
 
-_decode_messages = msgspec.json.Decoder(list[Message]).decode
+_decode_base = msgspec.json.Decoder(list[Message] | Base).decode
+
+
+def _base(stored: str | None) -> Base:
+    """Without placeholders it is stored as the list of its messages."""
+    base = Base() if stored is None else _decode_base(stored)
+    return base if isinstance(base, Base) else Base(tuple(base))
+
+
+def _stored(base: Base) -> bytes:
+    return msgspec.json.encode(base if base.placeholders else base.messages)
 
 
 class PostgresSessionStore:
@@ -27,7 +36,7 @@ class PostgresSessionStore:
 
     async def history(
         self, tenant: str, session_id: str, epoch: int, before_turn: int
-    ) -> tuple[list[Message], list[list[StoredEvent]]]:
+    ) -> tuple[Base, list[list[StoredEvent]]]:
         base = await self._db.fetchval(self._sql["base"], tenant, session_id, epoch)
         runs: list[list[StoredEvent]] = []
         current = None
@@ -38,7 +47,7 @@ class PostgresSessionStore:
                 current = run_id
                 runs.append([])
             runs[-1].append(StoredEvent(seq=seq, name=name, payload=payload, private=private))
-        return [] if base is None else _decode_messages(base), runs
+        return _base(base), runs
 
     async def session(self, principal: Principal, session_id: str) -> tuple[Session, int] | None:
         row = await self._db.fetchrow(self._sql["session"], principal.tenant, principal.sees, session_id)
@@ -73,20 +82,20 @@ class PostgresSessionStore:
         return done != "DELETE 0"
 
     async def fork(
-        self, principal: Principal, session_id: str, user_id: str | None, base: Sequence[Message], state: JsonObject
+        self, principal: Principal, session_id: str, user_id: str | None, base: Base, state: JsonObject
     ) -> Session | None:
         row = await self._db.fetchrow(
             self._sql["fork"],
             principal.tenant,
             session_id,
             user_id,
-            msgspec.json.encode(base),
+            _stored(base),
             msgspec.json.encode(state),
         )
         return None if row is None else Session(**row)
 
-    async def shadow(self, tenant: str, run_id: str, session_id: str, base: Sequence[Message]) -> bool:
-        made = await self._db.fetchval(self._sql["shadow"], tenant, run_id, session_id, msgspec.json.encode(base))
+    async def shadow(self, tenant: str, run_id: str, session_id: str, base: Base) -> bool:
+        made = await self._db.fetchval(self._sql["shadow"], tenant, run_id, session_id, _stored(base))
         return made is not None
 
     async def turn_of(self, principal: Principal, session_id: str, run_id: str) -> int | None:

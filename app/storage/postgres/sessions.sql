@@ -1,15 +1,17 @@
 -- name: base
--- What a fork began with; nothing after a reset.
+-- What a fork began with, messages alone or with placeholders; nothing after a reset.
 SELECT base FROM sessions WHERE tenant = $1 AND id = $2 AND epoch = $3;
 
 -- name: history
--- The events that make the messages of a session's earlier runs; a run that another has resumed is in that one's journal.
+-- The events that make the messages of a session's earlier runs; a run that another has resumed is in that one's journal,
+-- but for the values of its placeholders, which are the session's.
 SELECT e.run_id, e.seq, e.name, e.payload, e.private
 FROM runs r JOIN events e ON e.run_id = r.id
 WHERE r.tenant = $1 AND r.session_id = $2 AND r.session_epoch = $3 AND r.turn < $4
     AND e.name IN ('run.created', 'message.completed', 'message.reset', 'approval.resolved', 'tool.finished',
         'context.compacted', 'context.redacted')
-    AND r.not_before IS NULL AND NOT EXISTS (SELECT FROM runs n WHERE n.resumed_from = r.id)
+    AND r.not_before IS NULL
+    AND (e.name = 'context.redacted' OR NOT EXISTS (SELECT FROM runs n WHERE n.resumed_from = r.id))
 ORDER BY r.turn, e.seq;
 
 -- name: session
