@@ -11,7 +11,10 @@ import phonenumbers
 from app.domain.screening import EntityKind
 
 _LOCAL = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+-'"
+_WIDE_LOCAL = _LOCAL + "".join(filter(str.isalpha, map(chr, range(0xC0, 0x530))))
+"""With letters of Latin, Greek and Cyrillic (RFC 6531); other scripts are written up to an address without a space."""
 _DOMAIN = re.compile(r"[A-Za-z0-9-]{1,63}+(?:\.[A-Za-z0-9-]{1,63}+){1,8}+")
+_WIDE = re.compile(r"(?:[^\W_]|-){1,63}+(?:\.(?:[^\W_]|-){1,63}+){1,8}+")
 NOT_DOMAINS = frozenset(
     [
         "png",
@@ -56,15 +59,25 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(?:([:-])[0-9A-Fa-f]{2})(?:\1[0-9A-Fa-f]{2}){4
 
 
 def emails(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """E-mail addresses whose `@` is within text[start:end]: the dot-atoms of RFC 5322, domains in ASCII."""
+    """E-mail addresses whose `@` is within text[start:end]: the dot-atoms of RFC 5322, domains of any letters."""
     at = text.find("@", start, end)
     while at >= 0:
         before = text[max(0, at - 64) : at]
-        local = before[len(before.rstrip(_LOCAL)) :].lstrip(".%+-'")
-        domain = _DOMAIN.match(text, at + 1) if local and local[-1] != "." else None
+        local = before[len(before.rstrip(_LOCAL if before.isascii() else _WIDE_LOCAL)) :].lstrip(".%+-'")
+        domain = _domain(text, at + 1) if local and local[-1] != "." else None
         if domain is not None and _mailbox(local, domain[0], text[domain.end() : domain.end() + 1]):
             yield at - len(local), domain.end() - (len(domain[0]) - len(domain[0].rstrip("-")))
         at = text.find("@", at + 1, end)
+
+
+def _domain(text: str, at: int) -> re.Match[str] | None:
+    """The domain there. Letters beyond ASCII (RFC 5890) are of it where a dot follows: else a word of another script does."""
+    plain = _DOMAIN.match(text, at)
+    end = at if plain is None else plain.end()
+    if text[end : end + (1 if plain else 64)].isascii():
+        return plain
+    wide = _WIDE.match(text, at)
+    return plain if wide is None or "." not in text[end : wide.end()] else wide
 
 
 def _mailbox(local: str, domain: str, following: str) -> bool:

@@ -7,6 +7,7 @@ import re
 
 from app.domain.screening import Found
 from app.safety import contacts, identities
+from app.safety.plain import Plain, plain
 from app.safety.secrets import secrets
 from app.safety.spans import Spans
 
@@ -23,17 +24,22 @@ _NUMBER = re.compile(r"[+\d](?:(?:\) ?| \(|[ .\-/(])?+\d){6,40}+")
 
 async def find(text: str) -> list[Found]:
     """The entities of a text, in order. A long one is looked through window by window, with a turn for others in between."""
+    copy = Plain(text)
+    for _ in copy.look():
+        await asyncio.sleep(0)
     found: list[Found] = []
-    for start in range(0, len(text), WINDOW):
+    for start in range(0, len(copy.text), WINDOW):
         if start:
             await asyncio.sleep(0)
-        found += within(text, start, min(start + WINDOW, len(text)), after=found[-1].end if found else 0)
-    return found
+        end = min(start + WINDOW, len(copy.text))
+        found += within(copy.text, start, end, after=found[-1].end if found else 0)
+    return copy.own(found)
 
 
 def find_now(text: str) -> list[Found]:
     """The entities of a short text."""
-    return within(text, 0, len(text))
+    copy = plain(text)
+    return copy.own(within(copy.text, 0, len(copy.text)))
 
 
 def find_secrets(text: str) -> list[Found]:
@@ -51,6 +57,8 @@ def within(text: str, start: int, end: int, *, after: int = 0) -> list[Found]:
         spans.add("SECRET", at, to)
     for at, to in contacts.emails(text, start, end):
         spans.add("EMAIL", at, to)
+    for at, to in identities.accounts(text, start, end):
+        spans.add("IBAN", at, to)
     for one in (*contacts.machines(text, start, end), *identities.lettered(text, start, end)):
         spans.add(*one)
     _numbers(text, start, end, spans)

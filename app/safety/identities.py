@@ -90,6 +90,15 @@ LETTERED: tuple[Form, ...] = (
 )
 """With letters among the digits. An IBAN (ISO 13616) may be followed by capitals that are no part of it: it is tried shorter."""
 
+_ACCOUNT = re.compile(r"\d{2}[ -]?[A-Za-z0-9]{4}(?:[ -]?[A-Za-z0-9]){7,26}+")
+_SEPARATOR = re.compile(r"[ -]")
+COUNTRIES = frozenset([
+    "AD", "AE", "AL", "AT", "AZ", "BA", "BE", "BG", "BH", "BI", "BR", "BY", "CH", "CR", "CY", "CZ", "DE", "DJ", "DK", "DO", "EE", "EG",
+    "ES", "FI", "FK", "FO", "FR", "GB", "GE", "GI", "GL", "GR", "GT", "HR", "HU", "IE", "IL", "IQ", "IS", "IT", "JO", "KW", "KZ", "LB",
+    "LC", "LI", "LT", "LU", "LV", "LY", "MC", "MD", "ME", "MK", "MN", "MR", "MT", "MU", "NI", "NL", "NO", "OM", "PK", "PL", "PS", "PT",
+    "QA", "RO", "RS", "RU", "SA", "SC", "SD", "SE", "SI", "SK", "SM", "SO", "ST", "SV", "TL", "TN", "TR", "UA", "VA", "VG", "XK",
+])  # fmt: skip
+"""Whose banks have IBANs (the registry of ISO 13616)."""
 _TOKEN = re.compile(r"[A-Z0-9](?:[ +-]?[A-Z0-9]){8,44}+")
 _JOINT = re.compile(r"[ ]")
 MOST_WORDS = 4
@@ -105,7 +114,7 @@ def cards(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     first = 0
     while first < len(groups):
         for last in range(first, min(first + 6, len(groups))):
-            if last > first and text[groups[last - 1][1] : groups[last][0]] not in (" ", "-"):
+            if last > first and text[groups[last - 1][1] : groups[last][0]] not in (" ", "-", "."):
                 break
             digits = "".join(text[a:b] for a, b in groups[first : last + 1])
             if len(digits) > 19:
@@ -146,6 +155,33 @@ def number(text: str, start: int, end: int) -> EntityKind | None:
     for form in NUMBERS:
         if form.form.fullmatch(written) and _near(text, start, form) and form.valid(written):
             return form.kind
+    return None
+
+
+def accounts(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """IBANs that begin within text[start:end], in letters of any case, with spaces or hyphens: small letters within it only without spaces."""
+    reach = min(len(text), end + NEAR)
+    matched = _ACCOUNT.search(text, start, reach)
+    while matched is not None and matched.start() - 2 < end:
+        at, to = matched.start() - 2, matched.end()
+        known = at >= start and text[at : at + 2].upper() in COUNTRIES
+        last = _account(text, at, to) if known and _begins(text, at) else None
+        if last is not None:
+            yield at, last
+        matched = _ACCOUNT.search(text, matched.start() + 2 if last is None else last, reach)
+
+
+def _begins(text: str, at: int) -> bool:
+    return not (at and (text[at - 1].isalnum() or text[at - 1] == "_"))
+
+
+def _account(text: str, at: int, to: int) -> int | None:
+    """Where the longest IBAN there ends."""
+    for last in (to, *(joint.start() for joint in reversed(list(_SEPARATOR.finditer(text, at, to))))):
+        if " " in text[at:last] and any(map(str.islower, text[at + 2 : last])):
+            continue  # words: where one ends could not be told while a text grows
+        if last - at >= 15 and not text[last : last + 1].isalnum() and iban.is_valid(text[at:last].upper()):
+            return last
     return None
 
 

@@ -106,16 +106,19 @@ ALPHANUMERIC = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 LOGIN = re.compile(r"[^\s:/@\"'<>`]{0,64}+:(?P<value>[^\s/@\"'<>`]{3,200}+)@[A-Za-z0-9\[]")
 """User and password of a URL, after its `://` (RFC 3986 §3.2.1)."""
 ASSIGNED = re.compile(
-    r"(?i)(?:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|access[_-]?key|token|passwd|password|passphrase|pwd)"
+    r"(?i)(?:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|access[_-]?key|account[_-]?key|token|passwd|password|passphrase|pwd)"
     r"[\"']?\]?\s{0,3}+(?::=|=>|[:=]|is)\s{0,3}+[\"'`]?(?P<value>[^\s\"'`,;<>(){}\[\]\\]{8,200}+)"
 )
 CREDENTIALS = (
     "api_key", "api-key", "apikey", "secret", "secret_key", "secret-key", "secretkey", "access_key", "access-key", "accesskey",
+    "account_key", "account-key", "accountkey",
     "token", "passwd", "password", "passphrase", "pwd",
 )  # fmt: skip
 """Names that credentials are assigned to, or ends of such names."""
-NAMES = ("api", "secret", "access", "token", "passw", "passphrase", "pwd")
+NAMES = ("api", "secret", "access", "account", "token", "passw", "passphrase", "pwd")
 """What `ASSIGNED` begins with, in lower case."""
+_BOT = re.compile(r":AA[A-Za-z0-9_-]{32,34}(?![A-Za-z0-9_-])")
+_TWILIO = re.compile(r"SK[0-9a-f]{32}(?![A-Za-z0-9])")
 BEARER = re.compile(r"(?:Bearer|Basic|bearer|basic)\s{1,2}(?P<value>[A-Za-z0-9._~+/=-]{20,}+)")
 
 
@@ -159,6 +162,24 @@ def _at(text: str, at: int, rule: Rule | None) -> tuple[int, int] | None:
     matched = rule.form.match(text, at)
     good = matched is not None and (rule.check is None or rule.check(matched[0]))
     return matched.span() if matched is not None and good else None
+
+
+def shaped(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Credentials with a literal in their middle, or with one of two letters: tokens of Telegram's bots, keys of Twilio."""
+    at = text.find(":AA", start, end)
+    while at >= 0:
+        before = text[max(0, at - 11) : at]
+        number = before[len(before.rstrip("0123456789")) :]
+        matched = _BOT.match(text, at) if 8 <= len(number) <= 10 else None
+        if matched is not None and not before[: -len(number)][-1:].isalnum():
+            yield at - len(number), matched.end()
+        at = text.find(":AA", at + 3, end)
+    at = text.find("SK", start, end)
+    while at >= 0:
+        matched = _TWILIO.match(text, at)
+        if matched is not None and not (at and text[at - 1] in TOKEN):
+            yield matched.span()
+        at = text.find("SK", at + 2, end)
 
 
 def blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -211,5 +232,6 @@ def secrets(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """All of them that begin within text[start:end]."""
     yield from blocks(text, start, end)
     yield from keys(text, start, end)
+    yield from shaped(text, start, end)
     yield from logins(text, start, end)
     yield from assignments(text, start, end)

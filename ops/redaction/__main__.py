@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.domain.screening import Screening
 from app.safety.entities import find_now
-from ops.redaction.corpus import hard, labelled
+from ops.redaction.corpus import hard, labelled, respelled
 from ops.redaction.measure import Score, alarms, per_delta, score, speed, through
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ops.redaction", description=__doc__)
     parser.add_argument("--misses", action="store_true", help="print what was missed, and what was found wrongly")
     options = parser.parse_args()
-    corpus = list(labelled())
+    corpus = [*labelled(), *respelled()]
     kinds, whats = score(corpus, find_now)
     print(f"labelled corpus: {len(corpus)} sentences")
     table(kinds)

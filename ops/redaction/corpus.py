@@ -229,15 +229,60 @@ def labelled() -> Iterator[Labelled]:
     yield from near_misses(rng)
 
 
+def respelled() -> Iterator[Labelled]:
+    """Values as programs, phones and other keyboards write them, and credentials with other forms than a beginning."""
+    rng = random.Random(SEED + 2)
+
+    def four(number: str, joint: str) -> str:
+        return joint.join(re.findall(".{1,4}", number.replace(" ", "").replace("-", "")))
+
+    def visa(r: random.Random) -> str:
+        return luhn("4" + digits(r, 14))
+
+    def unseen(value: str, at: int = 6) -> str:
+        return value[:at] + "\u200b" + value[at:]
+
+    made: list[tuple[str, str, Draw]] = [
+        ("CARD", "a card with no-break spaces", lambda r: four(visa(r), "\u00a0")),
+        ("CARD", "a card with narrow spaces", lambda r: four(visa(r), "\u202f")),
+        ("CARD", "a card with dots", lambda r: four(visa(r), ".")),
+        ("CARD", "a card with dashes", lambda r: four(visa(r), "\u2013")),
+        ("CARD", "a card in wide digits", lambda r: "".join(chr(ord(c) + 0xFEE0) for c in visa(r))),
+        ("CARD", "a card in Arabic digits", lambda r: "".join(chr(ord(c) + 0x630) for c in visa(r))),
+        ("CARD", "a card with an unseen character", lambda r: unseen(card(r))),
+        ("IBAN", "an IBAN in small letters", lambda r: iban(r).lower().replace(" ", "")),
+        ("IBAN", "an IBAN with no-break spaces", lambda r: four(iban(r), "\u00a0")),
+        ("IBAN", "an IBAN with hyphens", lambda r: four(iban(r), "-")),
+        ("PHONE", "a number with no-break spaces", lambda r: f"+49\u00a030\u00a0901{digits(r, 3)}"),
+        ("PHONE", "a number with hyphens of print", lambda r: f"+44\u201120\u20117946\u20110{digits(r, 3)}"),
+        ("EMAIL", "an e-mail address with umlauts", lambda r: f"j\u00fcrgen{digits(r, 2)}@m\u00fcller-beispiel.de"),
+        ("EMAIL", "an e-mail address of a wide domain", lambda r: f"joe{digits(r, 2)}@m\u00fcnchen.de"),
+        ("EMAIL", "an e-mail address with an unseen character", lambda r: unseen(email(r), -3)),
+        ("EMAIL", "an e-mail address in JSON's escapes", lambda r: email(r).replace("@", "\\u0040")),
+        ("SECRET", "a key with an unseen character", lambda r: unseen(f"ghp_{drawn(r, 36)}", 12)),
+        ("SECRET", "a bot's token of Telegram", lambda r: f"{r.randint(10**8, 10**10 - 1)}:AA{drawn(r, 33)}"),
+        ("SECRET", "a key of Twilio", lambda r: f"SK{drawn(r, 32, '0123456789abcdef')}"),
+    ]
+    for kind, what, draw in made:
+        for n in range(EACH // 4):
+            value = draw(rng)
+            yield Labelled(
+                ("Please note {} for the order.", "It is {}, thanks!")[n % 2].format(value), kind, value, what
+            )
+    for name in ("AccountKey", "SharedAccessKey"):
+        for _ in range(EACH // 4):
+            value = base64.b64encode(rng.randbytes(64 if name == "AccountKey" else 32)).decode()
+            text = f"DefaultEndpointsProtocol=https;AccountName=acme;{name}={value};EndpointSuffix=core.windows.net"
+            yield Labelled(text, "SECRET", value, f"SECRET {name} of Azure")
+
+
 def hard() -> Iterator[Labelled]:
     """Values as people hide or mangle them: no rule is made for these, and most are not found."""
     rng = random.Random(SEED + 1)
     made: list[tuple[str, str, Draw]] = [
         ("EMAIL", "an e-mail address in words", lambda r: email(r).replace("@", " at ").replace(".", " dot ")),
-        ("EMAIL", "an e-mail address with umlauts", lambda r: f"jürgen{digits(r, 2)}@müller-beispiel.de"),
         ("PHONE", "a national number without a word", lambda r: f"0{r.randint(30, 89)} {digits(r, 7)}"),
-        ("IBAN", "an IBAN in small letters", lambda r: iban(r).lower()),
-        ("CARD", "a card with dots", lambda r: ".".join(re.findall("....", luhn("4" + digits(r, 14))))),
+        ("IBAN", "an IBAN of small letters and spaces", lambda r: "gb29 nwbk 6016 1331 9268 19"),
         ("CARD", "a card in two lines", lambda r: "\n".join(re.findall(".{8}", luhn("4" + digits(r, 14))))),
         ("SECRET", "a password in a sentence", lambda r: f"use {drawn(r, 12)} to log in"),
         ("SECRET", "a key in two parts", lambda r: f"sk-proj-{drawn(r, 10)} {drawn(r, 30)}"),

@@ -11,6 +11,7 @@ import msgspec
 from app.domain.screening import Found, Screening
 from app.safety.entities import WINDOW, within
 from app.safety.guard import Screener
+from app.safety.plain import plain
 from ops.redaction.corpus import Labelled
 
 
@@ -65,10 +66,12 @@ def alarms(texts: Sequence[str]) -> Counter[str]:
 
 def through(text: str) -> list[Found]:
     """As `app.safety.entities.find`, without giving way to others."""
+    copy = plain(text)
     found: list[Found] = []
-    for start in range(0, len(text), WINDOW):
-        found += within(text, start, min(start + WINDOW, len(text)), after=found[-1].end if found else 0)
-    return found
+    for start in range(0, len(copy.text), WINDOW):
+        end = min(start + WINDOW, len(copy.text))
+        found += within(copy.text, start, end, after=found[-1].end if found else 0)
+    return copy.own(found)
 
 
 def speed(text: str, rounds: int = 5) -> float:

@@ -10,6 +10,7 @@ from app.domain import events as ev
 from app.domain.agents import Agent, versioned
 from app.domain.experiments import Experiment, Variant
 from app.domain.principals import ANONYMOUS
+from app.domain.screening import Screening
 from app.domain.stores import RunFilter
 from app.runs.service import StartRun
 from app.runs.shadows import LOWEST
@@ -189,6 +190,25 @@ async def test_a_shadow_is_recorded_and_nothing_else(start_process: Any) -> None
             (second.run_id, "run", "ann", None),
             *[(run.id, "shadow", None, b'{"trial":"shadow"}')] * 2,
         ]
+
+
+async def test_a_shadow_reads_the_placeholders_of_what_it_repeats(start_process: Any) -> None:
+    """Also where another value came first, by a variable of an earlier turn."""
+    policy = Screening(pii="redact")
+    control = versioned(msgspec.structs.replace(CONTROL, safety=policy, version=""))
+    experiment = trial(shadow=silent(writing(safety=policy)))
+    async with start_process(ScriptedProvider(*[says("ok")] * 3), control) as p:
+        own = p.service._render
+        p.worker._render = p.service._render = lambda agent, context: (f"{agent.instructions} {context.get('me')}", {})
+        first = StartRun(input="to bob@example.org", session_id="s", context={"me": "ann@example.org"})
+        await p.service.result(await p.service.start(ANONYMOUS, first))
+        p.worker._render = p.service._render = own
+        await p.service.agents.replace("default", {"helper": control}, [experiment])
+        second = await p.service.start(ANONYMOUS, StartRun(input="go", session_id="s"))
+        await p.service.result(second)
+        await shadow_of(p, second.run_id)
+        first_words = [request.messages[0].content for request in p.provider.requests]
+        assert first_words == ["to <EMAIL_2>"] * 3
 
 
 async def test_a_shadow_goes_with_what_it_repeats(start_process: Any) -> None:

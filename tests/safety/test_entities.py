@@ -14,11 +14,11 @@ import pytest
 
 from app.domain.screening import Found
 from app.safety.entities import WINDOW, find, find_now
-from ops.redaction.corpus import Labelled, labelled
+from ops.redaction.corpus import Labelled, labelled, respelled
 from ops.redaction.measure import score
 
 ROOT = Path(__file__).parents[2]
-CORPUS = list(labelled())
+CORPUS = [*labelled(), *respelled()]
 
 
 def of(text: str) -> list[tuple[str, str]]:
@@ -62,6 +62,28 @@ def test_the_labelled_corpus() -> None:
     kinds, _ = score(CORPUS, find_now)
     assert len(CORPUS) > 1000
     assert {kind: row.missed for kind, row in kinds.items() if min(row.recall, row.precision) < 0.95} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("联系joe@example.com请看", [("EMAIL", "joe@example.com")]),
+        ("joe@mail.firmaß.de.", [("EMAIL", "joe@mail.firmaß.de")]),
+        ('{"to":"a\\ud83d\\u00e9 joe\\u0040corp.com"}', [("EMAIL", "joe\\u0040corp.com")]),
+        ("\u200b\u200bjoe@cor\u200bp.com\u200b and \u2066bob@corp.com\u2069", [("EMAIL", "joe@cor\u200bp.com"), ("EMAIL", "bob@corp.com")]),
+        ("id de89370400440532013001, ab12 3456 7890 1234 and DE89370400440532013000x", []),
+        ("a–b, 10–20, ½ of 3…, naïve: 12\u00a0000\u00a0000\u00a0€", []),
+    ],
+)  # fmt: skip
+def test_other_spellings(text: str, wanted: list[tuple[str, str]]) -> None:
+    assert of(text) == wanted
+
+
+async def test_places_are_those_of_the_text_however_long_it_is() -> None:
+    text = "".join(f"é\u00a0\u200b{'x' * n} joe{n}@corp.com \\u0040 " for n in range(400))
+    assert len(text) > 2 * WINDOW
+    found = [text[one.start : one.end] for one in await find(text)]
+    assert found == [f"joe{n}@corp.com" for n in range(400)]
 
 
 def test_a_corpus_that_finds_nothing_is_not_taken_for_a_good_one() -> None:
