@@ -13,7 +13,7 @@ from app.domain.approvals import digest
 from app.domain.events import LoopDetected
 from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
-from app.domain.provenance import Taint, taint
+from app.domain.provenance import Taint
 from app.domain.runs import RunFailure, RunStatus, StopReason
 from app.domain.tools import Risk, ToolSpec, unseen
 from app.safety import policy, values
@@ -127,7 +127,7 @@ def _closed(state: RunState) -> StopReason | None:
 
 def _tools(state: RunState) -> CallTools | AskApproval:
     """What can be done about the open calls now; only when that is done, people are asked about the rest."""
-    read, beyond = taint(state.provenance), loops.beyond(state)
+    read, beyond = state.taint, loops.beyond(state)
     found = [_outcome(state, call, read, call.id in beyond) for call in state.open_calls.values()]
     calls = tuple(one.call for one in found if isinstance(one, _Runs))
     denied = tuple((one.call, one.why) for one in found if isinstance(one, _Denied))

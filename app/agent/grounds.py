@@ -7,7 +7,6 @@ import msgspec
 from app.domain.approvals import Grounds, Source
 from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
-from app.domain.provenance import taint
 from app.domain.tools import Risk
 
 MOST = 50
@@ -28,7 +27,7 @@ def grounds(state: RunState, call: ToolCall, risk: Risk) -> Grounds:
 
 
 def _reason(state: RunState, call: ToolCall, risk: Risk) -> str:
-    agent, context = state.agent, taint(state.provenance)
+    agent, context = state.agent, state.taint
     spec = agent.tool(call.name)
     told = f"The risk of this call is {risk}"
     if spec is not None and risk != spec.risk:

@@ -1,12 +1,12 @@
 """Runs that go round in circles: found in what was said and done since the user last spoke, and ended with what is known.
 
 A round is one message of the model with the results of its calls. A pattern is a round, or several that come in turn; it may
-come four times. All of it is a function of the run's messages, so it is the same after a crash. See ops/decisions/0021.
+come four times. All of it is a function of the run's messages, each looked at once, so it is the same after a crash. See ops/decisions/0021.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -62,31 +62,18 @@ def found(state: RunState) -> ev.LoopDetected | None:
         return ev.LoopDetected(kind="fan_out")
     if len(state.messages) <= REPEATS:
         return None
-    return _watched(state)[0]
+    return _followed(state).loop
 
 
 def notes(state: RunState) -> dict[str, str]:
     """What the model is told about its repetitions, by the id of the result at whose end that stands. What is added to the run never changes it."""
-    return {} if len(state.messages) <= WARNED else _watched(state)[1]
+    return {} if len(state.messages) <= WARNED else _followed(state).told
 
 
 def beyond(state: RunState) -> set[str]:
     """The ids of those calls of the last message that are too many for one."""
     said = next(message for message in reversed(state.messages) if message.role == "assistant")
     return {call.id for call in said.tool_calls[PARALLEL:]}
-
-
-def _watched(state: RunState) -> tuple[ev.LoopDetected | None, dict[str, str]]:
-    told: dict[str, str] = {}
-    loop: ev.LoopDetected | None = None
-    for window in _windows(state):
-        watch, before, loop = _Watch(), 0, None
-        for made in window:
-            times, loop = watch.take(made)
-            if before < WARNED <= times and made.tools:
-                told[made.end] = NOTE
-            before = times
-    return loop, told
 
 
 class _Watch:
@@ -169,30 +156,61 @@ def _loop(kind: ev.LoopKind, pattern: Sequence[Round]) -> ev.LoopDetected:
     return ev.LoopDetected(kind=kind, tools=tuple(tools))
 
 
-def _windows(state: RunState) -> Iterator[Iterator[Round]]:
-    """The finished rounds between two messages of the user; the last window is the current one."""
-    window: list[Round] = []
-    said: Message | None = None
-    results: dict[str, Message] = {}
-    for message in state.messages:
+class _Followed:
+    """A run's messages as far as they were looked at, round by round; the user's begin anew. `loop`: that of the last round; `told`:
+    what was said of the repetitions so far.
+    """
+
+    def __init__(self) -> None:
+        self.loop: ev.LoopDetected | None = None
+        self.told: dict[str, str] = {}
+        self.rejected = 0
+        self._taken = 0
+        self._begin()
+
+    def follow(self, state: RunState) -> None:
+        """Take in the messages that are new since the last time."""
+        for message in state.messages[self._taken :]:
+            self._take(state, message)
+        self._taken = len(state.messages)
+
+    def _begin(self) -> None:
+        self._watch, self._times = _Watch(), 0
+        self.loop = None
+        self._said: Message | None = None
+        self._results: dict[str, Message] = {}
+
+    def _take(self, state: RunState, message: Message) -> None:
         if message.role == "tool":
-            results[message.call_id or ""] = message
-            if said is not None and all(call.id in results for call in said.tool_calls):
-                if message.id not in state.worked_out:
-                    state.worked_out[message.id] = _round(state, said, results, message.id)
-                window.append(state.worked_out[message.id])
-                said = None
+            self._results[message.call_id or ""] = message
+            if self._said is not None and all(call.id in self._results for call in self._said.tool_calls):
+                self._finish(_round(state, self._said, self._results, message.id))
+                self._said = None
         elif message.role == "user":
-            yield iter(window)
-            window, said = [], None
+            self._begin()
         elif message.id not in state.rejected:
             if message.tool_calls:
-                said, results = message, {}
+                self._said, self._results = message, {}
             elif message.stop == "pause":
                 native = "" if message.native is None else bytes(message.native.items).decode()
-                pair = ("", message.content.strip(), native)
-                window.append(Round(asked=(pair,), moved=(pair,), found=(pair,), tools=(), end=message.id))
-    yield iter(window)
+                pairs = (("", message.content.strip(), native),)
+                self._finish(Round(asked=pairs, moved=pairs, found=pairs, tools=(), end=message.id))
+
+    def _finish(self, made: Round) -> None:
+        times, self.loop = self._watch.take(made)
+        if self._times < WARNED <= times and made.tools:
+            self.told[made.end] = NOTE
+        self._times = times
+
+
+def _followed(state: RunState) -> _Followed:
+    """The run so far. It grows with the state, which holds it; a draft that is rejected only now may have been counted, so that begins it again."""
+    watched = state.watched
+    if not isinstance(watched, _Followed) or watched.rejected != len(state.rejected):
+        watched = state.watched = _Followed()
+        watched.rejected = len(state.rejected)
+    watched.follow(state)
+    return watched
 
 
 def _round(state: RunState, said: Message, results: dict[str, Message], end: str) -> Round:

@@ -12,7 +12,7 @@ from app.domain import events as ev
 from app.domain.agents import Agent
 from app.domain.approvals import Decision, PendingApproval
 from app.domain.messages import Message, Native, ToolCall, Usage
-from app.domain.provenance import Part, parts
+from app.domain.provenance import Taint, parts, taint, worse
 from app.domain.screening import Placeholders
 from app.domain.tiers import TierDecision
 from app.domain.tools import result_text
@@ -92,15 +92,16 @@ class RunState(Conversation):
         self.system = system
         # What the model reads. `compacted`: in the place of the session's first messages; `tried`: the last message up to which no
         # summary could be written. `hidden`: messages with placeholders, by id and content (ids of calls are the provider's, and may
-        # come again in another turn). `marked`: a message from outside, by id, and how its model is shown that. `worked_out`: what
-        # follows from a message, by its id, and is not done again.
+        # come again in another turn). `marked`: a message from outside, by id, and how its model is shown that. `watched`: its
+        # rounds as far as they were looked at (`app.agent.loops`), never stored.
         self.history = history
         self.compacted = compacted
         self.tried: str | None = None
         self.placeholders = Placeholders()
         self.hidden: dict[tuple[str, str], Message] = {}
         self.marked: dict[str, tuple[Message, Message]] = {}
-        self.worked_out: dict[str, Any] = {}
+        self.watched: Any = None
+        self._before: tuple[tuple[Message, ...], Taint] | None = None
         # Its calls, by id. `started`: open ones whose intent is written; `refused`: denied ones; `approvals`: open requests;
         # `decisions`: what became of the others; `digests`, `bound`: what was asked, and what was decided about. `granted`: the
         # scopes of its caller that tools ask for.
@@ -184,9 +185,11 @@ class RunState(Conversation):
         self.executed += 0.0 if began is None else max(0.0, last - began)
 
     @property
-    def provenance(self) -> list[Part]:
-        """The parts of all that its model has read, those of earlier turns too, also where they are left out or summed up by now."""
-        return parts((*self.history, *self.messages), self.steered)
+    def taint(self) -> Taint:
+        """That of all that its model has read, in earlier turns too, also where it is left out or summed up by now."""
+        if self._before is None or self._before[0] is not self.history:
+            self._before = self.history, taint(parts(self.history))
+        return worse(self._before[1], taint(parts(self.messages)))
 
     def arguments(self, call: ToolCall) -> str:
         """What that call runs with: a person's arguments where one gave some."""

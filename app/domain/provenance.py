@@ -35,6 +35,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 Taint = Literal["clean", "tainted", "suspect"]
 """Of a whole context: `tainted` with anything untrusted in it, `suspect` where the detector also saw something in that."""
+TAINTS: tuple[Taint, ...] = ("clean", "tainted", "suspect")
+"""From the least to the worst."""
 
 
 def parts(messages: Iterable[Message], steered: Iterable[str] = ()) -> list[Part]:
@@ -70,6 +72,11 @@ def taint(parts: Iterable[Part]) -> Taint:
                 return "suspect"
             found = "tainted"
     return found
+
+
+def worse(one: Taint, other: Taint) -> Taint:
+    """That of two contexts together."""
+    return max(one, other, key=TAINTS.index)
 
 
 def untrusted(parts: Iterable[Part]) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from app.domain import events as ev
 from app.domain.cache import MOST_BYTES, Kept
 from app.domain.fold import RunState
 from app.domain.messages import ToolCall
-from app.domain.provenance import taint
 from app.domain.stores import Owned
 from app.runs.answers import Answers, Hit, Lead
 from app.runs.model_call import ModelCalls
@@ -124,7 +123,7 @@ class CachedTurn:
             return None
         if any(message.is_error for message in state.messages):
             return None
-        read = taint(state.provenance)
+        read = state.taint
         if read == "suspect":
             return None
         return Kept(last.content, state.model, lead.question.labels, tainted=read == "tainted")

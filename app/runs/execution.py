@@ -22,7 +22,6 @@ from app.domain.errors import BudgetExhausted, ProviderError, RunStopped, Unread
 from app.domain.fold import RunState
 from app.domain.models import Provider
 from app.domain.observers import RunObserver
-from app.domain.provenance import taint
 from app.domain.screening import Screen
 from app.domain.sessions import SessionStore
 from app.domain.stores import Post, RunStore
@@ -80,7 +79,7 @@ class Execution:
     def __init__(self, *, means: Means, job: Job, stop: Stop, feed: Feed, began: float) -> None:
         owned, toolbox = job.owned, means.toolbox
         if job.shadow:
-            agent, toolbox = rehearsed(job.agent, toolbox, lambda: taint(self.state.provenance))
+            agent, toolbox = rehearsed(job.agent, toolbox, lambda: self.state.taint)
             job = msgspec.structs.replace(job, agent=agent)
         self._job = job
         self._stop = stop

@@ -43,7 +43,7 @@ LOOPS = (
     Mutant(
         name="the user begins anew",
         file=LOOPS_FILE,
-        old='        elif message.role == "user":\n            yield iter(window)\n            window, said = [], None\n',
+        old='        elif message.role == "user":\n            self._begin()\n',
         new='        elif message.role == "user":\n            pass\n',
         tests=TESTS,
     ),

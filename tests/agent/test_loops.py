@@ -247,6 +247,32 @@ def test_a_run_has_so_many_calls_at_most() -> None:
     assert loop.kind == "fan_out"
 
 
+def test_a_round_is_looked_at_once() -> None:
+    """The rounds before are not read again: what was found in them stands, also where nobody could find it any more."""
+    run = state(user(), *rounds(3, (ECHO, "{}")), of=of_fifty())
+    assert decide(run) == CallModel()
+    assert list(loops.notes(run)) == ["result-c2.0"]
+    run.messages[1:] = [msgspec.structs.replace(message, content="forgotten") for message in run.messages[1:]]
+    for event in round_of(3, (ECHO, "{}")):
+        run.apply(event)
+    decision = decide(run)
+    assert isinstance(decision, CallModel)
+    assert decision.loop == ev.LoopDetected(kind="repeated", tools=("echo",))
+    assert list(loops.notes(run)) == ["result-c2.0"]
+
+
+def test_a_draft_that_is_rejected_later_is_no_round() -> None:
+    run = state(user(), *[said(f"m{n}", "wait", stop="pause") for n in range(3)], of=of_fifty())
+    assert decide(run) == CallModel()
+    run.apply(rejected("m2"))
+    run.apply(said("m3", "wait", stop="pause"))
+    assert decide(run) == CallModel()
+    run.apply(said("m4", "wait", stop="pause"))
+    decision = decide(run)
+    assert isinstance(decision, CallModel)
+    assert decision.loop is not None
+
+
 def test_the_same_after_a_crash_at_any_point() -> None:
     """Whatever part of a journal is there: the run that is restored from it decides as the one that wrote it did."""
     for make in RUNAWAYS:

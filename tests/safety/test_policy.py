@@ -14,7 +14,7 @@ from app.agent.decide import AskApproval, CallTools, decide
 from app.domain import events as ev
 from app.domain.fold import RunState, conversation
 from app.domain.messages import Message, ToolCall
-from app.domain.provenance import Taint, taint
+from app.domain.provenance import Taint, parts, taint
 from app.domain.tool_policy import Rule, ToolPolicy, WhenTainted
 from app.domain.tools import RISKS, Effect, Risk, ToolSpec
 from app.safety.policy import TABLE, judge
@@ -110,7 +110,7 @@ def test_a_journal_that_says_nothing_of_trust_is_not_trusted() -> None:
     )
     assert old is not None
     run = state(user(), asked("m1", PAGE), old, asked("m2", PAY), of=agent(auto_approve="high"))
-    assert taint(run.provenance) == "tainted"
+    assert run.taint == "tainted"
     assert decide(run) == AskApproval(calls=((PAY, "high"),))
 
 
@@ -133,11 +133,11 @@ def test_labels_say_where_every_part_comes_from() -> None:
         first, asked("m1", PAGE), result(PAGE, "x"), asked("m2", PAGE), result(PAGE, "x", trust="untrusted", signals=("leak",)),
         said("m3", "so"), steered,
     )  # fmt: skip
-    assert [(part.label, part.trust) for part in run.provenance] == [
+    assert [(part.label, part.trust) for part in parts(run.messages, run.steered)] == [
         ("instructions", "trusted"), ("context", "user"), ("user", "user"), ("model", "trusted"), ("tool:echo", "trusted"),
         ("model", "trusted"), ("tool:echo", "untrusted"), ("model", "untrusted"), ("steering", "user"),
     ]  # fmt: skip
-    assert taint(run.provenance) == "suspect"
+    assert run.taint == "suspect"
 
 
 STEPS = st.lists(
@@ -172,4 +172,7 @@ def test_a_journal_gives_the_same_decision_again(steps: Any, auto: Risk, summed_
         later.apply(event)
     assert decide(live) == decide(again) == decide(later)
     expected = "suspect" if any(t != "trusted" and s is not msgspec.UNSET for t, s in steps) else None
-    assert taint(live.provenance) == (expected or ("tainted" if any(t != "trusted" for t, _ in steps) else "clean"))
+    expected = expected or ("tainted" if any(t != "trusted" for t, _ in steps) else "clean")
+    assert live.taint == again.taint == later.taint == taint(parts((*later.history, *later.messages))) == expected
+    later.history = (*later.history, Message(id="x", role="tool", content="x", signals=("leak",)))
+    assert later.taint == "suspect"

@@ -6,6 +6,8 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
+
 from app.domain.tool_policy import Caps, Spend, ToolUse
 from app.storage.postgres.pool import open_pool
 from app.storage.postgres.tool_uses import PostgresToolUses
@@ -55,6 +57,27 @@ async def test_a_window_moves_on(database: str) -> None:
         await pool.execute("UPDATE tool_uses SET at = at - interval '40 days'")
         assert await uses.use(use("c"), caps) is None
         assert await pool.fetchval("SELECT count(*) FROM tool_uses") == 1
+
+
+async def test_only_what_a_cap_counts_is_read(database: str) -> None:
+    """Many calls of others, and of the window: neither is read for a cap that does not ask for them."""
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute(
+            "INSERT INTO tool_uses (run_id, call_id, tenant, owner, tool)"
+            " SELECT 'r' || n, 'c', 't', 'u' || n % 100, 'pay' FROM generate_series(1, 5000) n"
+        )
+        await connection.execute("ANALYZE tool_uses")
+        for caps, most in (("9, NULL, NULL", 20), ("NULL, 999, NULL", 200), ("NULL, NULL, 999", 200)):
+            async with connection.transaction():
+                told = f"SELECT use_tool('r', '{caps}', 't', 'u7', 'pay', 0, {caps}, 86400, false)"
+                assert await connection.fetchval(told) is None
+                read = await connection.fetchval(
+                    "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = 'tool_uses'"
+                )
+                assert read <= most, caps
+    finally:
+        await connection.close()
 
 
 async def test_of_many_at_once_as_many_run_as_may(database: str) -> None:
