@@ -30,8 +30,8 @@ HEALTH = frozenset({"/health", "/healthz", "/readiness"})
 """Paths that answer HEAD as GET, as some load balancers ask."""
 DENIAL = "websocket.http.response"
 """The extension of ASGI by which a handshake is refused with a whole response."""
-_NOT_FOUND = 4404
-"""What Litestar closes a socket with where there is none at its path."""
+_FAULT, _NOT_FOUND = 4500, "Not Found"
+"""What Litestar closes a socket with where it failed, and why it says that it did where there is none at its path."""
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -114,12 +114,13 @@ def _denying(scope: Scope, send: Send, more: Headers) -> Send:
         if accepted or message["type"] != "websocket.close":
             await send(message)
             return
-        found = message.get("code") != _NOT_FOUND
-        told = problem(
-            str(scope.get("steadyhand.request_id", "")),
-            "forbidden" if found else "not_found",
-            (found and message.get("reason")) or "There is no socket here.",
-        )
+        code = "forbidden"
+        detail = message.get("reason") or "This socket is refused."
+        if message.get("code") == _FAULT:
+            missing = detail == _NOT_FOUND
+            code = "not_found" if missing else "internal"
+            detail = "There is no socket at this path." if missing else "The service failed."
+        told = problem(str(scope.get("steadyhand.request_id", "")), code, detail)
         headers = [(b"content-type", MEDIA_TYPE.encode()), *more]
         await send({"type": f"{DENIAL}.start", "status": told.status, "headers": headers})
         await send({"type": f"{DENIAL}.body", "body": msgspec.json.encode(told)})
