@@ -28,7 +28,13 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400, description="Seconds until the 
 Context = Annotated[
     JsonObject, Meta(description="Facts that the prompt uses: its variables, and whatever else the model should know.")
 ]
-Tags = Annotated[dict[str, str], Meta(description="Labels of the run, for finding and counting it.")]
+Tags = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=256)]],
+    Meta(
+        max_length=64,
+        description="Labels of the run, for finding and counting it: 64 at most, with names of 64 characters and values of 256.",
+    ),
+]
 IncludeSteps = Annotated[bool, Meta(description="Also return every intermediate step, in `metadata.steps`.")]
 Input = Annotated[Any, Meta(description="Any JSON. A string is the user's message, anything else is given as JSON.")]
 AgentName = Annotated[str, Meta(description="Which agent answers. None: the default one.")]

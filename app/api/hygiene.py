@@ -26,6 +26,12 @@ BODY_RATE = 10_000
 """Bytes of a body that must come in a second, once its first time is over."""
 PREFLIGHT = "preflight"
 """The route under which preflights are counted."""
+HEALTH = frozenset({"/health", "/healthz", "/readiness"})
+"""Paths that answer HEAD as GET, as some load balancers ask."""
+DENIAL = "websocket.http.response"
+"""The extension of ASGI by which a handshake is refused with a whole response."""
+_FAULT, _NOT_FOUND = 4500, "Not Found"
+"""What Litestar closes a socket with where it failed, and why it says that it did where there is none at its path."""
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -40,9 +46,15 @@ class HttpEdge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection. Preflights of allowed origins and requests without one `Host` are answered here."""
+        if scope["type"] == "websocket" and DENIAL in (scope.get("extensions") or {}):
+            more = ENCRYPTED if scope.get("scheme") == "wss" else ALWAYS
+            await self._app(scope, receive, _denying(scope, send, more))
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD" and scope["path"] in HEALTH:
+            scope, send = {**scope, "method": "GET"}, _bodiless(send)
         hosts, host, origin, asked = 0, b"", None, False
         for name, value in scope["headers"]:
             if name == b"host":
@@ -79,6 +91,41 @@ def _adding(send: Send, more: Headers) -> Send:
         await send(message)
 
     return adding
+
+
+def _bodiless(send: Send) -> Send:
+    """Sends all but the body."""
+
+    async def bodiless(message: AsgiMessage) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return bodiless
+
+
+def _denying(scope: Scope, send: Send, more: Headers) -> Send:
+    """Sends a problem in the place of a close that comes before the socket was accepted."""
+    accepted = False
+
+    async def denying(message: AsgiMessage) -> None:
+        nonlocal accepted
+        accepted = accepted or message["type"] == "websocket.accept"
+        if accepted or message["type"] != "websocket.close":
+            await send(message)
+            return
+        code = "forbidden"
+        detail = message.get("reason") or "This socket is refused."
+        if message.get("code") == _FAULT:
+            missing = detail == _NOT_FOUND
+            code = "not_found" if missing else "internal"
+            detail = "There is no socket at this path." if missing else "The service failed."
+        told = problem(str(scope.get("steadyhand.request_id", "")), code, detail)
+        headers = [(b"content-type", MEDIA_TYPE.encode()), *more]
+        await send({"type": f"{DENIAL}.start", "status": told.status, "headers": headers})
+        await send({"type": f"{DENIAL}.body", "body": msgspec.json.encode(told)})
+
+    return denying
 
 
 async def _refuse(scope: Scope, send: Send) -> None:

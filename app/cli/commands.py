@@ -238,7 +238,13 @@ def _expiry(text: str) -> datetime | timedelta:
             return timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
         except OverflowError:
             raise argparse.ArgumentTypeError(f"{text!r} is too long") from None
-    return _time(text)
+    try:
+        return _time(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a time, such as 2027-01-31 or 2027-01-31T12:00Z, nor a number of days, hours or minutes "
+            "from now: 90d, 12h, 30m"
+        ) from None
 
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}

@@ -285,3 +285,21 @@ async def test_any_body_is_answered_or_refused(e: Any, path: str, body: bytes) -
     e.provider.answers.append(says("ok"))
     response = await e.client.post(path, content=body, headers=JSON)
     assert response.status_code in (200, 201, 202, 204, 400, 404, 422), response.text
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [{"k": "v" * 257}, {"k" * 65: "v"}, {f"k{number}": "v" for number in range(65)}],
+    ids=["a long value", "a long name", "many"],
+)
+async def test_tags_are_bounded(edge: Any, tags: dict[str, str]) -> None:
+    async with edge(ScriptedProvider(says("ok"))) as e:
+        for path, body in (
+            ("/chat", {"message": "x"}),
+            ("/v1/runs", {"agent": "helper", "input": "x"}),
+            ("/chat/async", {"items": [{"message": "x", "tags": tags}]}),
+        ):
+            wanted = body if "items" in body else body | {"tags": tags}
+            check(await e.client.post(path, json=wanted), 422, "validation_error")
+        most = {f"{number:064}": "v" * 256 for number in range(64)}
+        assert (await e.client.post("/chat", json={"message": "x", "tags": most})).status_code == 200

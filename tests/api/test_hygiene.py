@@ -211,3 +211,30 @@ async def test_odd_ids_and_traces_are_replaced(edge: Any) -> None:
         for odd in ("", "00", "zz-1-2-3", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "00-" + "g" * 32 + "-" + "1" * 16 + "-01", "x" * 10_000, "ff-" + "1" * 32 + "-" + "1" * 16 + "-01"):  # fmt: skip
             for headers in ({"traceparent": odd}, {"traceparent": odd, "tracestate": "=,=" * 500}):
                 assert (await e.client.get("/agents", headers=headers)).status_code == 200
+
+
+async def test_a_refused_handshake_is_a_whole_problem(edge: Any) -> None:
+    upgrade = (
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nOrigin: http://evil.example\r\nX-Request-Id: mine\r\n\r\n"
+    )
+    async with edge(ScriptedProvider()) as e, listening(e.app) as port:
+        for path, status, code in (("/ws", 403, "forbidden"), ("/nothing", 404, "not_found")):
+            ((told, headers, body),) = await exchange(port, f"GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade}".encode())
+            problem = msgspec.json.decode(body)
+            assert (told, problem["code"], problem["request_id"]) == (status, code, "mine")
+            assert headers["content-type"] == "application/problem+json"
+            assert headers["x-request-id"] == "mine"
+            assert headers["server"] == ""
+            assert headers["x-content-type-options"] == "nosniff"
+
+
+async def test_health_answers_head(edge: Any) -> None:
+    async with edge(ScriptedProvider()) as e, listening(e.app) as port:
+        for path in ("/health", "/healthz", "/readiness"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            answer = await reader.read()
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 200 "), answer
+            assert answer.endswith(b"\r\n\r\n"), "a body"

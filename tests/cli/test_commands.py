@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.commands import DONE, FAILED, run
+from app.cli.commands import DONE, FAILED, USAGE, run
 from app.storage.postgres.hints import PostgresHints
 from app.storage.postgres.pool import connect
 
@@ -174,3 +174,11 @@ async def test_what_nobody_expected_is_one_json_document_too(
     with pytest.raises(Exception, match="checksum"):
         await asyncio.to_thread(run, [command, "--json"])
     assert "checksum" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("wanted", ["1s", "soon", "9w"])
+def test_a_time_that_is_none_names_the_forms(wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "create", "--expires", wanted]) == USAGE
+    said = capsys.readouterr().err
+    assert "90d, 12h, 30m" in said
+    assert "2027-01-31" in said
