@@ -40,6 +40,7 @@ BENIGN = (
     '{"homepage": "https://docs.example/", "content": "words", "src": "https://docs.example/a.png"}',
     '<a href="/x?a=1&b=2">x</a> <img src="files/a.png" srcset="/a.png 1x, /b.png 2x"> <a href="mailto:ann">',
     '<img src="https://img.good.org/a.png" srcset="//good.org/a.png 1x, https://good.org/b.png 2x">',
+    "def checked_url(text: str) -> None:\n    seen[0]: dict[str, int] = {}\n    for one in found[1:]:\n        try:\n            parts: x[1] = 2",
     "- [ ] a task: https://docs.example/\n- [x]: done",
 )
 
