@@ -30,6 +30,7 @@ FORMS = (
     f'<img src="/\\{EVIL}">', f'<img src=" https:{EVIL}">', f'<IMG SRC="HTTPS://{EVIL}">', f'<img\nsrc\n=\n"https://{EVIL}">',
     f'<img src =       "https://{EVIL}">', f'<img src{" " * 23}="//{EVIL}">', f'<img src{" " * 300}={" " * 3000}"//{EVIL}">',
     f'<meta http-equiv=refresh content="0; url=\'https://{EVIL}\'">', f'<a ping="//{EVIL}" href="/x">x</a>',
+    f'<img src="\x01//{EVIL}">', f'<img src="/&Tab;/{EVIL}">', f'<img src=//good.org@{EVIL}>', f'<img src=`//{EVIL}`>', f"![a](&#47;&#47;{EVIL})",
     f'<object data="//{EVIL}">', f"<form><button formaction=//{EVIL}>go</button></form>", f'<body background="//{EVIL}">',
     f'<script>fetch("//{EVIL}")</script>', f'{{"x":"<img src=\\"https://{EVIL}\\">"}}', f'{{"x":"<img src =\\n \\"//{EVIL}\\">"}}',
 )  # fmt: skip
