@@ -24,11 +24,14 @@ _LABEL = 30
 """Characters of one label of a host's name that are no data yet."""
 _PLACEHOLDER = re.compile(r"(?:<|%3[cC])[A-Z][A-Z_]{0,30}_[0-9]{1,6}(?:>|%3[eE])")
 
-_LEADS = re.compile(r"(?i)(?!mailto:|tel:)(?:[a-z][a-z0-9+.-]{1,30}+:|//)")
-"""Not on this site: with a scheme (two letters or more: `C:` is a disk), or with a host and the page's own scheme."""
+_LEADS = re.compile(r"(?i)(?!mailto:|tel:)(?:[a-z][a-z0-9+.-]{1,30}+:.|//)")
+"""Not on this site: with a scheme (two letters or more, and something after it: `C:` is a disk, `x:` has a type), or with a host and the page's own scheme."""
 _ENTRIES = re.compile(r"[\s,;]+(?:url=)?[\"']?")
 _STRIPPED = str.maketrans({"\t": None, "\n": None, "\r": None, "\0": None, "\\": "/"})
 """What browsers leave out of addresses, and what they take for a slash (URL Standard, basic parser)."""
+
+_AROUND = "".join(map(chr, range(0x21))) + "`"
+"""What browsers, some of them old, leave out around an address: controls and spaces."""
 
 
 def allowed(url: str, hosts: Sequence[str]) -> bool:
@@ -60,16 +63,16 @@ def leaves(value: str, hosts: Sequence[str]) -> bool:
     apart, joined = _ENTRIES.split(value), _ENTRIES.split(value.translate(_STRIPPED))
     return any(
         _LEADS.match(address) is not None and not allowed(address, hosts)
-        for address in (one.strip().translate(_STRIPPED) for one in (*apart, *joined))
+        for address in (one.translate(_STRIPPED).strip(_AROUND) for one in (*apart, *joined))
     )
 
 
 def leads_out(url: str, hosts: Sequence[str]) -> bool:
     """Whether a link that needs a click runs a program, or carries more than an address."""
-    said = html.unescape(url).translate(_STRIPPED).lstrip("/ ") if "&" in url or "\\" in url else url
-    if re.match(r"(?i)\s*(?:javascript|vbscript|data):", said):
+    said = html.unescape(url).translate(_STRIPPED).strip(_AROUND)
+    if re.match(r"(?i)/*(?:javascript|vbscript|data):", said):
         return True
-    return (_LEADS.match(url.strip()) is not None or "//" in url[:9]) and carries(url, hosts)
+    return (_LEADS.match(said) is not None or "//" in url[:9]) and carries(url, hosts)
 
 
 def carries(url: str, hosts: Sequence[str]) -> bool:

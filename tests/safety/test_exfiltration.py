@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from types import FrameType
 
 import pytest
 
@@ -28,6 +30,7 @@ FORMS = (
     f'<img src="/\\{EVIL}">', f'<img src=" https:{EVIL}">', f'<IMG SRC="HTTPS://{EVIL}">', f'<img\nsrc\n=\n"https://{EVIL}">',
     f'<img src =       "https://{EVIL}">', f'<img src{" " * 23}="//{EVIL}">', f'<img src{" " * 300}={" " * 3000}"//{EVIL}">',
     f'<meta http-equiv=refresh content="0; url=\'https://{EVIL}\'">', f'<a ping="//{EVIL}" href="/x">x</a>',
+    f'<img src="\x01//{EVIL}">', f'<img src="/&Tab;/{EVIL}">', f'<img src=//good.org@{EVIL}>', f'<img src=`//{EVIL}`>', f"![a](&#47;&#47;{EVIL})",
     f'<object data="//{EVIL}">', f"<form><button formaction=//{EVIL}>go</button></form>", f'<body background="//{EVIL}">',
     f'<script>fetch("//{EVIL}")</script>', f'{{"x":"<img src=\\"https://{EVIL}\\">"}}', f'{{"x":"<img src =\\n \\"//{EVIL}\\">"}}',
 )  # fmt: skip
@@ -38,6 +41,7 @@ BENIGN = (
     '{"homepage": "https://docs.example/", "content": "words", "src": "https://docs.example/a.png"}',
     '<a href="/x?a=1&b=2">x</a> <img src="files/a.png" srcset="/a.png 1x, /b.png 2x"> <a href="mailto:ann">',
     '<img src="https://img.good.org/a.png" srcset="//good.org/a.png 1x, https://good.org/b.png 2x">',
+    "def checked_url(text: str) -> None:\n    seen[0]: dict[str, int] = {}\n    for one in found[1:]:\n        try:\n            parts: x[1] = 2",
     "- [ ] a task: https://docs.example/\n- [x]: done",
 )
 
@@ -92,3 +96,40 @@ def test_a_mixture_of_repeats_comes_out_alike() -> None:
         whole = out(text)
         assert out(text, 1) == whole, text[:300]
         assert out(text, 11) == whole, text[:300]
+
+
+def calls(text: str, size: int) -> int:
+    """How many functions are called while that goes through: the work, on any machine."""
+    count = 0
+
+    def counted(_frame: FrameType, event: str, _: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    stream = Stream(())
+    before = sys.getprofile()
+    sys.setprofile(counted)
+    try:
+        for at in range(0, len(text), size):
+            stream.push(text[at : at + size])
+        stream.end()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize("size", [4, 16, 1_000_000])
+def test_work_grows_with_the_length_alone(size: int) -> None:
+    for unit in REPEATS:
+        less, much = (calls(unit * (length // len(unit)), size) for length in (10_000, 40_000))
+        assert much <= 6 * less, unit
+        assert much <= 60 * 40_000, unit
+
+
+def test_a_long_answer_of_beginnings_ends() -> None:
+    """A quarter of a million characters of what took minutes once."""
+    for unit in ("](", "-----BEGIN PRIVATE KEY-----\n", "=:/(-._A", "![a](b"):
+        stream = Stream(())
+        text = unit * (256_000 // len(unit))
+        shown = sum(len(stream.push(text[at : at + 16])) for at in range(0, len(text), 16)) + len(stream.end())
+        assert 0 < shown <= len(text) + 100
