@@ -17,7 +17,7 @@ from app.domain import events as ev
 from app.domain.messages import Message, ToolCall
 from app.domain.models import Completed
 from app.domain.observers import RunObserver
-from app.domain.provenance import Taint, taint
+from app.domain.provenance import Taint
 from app.domain.screening import OutputGuard, Screen, Shown
 from app.runs.ledger import Ledger
 from app.safety.written import Plain
@@ -118,7 +118,7 @@ class Screened:
         """
         state = self._ledger.state
         if completed.tool_calls and state.placeholders.values:
-            read = taint(state.provenance)
+            read = state.taint
             calls = tuple(self._call(call, read) for call in completed.tool_calls)
             completed = msgspec.structs.replace(completed, tool_calls=calls)
         if answer is None:

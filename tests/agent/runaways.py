@@ -245,10 +245,9 @@ def empty_handed(rng: random.Random) -> Case:
 def only_numbers(rng: random.Random) -> Case:
     """The same question, and a counter: that is looked at twice as often."""
     same, ticks = [wish(rng)], iter(range(1, 1_000))
-    shapes: list[Callable[[int], Any]] = [
-        lambda n: {"visits": n, "page": "home"}, lambda n: f"Ticket T-{n} is next", lambda n: [n, n + 1],
-    ]  # fmt: skip
-    shape = rng.choice(shapes)
+    shape: Callable[[int], Any] = rng.choice(
+        [lambda n: {"visits": n, "page": "home"}, lambda n: f"Ticket T-{n} is next", lambda n: [n, n + 1]]
+    )
     return after_work(rng, lambda _: same, lambda *_: ("ok", shape(next(ticks))), 2)
 
 
