@@ -63,7 +63,7 @@ class Follower:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         self.connections += 1
         try:
-            lines = [f"GET {self.path} HTTP/1.1", "Host: x", "Accept: text/event-stream"]
+            lines = [f"GET {self.path} HTTP/1.1", "Host: localhost", "Accept: text/event-stream"]
             if self._cursor is not None:
                 lines.append(f"Last-Event-ID: {self._cursor}")
             writer.write("\r\n".join([*lines, "", ""]).encode())
