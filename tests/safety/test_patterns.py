@@ -94,6 +94,7 @@ def test_what_is_slow_is_seen() -> None:
     assert list(slow(re.compile(r"#{2,} ?system")))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", PATTERNS)
 def test_a_pattern_reads_a_text_once(where: str) -> None:
     assert not list(slow(PATTERNS[where]))
