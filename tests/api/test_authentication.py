@@ -77,7 +77,9 @@ async def test_a_route_that_says_nothing_is_closed() -> None:
         return "told"
 
     access = Access(authentication=Always(ANONYMOUS))
-    app = Litestar([forgotten], guards=[allowed], state=State({"access": access}), exception_handlers=HANDLERS)
+    app = Litestar(
+        [forgotten], guards=[allowed], state=State({"access": access}), exception_handlers=HANDLERS, logging_config=None
+    )
     async with AsyncTestClient(app) as client:
         response = await client.get("/forgotten")
         assert (response.status_code, response.json()["code"]) == (403, "forbidden")

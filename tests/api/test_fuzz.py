@@ -56,6 +56,7 @@ async def test_every_boundary_of_every_operation(edge: Any) -> None:
         assert {status for status in findings.statuses if status >= 500} <= {504}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 async def test_requests_by_chance(edge: Any, mode: GenerationMode) -> None:
     await by_chance(edge, mode, 4)

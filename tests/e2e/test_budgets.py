@@ -49,6 +49,7 @@ tenant_monthly_usd = 9.5
 """A call reserves a dollar and its input, and costs five cents and ten millionths."""
 
 
+@pytest.mark.long
 async def test_sixty_four_runs_over_two_processes_with_room_for_nine(
     tmp_path: Path, database: str, own_provider: StandIn
 ) -> None:

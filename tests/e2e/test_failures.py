@@ -65,6 +65,7 @@ def _expected(case: str) -> tuple[int, str, str]:
     return REFUSED if case in REFUSALS else UNAVAILABLE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("api", APIS)
 async def test_every_turn_ends_as_the_table_says(service: Service, provider: StandIn, api: ApiName) -> None:
     await asyncio.gather(

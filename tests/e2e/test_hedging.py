@@ -25,6 +25,7 @@ hedge_after = 0.05
 AGENT = "description: Answers\nkind: chat\ninstructions: Be brief.\nmodel: default\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("api", APIS)
 async def test_the_quick_one_answers_and_the_slow_one_is_let_go(tmp_path: Path, database: str, api: ApiName) -> None:
     def reply(call: Call) -> Reply:

@@ -69,6 +69,7 @@ async def test_the_first_key_closes_a_service_that_runs(tmp_path: Path) -> None:
         assert "1 API keys may be used" in doctor[1]
 
 
+@pytest.mark.long
 async def test_a_service_for_others_needs_a_key_to_start(tmp_path: Path, database: str) -> None:
     environ = {"DATABASE_URL": database}
     with pytest.raises(Ended, match="--insecure"):

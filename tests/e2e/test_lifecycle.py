@@ -142,6 +142,7 @@ async def test_sigterm_drains(serve: Serve, own_provider: StandIn) -> None:
         assert [m["content"] for m in (await second.json("/history/q"))["messages"]] == ["queued", "never lost"]
 
 
+@pytest.mark.long
 async def test_what_does_not_end_within_the_drain_goes_on_elsewhere_and_a_second_ctrl_c_does_not_wait(
     serve: Serve, own_provider: StandIn
 ) -> None:
@@ -236,6 +237,7 @@ async def _movable(folder: Path) -> AsyncIterator[Any]:
         await stack.aclose()
 
 
+@pytest.mark.long
 async def test_a_database_that_is_away_for_a_while(tmp_path: Path, own_provider: StandIn) -> None:
     gate = asyncio.Event()
     own_provider.script("hold on", says(calls=[("c", "calculator", '{"expression": "6*7"}')], head=gate), says("42"))

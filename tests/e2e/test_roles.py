@@ -54,6 +54,7 @@ async def ended(service: Service, session: str) -> bool:
     return (await run_of(service, session))["status"] in ("succeeded", "failed", "cancelled")
 
 
+@pytest.mark.long
 async def test_workers_execute_what_serve_accepts_and_are_gone_with_it(
     tmp_path: Path, database: str, own_provider: StandIn
 ) -> None:
@@ -127,6 +128,7 @@ async def worker(folder: Path, *arguments: str, environ: dict[str, str]) -> Asyn
         await started.aclose()
 
 
+@pytest.mark.long
 async def test_a_worker_beside_an_api_on_one_data_folder(tmp_path: Path, own_provider: StandIn) -> None:
     for message in ("one", "two"):
         own_provider.script(message, says(f"answer {message}"))

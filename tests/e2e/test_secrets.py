@@ -116,6 +116,7 @@ async def answers_of(service: Service, provider: StandIn, sinks: Sinks) -> None:
         sinks.add(path, (await service.get(path, **secret)).text)
 
 
+@pytest.mark.long
 async def test_no_sink_of_a_running_service_has_a_secret(
     tmp_path: Path, database: str, own_provider: StandIn, own_redis: RedisServer
 ) -> None:

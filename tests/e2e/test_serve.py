@@ -183,7 +183,7 @@ async def test_a_folder_with_an_app_and_tools_of_its_own(
             "app/tools.py": "raise RuntimeError('the wrong app')\n",
             "tools/letters.py": (
                 "import os\n\nfrom app.tools import ToolContext, tool\n\n\n"
-                '@tool(risk="low", effect="read")\n'
+                '@tool(risk="low", effect="read", returns="trusted")\n'
                 "def count_letters(text: str, ctx: ToolContext) -> dict:\n"
                 '    """Count letters."""\n'
                 '    return {"letters": len(text), "session": ctx.session_id, "own": os.environ["OWN"]}\n'
