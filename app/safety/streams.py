@@ -37,7 +37,7 @@ NESTED = 16
 """Beginnings within one another that are judged; those after them are taken out: nobody writes that for a reader."""
 _SIGN = re.compile(r"(?i)(!\[)|(\n\n)|<style|<script|@import|image-set|image\(|cross-fade|style(?:\s{0,16}+=|\s{17})")
 """What changes how addresses after it are judged."""
-_HOST = re.compile(r"[^\s/?#]*[.\[:@%&0-9]")
+_HOST = re.compile(r"\A[^\s/?#]*[.\[:@%&0-9]")
 
 
 class Stream:
