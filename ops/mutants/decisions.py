@@ -47,8 +47,8 @@ DECISIONS = (
     Mutant(
         name="four eyes",
         file=SERVICE,
-        old="        own = principal.user is not None and principal.user == approval.user_id\n",
-        new="        own = False\n",
+        old="        if created.actor == principal.actor or (principal.user is not None and principal.user in users):\n",
+        new="        if False:\n",
         tests=(TESTS,),
     ),
     Mutant(

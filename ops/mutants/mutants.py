@@ -132,8 +132,8 @@ LEDGER = (
     Mutant(
         name="ledger check",
         file="app/agent/decide.py",
-        old='(lost if spec is not None and unseen(spec.effect) == "outcome_unknown" else calls).append(call)',
-        new="calls.append(call)",
+        old='return _Lost(call) if spec is not None and unseen(spec.effect) == "outcome_unknown" else _Runs(call)',
+        new="return _Runs(call)",
         tests=(f"{DURABILITY}::test_a_run_goes_on_where_its_owner_died", "tests/agent/test_decide.py"),
     ),
     Mutant(
