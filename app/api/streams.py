@@ -79,7 +79,7 @@ class OpenStreams:
             return _nothing if self._revocations is None else self._revocations.enter(credential, cut)
 
         left = partial(self.leave, tenant)
-        return EventStream(content, left, max_age=self._max_age, headers={**HEADERS, **(headers or {})}, watch=watch)
+        return EventStream(_Served(content, left, self._max_age, {**HEADERS, **(headers or {})}, watch))
 
     def enter(self, tenant: str) -> None:
         """One more of the tenant is open, also one of another kind. Raises `RequestError` queue_full where it would be too many."""
@@ -155,19 +155,11 @@ class Seat:
 
 
 class EventStream(Stream):
-    """A response that streams those bytes, through proxies unbuffered; calls `left` when it is over, however it ends."""
+    """A response that is served by one of our own, through proxies unbuffered."""
 
-    def __init__(
-        self,
-        content: Content,
-        left: Callable[[], None],
-        *,
-        max_age: float,
-        headers: dict[str, str],
-        watch: Callable[[Cut], Cut],
-    ) -> None:
-        super().__init__(content, media_type=MEDIA_TYPE, headers=headers, status_code=200)
-        self._served = _Served(content, left, max_age, headers, watch)
+    def __init__(self, served: _Served) -> None:
+        super().__init__((), media_type=MEDIA_TYPE, status_code=200)
+        self._served = served
 
     def to_asgi_response(self, app: Litestar | None, request: Request[Any, Any, Any], **_: Any) -> ASGIResponse:
         """What serves it; the route has no headers or cookies to add."""
@@ -175,6 +167,8 @@ class EventStream(Stream):
 
 
 class _Served(ASGIStreamingResponse):
+    """Streams those bytes; calls `left` when it is over, however it ends."""
+
     __slots__ = ("_content", "_expired", "_left", "_max_age", "_resting", "_watch")
 
     def __init__(

@@ -10,29 +10,21 @@ import msgspec
 
 from app.cli.chat_screen import harmless
 from app.cli.commands import DONE
-from app.cli.database import reach_database
+from app.cli.database import open_database
 from app.domain.audit import AuditEntry
-from app.domain.errors import SteadyhandError
 from app.domain.principals import Principal
 from app.runs.audit import AuditService
-from app.storage.migrate import migrate, read_migrations, status
 from app.storage.postgres.audit import PostgresAuditLog
-from app.storage.postgres.pool import open_pool
 from app.workspace.load import load_workspace
 
 
 async def run(options: argparse.Namespace) -> int:
     """The latest entries, the newest last; as JSON one document, the newest first, as over HTTP."""
     settings = load_workspace(options.workspace, os.environ).settings
-    async with reach_database(settings) as database:
-        if database.embedded:
-            await migrate(database.direct, read_migrations())
-        async with open_pool(database.dsn, pool_min=1, pool_max=1, statement_cache=0) as db:
-            if (await status(db, read_migrations())).pending:
-                raise SteadyhandError("the database lacks migrations: run `steadyhand migrate`")
-            service = AuditService(log=PostgresAuditLog(database=db))
-            operator = Principal(tenant=options.tenant, scopes=frozenset({"admin"}))
-            found = await service.entries(operator, options.action, options.target, None, options.limit)
+    async with open_database(settings) as db:
+        service = AuditService(log=PostgresAuditLog(database=db))
+        operator = Principal(tenant=options.tenant, scopes=frozenset({"admin"}))
+        found = await service.entries(operator, options.action, options.target, None, options.limit)
     print(msgspec.json.encode({"data": found}).decode() if options.json else table(found))
     return DONE
 

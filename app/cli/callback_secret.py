@@ -9,12 +9,9 @@ import msgspec
 
 from app.callbacks.signing import signing_key, signing_secret
 from app.cli.commands import DONE
-from app.cli.database import reach_database
-from app.domain.errors import SteadyhandError
+from app.cli.database import open_database
 from app.settings import Settings
-from app.storage.migrate import migrate, read_migrations, status
 from app.storage.postgres.callbacks import PostgresCallbackStore
-from app.storage.postgres.pool import open_pool
 from app.workspace.load import load_workspace
 
 
@@ -28,10 +25,5 @@ async def run(options: argparse.Namespace) -> int:
 
 
 async def _shared(settings: Settings) -> str:
-    async with reach_database(settings) as database:
-        if database.embedded:
-            await migrate(database.direct, read_migrations())
-        async with open_pool(database.dsn, pool_min=1, pool_max=1, statement_cache=0) as db:
-            if (await status(db, read_migrations())).pending:
-                raise SteadyhandError("the database lacks migrations: run `steadyhand migrate`")
-            return await signing_secret(PostgresCallbackStore(database=db), None)
+    async with open_database(settings) as db:
+        return await signing_secret(PostgresCallbackStore(database=db), None)

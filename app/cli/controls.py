@@ -10,15 +10,13 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from app.cli.commands import DONE
-from app.cli.database import reach_database
+from app.cli.database import open_database
 from app.domain.controls import Control, Reach
 from app.domain.errors import SteadyhandError
 from app.domain.principals import DEFAULT_TENANT, Principal
 from app.runs.agents import Agents
 from app.runs.controls import unknown
-from app.storage.migrate import migrate, read_migrations, status
 from app.storage.postgres.controls import PostgresControls
-from app.storage.postgres.pool import open_pool
 from app.storage.postgres.runs import PostgresRunStore
 from app.workspace.load import Workspace, load_workspace
 
@@ -65,22 +63,17 @@ async def run(options: argparse.Namespace) -> int:
 @asynccontextmanager
 async def _store(workspace: Workspace) -> AsyncIterator[tuple[PostgresControls, Agents]]:
     settings = workspace.settings
-    async with reach_database(settings) as database:
-        if database.embedded:
-            await migrate(database.direct, read_migrations())
-        async with open_pool(database.dsn, pool_min=1, pool_max=1, statement_cache=0) as db:
-            if (await status(db, read_migrations())).pending:
-                raise SteadyhandError("the database lacks migrations: run `steadyhand migrate`")
-            runs = PostgresRunStore(database=db, owner="controls", lease=1.0)
-            yield (
-                PostgresControls(database=db),
-                Agents(
-                    current=workspace.agents,
-                    default=settings.default_agent,
-                    store=runs,
-                    experiments=workspace.experiments,
-                ),
-            )
+    async with open_database(settings) as db:
+        runs = PostgresRunStore(database=db, owner="controls", lease=1.0)
+        yield (
+            PostgresControls(database=db),
+            Agents(
+                current=workspace.agents,
+                default=settings.default_agent,
+                store=runs,
+                experiments=workspace.experiments,
+            ),
+        )
 
 
 def _whom(tenant: str | None) -> str:

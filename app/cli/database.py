@@ -11,7 +11,10 @@ import msgspec
 
 from app.cli.embedded.cluster import embedded_postgres, made
 from app.cli.embedded.ownership import only_serve
+from app.domain.errors import SteadyhandError
 from app.settings import Settings
+from app.storage.migrate import migrate, read_migrations, status
+from app.storage.postgres.pool import Database, open_pool
 
 
 class Reached(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +49,20 @@ async def reach_database(
             embedded_postgres(folder, exclusive=False, lasting=lasting, bin_dir=bin_dir)
         )
         yield Reached(dsn=dsn, direct=dsn, embedded=True, name=f"embedded PostgreSQL in {folder}")
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database, open and of this release, for one command: an embedded one is migrated. Raises `SteadyhandError` where another
+    lacks migrations.
+    """
+    async with reach_database(settings) as reached:
+        if reached.embedded:
+            await migrate(reached.direct, read_migrations())
+        async with open_pool(reached.dsn, pool_min=1, pool_max=1, statement_cache=0) as database:
+            if (await status(database, read_migrations())).pending:
+                raise SteadyhandError("the database lacks migrations: run `steadyhand migrate`")
+            yield database
 
 
 def _absolute(folder: str) -> Path:

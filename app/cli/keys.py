@@ -12,14 +12,12 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from app.access.keys import KeyService
+from app.cli.columns import columns
 from app.cli.commands import DONE, USAGE
-from app.cli.database import reach_database
+from app.cli.database import open_database
 from app.domain.access import ApiKey
-from app.domain.errors import SteadyhandError
 from app.domain.principals import DEFAULT_TENANT, Principal
-from app.storage.migrate import migrate, read_migrations, status
 from app.storage.postgres.api_keys import PostgresApiKeyStore
-from app.storage.postgres.pool import open_pool
 from app.workspace.load import load_workspace
 
 BY = Principal(tenant=DEFAULT_TENANT)
@@ -85,21 +83,12 @@ async def _create(options: argparse.Namespace) -> int:
 @asynccontextmanager
 async def _service(options: argparse.Namespace) -> AsyncIterator[KeyService]:
     settings = load_workspace(options.workspace, os.environ).settings
-    async with reach_database(settings) as database:
-        if database.embedded:
-            await migrate(database.direct, read_migrations())
-        async with open_pool(database.dsn, pool_min=1, pool_max=1, statement_cache=0) as db:
-            if (await status(db, read_migrations())).pending:
-                raise SteadyhandError("the database lacks migrations: run `steadyhand migrate`")
-            yield KeyService(store=PostgresApiKeyStore(database=db))
+    async with open_database(settings) as db:
+        yield KeyService(store=PostgresApiKeyStore(database=db))
 
 
 def _table(keys: Sequence[ApiKey]) -> str:
-    rows = [COLUMNS, *map(_row, keys)]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return columns([COLUMNS, *map(_row, keys)])
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:

@@ -22,10 +22,9 @@ from app.domain.tools import ToolStatus
 class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     """The run was accepted. `input` and `context` are the caller's JSON; `preface` is what the model reads of the context.
 
-    `tags` are the caller's, absent where there are none. `experiments`: the variants that it was exposed to, by experiment; absent
-    where it is in none. `shadow_of`: the run that it repeats with another variant. `granted`: the scopes that its agent's tools
-    ask for and its caller has; absent where they ask for none. `actor` and `by`: the key or token that asked for the run, and its
-    user, whoever it acted for; absent where an older release wrote it.
+    What there is none of is absent: `tags` of the caller; `experiments`: the variants that it was exposed to, by experiment;
+    `granted`: the scopes that its agent's tools ask for and its caller has. `shadow_of`: the run that it repeats with another variant.
+    `actor` and `by`: the key or token that asked for it, and its user, whoever it acted for; an older release wrote neither.
     """
 
     run_id: str

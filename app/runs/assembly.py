@@ -89,8 +89,8 @@ def assemble(
     channel: LiveChannel | None = None,
     leases: Leases,
     answers: Answers,
-    admission: Admission | None = None,
-    switches: Switches | None = None,
+    admission: Admission,
+    switches: Switches,
     concurrency: int,
     lease: float,
     max_attempts: int,
@@ -100,10 +100,9 @@ def assemble(
 ) -> Runs:
     """All of it, over those stores. `tiers` are the routes that have some. `leases` tells the worker what became of its leases; whoever makes them sees to that.
 
-    `admission`: who may wait and run; None: everybody. `switches`: what is off, None: nothing ever. `concurrency`: runs at once, 0
-    executes none. `lease`, `approval_ttl` and `keep_alive` (of a stream) are seconds; `four_eyes` as in `ApprovalService`.
+    `concurrency`: runs at once, 0 executes none. `lease`, `approval_ttl` and `keep_alive` (of a stream) are seconds; `four_eyes` as in
+    `ApprovalService`.
     """
-    admission, switches = admission or Admission(), switches or Switches()
     toolbox = SwitchedToolbox(toolbox=toolbox, switches=switches, denied=observer.denied)
     runs, sessions = stores.runs, stores.sessions
     feeds = Feeds(hints=hints, channel=channel)

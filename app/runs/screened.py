@@ -38,17 +38,16 @@ class Answer:
         self.guard = guard
         self._plain = plain
         self._shown = shown
-        self._read: list[str] = []
+        self._read = 0
         self._said: list[str] = []
 
     def missing(self, whole: str) -> str:
         """What of the whole text did not come piece by piece, and is still to be pushed."""
-        read = "".join(self._read)
-        return whole[len(read) :] if whole.startswith(read) else ""
+        return whole[self._read :]
 
     def push(self, text: str) -> str:
         """What may be shown after that much more; may be nothing yet."""
-        self._read.append(text)
+        self._read += len(text)
         if self._plain is not None:
             text = self._plain.push(text)
         if self.guard is not None:

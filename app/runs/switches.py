@@ -14,13 +14,13 @@ EVERY = 0.5
 
 
 class Switches:
-    """The switches of all tenants. Used from one event loop. Without a `store` nothing is ever off.
+    """The switches of all tenants. Used from one event loop.
 
     Who throws one tells every process, and each looks by itself, too: a switch works within a second. While the database is away
     they stay as they were.
     """
 
-    def __init__(self, *, store: ControlStore | None = None) -> None:
+    def __init__(self, *, store: ControlStore) -> None:
         self._store = store
         self._off: dict[tuple[str | None, ControlKind, str], Switch] = {}
         self._told: list[Callable[[], None]] = []
@@ -54,8 +54,6 @@ class Switches:
 
     async def look(self) -> None:
         """What is off is known, and whoever has to is told. Raises `DatabaseUnavailable`."""
-        if self._store is None:
-            return
         off = {(switch.tenant, switch.kind, switch.name): switch for switch in await self._store.off()}
         if off != self._off:
             self._off = off

@@ -42,14 +42,6 @@ def find_now(text: str) -> list[Found]:
     return copy.own(within(copy.text, 0, len(copy.text)))
 
 
-def find_secrets(text: str) -> list[Found]:
-    """The secrets of a short text."""
-    spans = Spans()
-    for at, to in secrets(text, 0, len(text)):
-        spans.add("SECRET", at, to)
-    return spans.sorted()
-
-
 def within(text: str, start: int, end: int, *, after: int = 0) -> list[Found]:
     """The entities that begin within text[start:end], and not before `after`. They may end beyond."""
     spans = Spans()

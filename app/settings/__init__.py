@@ -7,7 +7,7 @@ from app.settings.load import load, read_files
 from app.settings.options import (
     BUILTIN_PROVIDERS,
     NOT_YET,
-    Admission,
+    AdmissionOptions,
     Breaker,
     Database,
     LimitOptions,
@@ -24,7 +24,7 @@ from app.settings.secrets import read_secrets, secrets_of
 __all__ = [
     "BUILTIN_PROVIDERS",
     "NOT_YET",
-    "Admission",
+    "AdmissionOptions",
     "Breaker",
     "Budgets",
     "Callbacks",

@@ -192,7 +192,7 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
     global_per_second: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
 
-class Admission(msgspec.Struct, frozen=True, kw_only=True):
+class AdmissionOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What may wait and run at once. `queue_max`: runs in the queue; `per_tenant`: runs of one tenant being executed, by all processes together."""
 
     queue_max: Count = 10_000
@@ -282,7 +282,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     redis: Redis = Redis()
     worker: Worker = Worker()
     limits: LimitOptions = LimitOptions()
-    admission: Admission = Admission()
+    admission: AdmissionOptions = AdmissionOptions()
     safety: Safety = Safety()
     callbacks: CallbackOptions = CallbackOptions()
     log: Log = Log()

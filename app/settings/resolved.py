@@ -11,7 +11,7 @@ from app.domain.tiers import TierRoute
 from app.settings.experiments import ExperimentOptions
 from app.settings.options import (
     TENANT_MONTHLY_USD,
-    Admission,
+    AdmissionOptions,
     AuthOptions,
     Breaker,
     Database,
@@ -138,7 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis: Redis
     worker: Worker
     limits: LimitOptions = LimitOptions()
-    admission: Admission = Admission()
+    admission: AdmissionOptions = AdmissionOptions()
     safety: Safety
     callbacks: Callbacks
     log: Log

@@ -108,11 +108,10 @@ class HttpTelemetry:
 class _Exchange:
     """What one request came to: sends for the application and remembers the outcome."""
 
-    __slots__ = ("_header", "_send", "_websocket", "complete", "error", "method", "started", "status")
+    __slots__ = ("_header", "_send", "complete", "error", "method", "started", "status")
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
         self.started = time.perf_counter()
-        self._websocket = scope["type"] == "websocket"
         method = scope.get("method", "GET")
         self.method = method if method in METHODS else OTHER_METHOD
         self.status: int | None = None

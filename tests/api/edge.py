@@ -189,7 +189,7 @@ async def open_edge(
             screen=Screener(),
             hints=hints,
             switches=Switches(store=controls),
-            admission=admission,
+            admission=admission or Admission(),
             leases=OwnLeases(),
             answers=Answers(near=LocalAnswers(), far=far, count=Counts().count),
             concurrency=concurrency,

@@ -2,68 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
-import pytest
 
 from app.domain.approvals import digest
-from app.domain.principals import Principal, Scope
 from app.storage.postgres.pool import open_pool
-from tests.api.edge import Edge
+from tests.api.deciding import APPROVE, DEADLY, DENY, HELPER, RISKY, audit, decided, edges, events, who
 from tests.api.problems import check
 from tests.api.test_approvals import waiting
 from tests.api.test_resources import pages
-from tests.runs.conftest import react
-from tests.scripted import ScriptedProvider, says, tool_spec
-
-SCHEMA = {
-    "type": "object",
-    "properties": {"n": {"type": "integer"}, "to": {"type": "array"}},
-    "additionalProperties": False,
-}
-HELPER = react(
-    tools=(
-        tool_spec("echo"),
-        tool_spec("risky", risk="high", effect="write", schema=SCHEMA),
-        tool_spec("deadly", risk="critical", effect="write", schema=SCHEMA),
-    )
-)
-RISKY, DEADLY = says("", ("c1", "risky", '{"n": 1}')), says("", ("c1", "deadly", '{"n": 1}'))
-APPROVE, DENY = {"decision": "approve"}, {"decision": "deny"}
-
-
-def who(*scopes: Scope, user: str | None = None, actor: str = "key:k1", tenant: str = "default") -> Principal:
-    return Principal(tenant=tenant, user=user, scopes=frozenset(scopes), actor=actor)
-
-
-@asynccontextmanager
-async def edges(edge: Any, *principals: Principal, say: Sequence[Any], **more: Any) -> AsyncIterator[list[Edge]]:
-    """A process that runs HELPER, and others on its database that only answer: one for each further principal."""
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(edge(ScriptedProvider(*say), HELPER, principal=principals[0], **more))
-        others = [
-            await stack.enter_async_context(edge(ScriptedProvider(), HELPER, principal=one, concurrency=0, **more))
-            for one in principals[1:]
-        ]
-        yield [first, *others]
-
-
-async def decided(e: Edge, approval: Any, body: Any) -> Any:
-    return await e.client.post(f"/v1/approvals/{approval['id']}", json=body)
-
-
-async def audit(e: Edge, **query: str) -> list[Any]:
-    response = await e.client.get("/v1/audit", params=query)
-    assert response.status_code == 200, response.text
-    return response.json()["data"]  # type: ignore[no-any-return]
-
-
-async def events(e: Edge, run_id: str, name: str) -> list[Any]:
-    response = await e.client.get(f"/v1/runs/{run_id}/events", headers={"Accept": "application/json"})
-    return [event["data"] for event in response.json()["data"] if event["event"] == name]
+from tests.scripted import ScriptedProvider, says
 
 
 async def test_what_a_person_is_told(edge: Any) -> None:
@@ -162,104 +111,6 @@ async def test_the_same_arguments_are_no_edit(edge: Any) -> None:
         assert "changed the arguments" not in e.provider.requests[1].messages[-1].content
         other = await waiting(e)
         check(await decided(e, other, APPROVE | {"arguments": {"n": True}}), 422, "validation_error")
-
-
-@pytest.mark.parametrize(
-    ("scopes", "approves", "approves_critical", "denies_critical"),
-    [
-        ((), False, False, False),
-        (("runs",), False, False, False),
-        (("approvals",), True, False, True),
-        (("approvals.critical",), False, False, False),
-        (("approvals", "approvals.critical"), True, True, True),
-        (("admin",), True, True, True),
-    ],
-)
-async def test_by_whom(edge: Any, scopes: Any, approves: bool, approves_critical: bool, denies_critical: bool) -> None:
-    admin = who("admin", actor="key:root")
-    async with edges(edge, admin, who(*scopes), say=[RISKY, DEADLY, DEADLY, *[says("done")] * 3], max_body=10_000) as (
-        e,
-        other,
-    ):
-        cases = [(APPROVE, approves), (APPROVE, approves_critical), (DENY, denies_critical)]
-        made = [await waiting(e) for _ in cases]
-        for approval, (body, may) in zip(made, cases, strict=True):
-            response = await decided(other, approval, body)
-            now = (await e.client.get(f"/v1/approvals/{approval['id']}")).json()
-            if may:
-                assert (response.status_code, now["resolved_actor"]) == (200, "key:k1")
-                await e.became(approval["run_id"], "succeeded")
-            else:
-                check(response, 403, "forbidden")
-                assert (now["status"], (await e.run(approval["run_id"]))["status"]) == ("pending", "waiting")
-        written = [entry["target"] for entry in await audit(e)]
-        assert written == [a["id"] for a, (_, may) in reversed(list(zip(made, cases, strict=True))) if may]
-        assert len(e.toolbox.calls) == approves + approves_critical
-
-
-async def test_by_somebody_elses_hand(edge: Any) -> None:
-    ann = who("runs", "approvals", "approvals.critical", user="ann")
-    bob, far = who("approvals", user="bob"), who("approvals", tenant="far")
-    async with edges(edge, ann, bob, far, say=[RISKY, says("done")]) as (e, *others):
-        approval = await waiting(e)
-        for other in others:
-            check(await decided(other, approval, APPROVE), 404, "not_found")
-            assert (await other.client.get("/v1/approvals")).json()["data"] == []
-        assert (await decided(e, approval, APPROVE)).status_code == 200
-        await e.became(approval["run_id"], "succeeded")
-
-
-@pytest.mark.parametrize(
-    ("four_eyes", "risky", "deadly"), [(None, 200, 200), ("critical", 200, 403), ("high", 403, 403)]
-)
-async def test_one_does_not_approve_what_is_done_for_oneself(
-    edge: Any, four_eyes: Any, risky: int, deadly: int
-) -> None:
-    ann = who("runs", "approvals", "approvals.critical", user="ann")
-    desk = who("approvals", "approvals.critical", actor="key:desk")
-    async with edges(edge, ann, desk, say=[RISKY, DEADLY, *[says("done")] * 2], four_eyes=four_eyes) as (e, other):
-        for approval, status in ((await waiting(e), risky), (await waiting(e), deadly)):
-            response = await decided(e, approval, APPROVE)
-            assert response.status_code == status
-            if status == 403:
-                check(response, 403, "forbidden")
-                assert (await decided(other, approval, APPROVE)).status_code == 200
-            await e.became(approval["run_id"], "succeeded")
-
-
-@pytest.mark.parametrize(
-    ("starts", "approves", "for_user", "status"),
-    [
-        (who("runs", "approvals"), who("approvals"), None, 403),
-        (who("runs", "approvals", "act_as"), who("approvals"), "carl", 403),
-        (who("admin", user="boss"), who("admin", user="boss"), "carl", 403),
-        (who("admin", user="boss"), who("admin", user="boss", actor="key:k2"), "carl", 403),
-        (who("admin", user="boss"), who("approvals", actor="key:k2"), "carl", 200),
-        (who("runs", "approvals", actor="local"), who("approvals", actor="local"), None, 403),
-    ],
-    ids=["no user", "act_as", "an admin", "another key of the user", "another key", "no keys"],
-)
-async def test_one_does_not_approve_what_one_asked_for(
-    edge: Any, starts: Principal, approves: Principal, for_user: str | None, status: int
-) -> None:
-    """On whoever's behalf."""
-    desk = who("approvals", actor="key:desk")
-    async with edges(edge, starts, approves, desk, say=[RISKY, says("done")], four_eyes="high") as (e, same, other):
-        approval = await waiting(e, **({"user_id": for_user} if for_user else {}))
-        assert (await decided(same, approval, APPROVE)).status_code == status
-        if status == 403:
-            assert e.toolbox.calls == []
-            assert (await decided(other, approval, APPROVE)).status_code == 200
-        await e.became(approval["run_id"], "succeeded")
-
-
-async def test_one_may_deny_what_is_done_for_oneself(edge: Any) -> None:
-    ann = who("runs", "approvals", user="ann")
-    async with edges(edge, ann, say=[DEADLY, says("done")], four_eyes="low") as (e,):
-        approval = await waiting(e)
-        assert (await decided(e, approval, DENY)).status_code == 200
-        await e.became(approval["run_id"], "succeeded")
-        assert e.toolbox.calls == []
 
 
 async def test_a_word_for_one_call_is_none_for_the_next(edge: Any) -> None:

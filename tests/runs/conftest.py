@@ -28,11 +28,13 @@ from app.runs.housekeeping import Housekeeping
 from app.runs.live import Feeds
 from app.runs.service import RunService
 from app.runs.sessions import SessionService
+from app.runs.switches import Switches
 from app.runs.worker import Worker
 from app.safety.guard import Screener
 from app.storage.local.answers import LocalAnswers
 from app.storage.postgres.approvals import PostgresApprovalStore
 from app.storage.postgres.audit import PostgresAuditLog
+from app.storage.postgres.controls import PostgresControls
 from app.storage.postgres.keys import PostgresKeyStore
 from app.storage.postgres.pool import Database, open_pool
 from app.storage.postgres.runs import NO_CAPS, PostgresRunStore
@@ -162,6 +164,7 @@ async def process(
             leases=leases,
             answers=answers,
             admission=admission or Admission(per_tenant=per_tenant),
+            switches=Switches(store=PostgresControls(database=database)),
             concurrency=concurrency,
             lease=lease,
             max_attempts=3,

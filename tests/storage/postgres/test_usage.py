@@ -4,88 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 
-from app.domain import events as ev
 from app.domain.errors import Fenced
 from app.domain.messages import Usage
-from app.domain.principals import ANONYMOUS, Principal
-from app.domain.stores import Accepted, NewEvent, NewRun
-from app.domain.usage import Caps, Opening, Settlement, Spending, UsageQuery
-from app.runs.attempts import new_uuid
-from app.storage.postgres.pool import Database, open_pool, queries
-from app.storage.postgres.runs import PostgresRunStore
-from app.storage.postgres.usage import PostgresUsageLedger
-
-SQL = queries("usage.sql")
-LEVELS = (Decimal("0.5"), Decimal("0.8"), Decimal(1))
-NOW = datetime.now(UTC)
-
-
-class Books:
-    """A ledger and a run store over one database."""
-
-    def __init__(self, database: Database, caps: Caps) -> None:
-        self.db = database
-        self.runs = PostgresRunStore(database=database, owner="me", lease=30.0, caps=caps)
-        self.ledger = PostgresUsageLedger(database=database, caps=caps)
-        self.seqs: dict[str, int] = {}
-
-    async def run(self, run_id: str, user: str | None = None, **more: Any) -> Any:
-        new = NewRun(
-            id=run_id, session_id=f"s-{run_id}", user_id=user, agent=more.pop("agent", "a"), agent_version="v",
-            tags=more.pop("tags", {}), created=b"{}", **more,
-        )  # fmt: skip
-        accepted = await self.runs.start(ANONYMOUS, new, slot=True)
-        if isinstance(accepted, Accepted):
-            assert accepted.status == "running"
-            self.seqs[run_id] = accepted.last_seq
-        return accepted
-
-    def opening(self, run_id: str, usd: str = "1", **more: Any) -> Opening:
-        fields: dict[str, Any] = {
-            "id": new_uuid(),
-            "epoch": 1,
-            "route": "r",
-            "provider": "p",
-            "model": "m",
-            "number": 1,
-        } | more
-        return Opening(run_id=run_id, input_tokens=100, input_usd=Decimal("0.25"), reserved_usd=Decimal(usd), **fields)
-
-    async def settle(
-        self, run_id: str, id: UUID, cost: str | None, usage: Usage | None = None, basis: Any = "provider"
-    ) -> Any:
-        settles = Settlement(
-            id=id, basis=basis, outcome="ok", model="m", usage=usage, cost_usd=None if cost is None else Decimal(cost)
-        )
-        self.seqs[run_id] += 1
-        event = NewEvent(
-            seq=self.seqs[run_id], id=new_uuid(), name="message.reset",
-            payload=msgspec.json.encode(ev.MessageReset(message_id="m")), settles=settles,
-        )  # fmt: skip
-        return await self.runs.append(run_id, 1, [event])
-
-    async def rows(self) -> list[dict[str, Any]]:
-        return [dict(row) for row in await self.db.fetch("SELECT * FROM usage ORDER BY started_at, id")]
-
-    async def counters(self) -> dict[tuple[str, str], tuple[Any, Any]]:
-        rows = await self.db.fetch("SELECT scope, key, spent, reserved FROM budgets")
-        return {(row["scope"], row["key"]): (row["spent"], row["reserved"]) for row in rows}
-
-
-@pytest.fixture
-async def books(database: str) -> AsyncIterator[Books]:
-    """A tenant's month of 10 dollars, a user's of 4."""
-    async with open_pool(database) as opened:
-        yield Books(opened, Caps(tenant=Decimal(10), user=Decimal(4), levels=LEVELS))
+from app.domain.stores import Accepted
+from app.domain.usage import Caps
+from app.storage.postgres.pool import open_pool
+from tests.storage.postgres.books import LEVELS, NOW, Books, spending
 
 
 async def test_a_row_is_written_reserved_and_settled_once(books: Books) -> None:
@@ -250,14 +180,6 @@ async def test_what_nobody_settles_is_swept(books: Books, change: str, swept: in
     assert (await books.counters())["user", "ann"] == ((Decimal("0.25"), 0) if swept else (0, 1))
 
 
-def spending(*, cost: str | None = "1", user: str | None = "ann", **more: Any) -> Spending:
-    fields: dict[str, Any] = {"id": new_uuid(), "kind": "batch", "route": "r", "provider": "p", "model": "m", "at": NOW}
-    return Spending(
-        tenant="default", user_id=user, outcome="ok", basis="provider", usage=Usage(input_tokens=7, output_tokens=3),
-        cost_usd=None if cost is None else Decimal(cost), **(fields | more),
-    )  # fmt: skip
-
-
 async def test_an_attempt_outside_of_a_run_is_charged_once(books: Books) -> None:
     done = spending(cost="100", tags={"team": "x"})
     assert [await books.ledger.record(done) for _ in range(2)] == [True, False]
@@ -276,78 +198,3 @@ async def test_a_run_needs_something_left_of_its_users_month(books: Books) -> No
 async def test_last_month_is_another_month(books: Books) -> None:
     await books.ledger.record(spending(cost="50", at=NOW.replace(day=1) - timedelta(days=1)))
     assert isinstance(await books.run("r1", user="ann", needs_usd=Decimal(0)), Accepted)
-
-
-async def test_reports(books: Books) -> None:
-    for run_id, user, agent, tags in (
-        ("r1", "ann", "a", {"team": "x"}),
-        ("r2", "bob", "b", {"team": "y"}),
-        ("r3", None, "b", {}),
-    ):
-        await books.run(run_id, user=user, agent=agent, tags=tags)
-    for run_id, model, cost, basis in (
-        ("r1", "m", "0.5", "provider"),
-        ("r1", "n", "0.25", "estimated"),
-        ("r2", "m", None, "provider"),
-        ("r3", "m", "0.125", "provider"),
-    ):
-        opening = books.opening(run_id, "0.1", model=model)
-        await books.ledger.open(opening)
-        used = Usage(input_tokens=100, cached_input_tokens=60, output_tokens=10)
-        await books.settle(run_id, opening.id, cost, used, basis)
-    await books.ledger.open(books.opening("r1", "0.1"))  # under way
-    await books.db.execute("UPDATE usage SET started_at = '2026-05-31T23:59:59Z'")
-    await books.ledger.record(spending(cost="1", user="bob", at=datetime(2026, 3, 31, 23, 59, tzinfo=UTC), agent="c"))
-
-    async def report(group_by: str, principal: Principal = ANONYMOUS, **more: Any) -> dict[str | None, Any]:
-        found = await books.ledger.report(principal, UsageQuery(group_by=group_by, **more))
-        return {g.key: (g.requests, g.attempts, g.cost_usd, g.unpriced, g.estimated) for g in found.data} | {
-            "total": (found.total.requests, found.total.attempts, found.total.cost_usd)
-        }
-
-    total = (4, 5, 1.875)
-    assert await report("agent") == {
-        "a": (1, 2, 0.75, 0, 1), "b": (2, 2, 0.125, 1, 0), "c": (1, 1, 1.0, 0, 0), "total": total,
-    }  # fmt: skip
-    assert await report("model") == {"p/m": (4, 4, 1.625, 1, 0), "p/n": (1, 1, 0.25, 0, 1), "total": total}
-    assert await report("user") == {
-        "ann": (1, 2, 0.75, 0, 1), "bob": (2, 2, 1.0, 1, 0), None: (1, 1, 0.125, 0, 0), "total": total,
-    }  # fmt: skip
-    assert await report("tag:team") == {
-        "x": (1, 2, 0.75, 0, 1), "y": (1, 1, None, 1, 0), None: (2, 2, 1.125, 0, 0), "total": total,
-    }  # fmt: skip
-    assert await report("day") == {
-        "2026-03-31": (1, 1, 1.0, 0, 0), "2026-05-31": (3, 4, 0.875, 1, 1), "total": total,
-    }  # fmt: skip
-    assert set(await report("month")) == {"2026-03", "2026-05", "total"}
-    assert (await report("day", since=datetime(2026, 4, 1, tzinfo=UTC)))["total"] == (3, 4, 0.875)
-    assert (await report("day", until=datetime(2026, 4, 1, tzinfo=UTC)))["total"] == (1, 1, 1.0)
-    assert set(await report("user", Principal(tenant="default", user="ann"))) == {"ann", "total"}
-    assert await report("day", Principal(tenant="other")) == {"total": (0, 0, None)}
-    whole = (await books.ledger.report(ANONYMOUS, UsageQuery())).total
-    assert whole.usage == Usage(input_tokens=407, cached_input_tokens=240, output_tokens=43)
-    assert (whole.average.input_tokens, whole.average.cost_usd) == (101.75, 0.46875)
-
-
-FILL = """
-INSERT INTO usage (
-    id, tenant, kind, run_id, agent, tags, route, provider, model, number, month, started_at, settled_at, basis, outcome, cost_usd
-)
-SELECT gen_random_uuid(), 'default', 'run', 'run_' || n / 3, 'a', '{}', 'r', 'p', 'm', 1, '2026-11-01',
-    '2026-01-01'::timestamptz + n * interval '10 minutes', clock_timestamp(), 'provider', 'ok', 0.001
-FROM generate_series(1, 40000) AS n
-"""
-
-
-async def test_a_report_reads_its_time_and_a_recovery_its_run(books: Books) -> None:
-    """By the indexes made for it, not past all that there ever was."""
-    await books.db.execute(FILL)
-    await books.db.execute("ANALYZE usage")
-    week = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 6, 8, tzinfo=UTC)
-    for name, arguments, index in (
-        ("report", ("default", None, *week, "day", None), "usage_by_time"),
-        ("lost", ("run_7", 2), "usage_open"),
-    ):
-        plan = await books.db.fetch(f"EXPLAIN {SQL[name]}", *arguments)
-        assert index in (told := "\n".join(row[0] for row in plan)), told
-        assert "Seq Scan" not in told
