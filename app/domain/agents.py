@@ -86,6 +86,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     fallback_reply: str | msgspec.UnsetType = msgspec.UNSET
     cache: Caching | msgspec.UnsetType = msgspec.UNSET
     safety: Screening | msgspec.UnsetType = msgspec.UNSET
+    concurrency: int | msgspec.UnsetType = msgspec.UNSET
     version: str = ""
 
     @property

@@ -6,7 +6,7 @@ user is not there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal, Protocol
@@ -185,10 +185,11 @@ class RunStore(Protocol):
         """Store run, session turn, first event and key. Born `running`, leased to us, if `slot` and nothing of its session is live."""
         ...
 
-    async def claim(self) -> tuple[Owned, bytes] | Literal["full"] | None:
+    async def claim(self, at_once: Mapping[str, int]) -> tuple[Owned, bytes] | Literal["full"] | None:
         """Take over the queued run whose turn it is; with it the payload of its `run.created`. Its `run.started` is written.
 
-        `full`: all that wait belong to tenants that have as many runs as they may.
+        `at_once`: how many runs of an agent may be executed at a time, by all processes together; never one too many, where all claim
+        with the same numbers. `full`: all that wait belong to tenants or agents that have as many runs as they may.
         """
         ...
 
@@ -207,8 +208,8 @@ class RunStore(Protocol):
         """Give delayed runs whose time has come their turn. How many."""
         ...
 
-    async def revive(self) -> int:
-        """Put sessions back into the queue that fell out of it. How many: none, if all is well."""
+    async def revive(self, limited: Collection[str]) -> int:
+        """Put sessions back into the queue that fell out of it; those that wait for one of the `limited` agents have not. How many: none, if all is well."""
         ...
 
     async def owners(self) -> list[str]:

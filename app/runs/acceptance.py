@@ -150,7 +150,7 @@ class Acceptance:
         run = birth.run
         self._admission.asks(principal.tenant)
         since = time.monotonic()
-        slot = self._worker.reserve(principal.tenant)
+        slot = self._worker.reserve(principal.tenant, run.agent)
         try:
             accepted = await self._store.start(principal, run, slot=slot)
             if isinstance(accepted, Accepted) and accepted.status == "running":

@@ -25,12 +25,16 @@ class Chosen(msgspec.Struct, frozen=True):
 
 
 class Agents:
-    """Agents by name (the current version) and by version (also former ones, from storage). `experiments` are by agent."""
+    """Agents by name (the current version) and by version (also former ones, from storage).
+
+    `experiments` are by agent. `at_once`: how many runs of an agent may be executed at a time; only those that have such a limit.
+    """
 
     def __init__(
         self, *, current: Mapping[str, Agent], default: str, store: RunStore, experiments: Iterable[Experiment] = ()
     ) -> None:
         self.current = dict(current)
+        self.at_once = _at_once(current)
         self.default = default
         self.experiments = {experiment.agent: experiment for experiment in experiments}
         self._store = store
@@ -75,7 +79,7 @@ class Agents:
         """From now on runs begin with these; those that have begun keep their version."""
         new = Agents(current=current, default=self.default, store=self._store, experiments=experiments)
         await new.save(tenant)
-        self.current, self.experiments = new.current, new.experiments
+        self.current, self.experiments, self.at_once = new.current, new.experiments, new.at_once
         self._versions |= new._versions
 
     def definitions(self) -> Iterator[Agent]:
@@ -85,3 +89,7 @@ class Agents:
             yield from (variant.agent for variant in experiment.variants)
             if experiment.shadow is not None:
                 yield experiment.shadow.agent
+
+
+def _at_once(agents: Mapping[str, Agent]) -> dict[str, int]:
+    return {name: agent.concurrency for name, agent in agents.items() if agent.concurrency is not msgspec.UNSET}

@@ -184,6 +184,7 @@ def assemble(
             observer=observer,
             broadcast=broadcast,
             admission=admission,
+            agents=agents,
         ),
         usage=UsageService(ledger=stores.usage),
         agents=agents,

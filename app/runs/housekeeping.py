@@ -17,6 +17,7 @@ from app.domain.stores import RunStore
 from app.domain.usage import UsageLedger
 from app.rounds import rounds
 from app.runs.admission import Admission
+from app.runs.agents import Agents
 from app.runs.approvals import ApprovalService
 from app.runs.ledger import told
 
@@ -45,6 +46,7 @@ class Housekeeping:
         observer: RunObserver,
         broadcast: Hints,
         admission: Admission,
+        agents: Agents,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -53,6 +55,7 @@ class Housekeeping:
         self._observer = observer
         self._broadcast = broadcast
         self._admission = admission
+        self._agents = agents
         self._swept = self._revived = self._settled = time.monotonic()
 
     async def serve(self) -> None:
@@ -70,7 +73,7 @@ class Housekeeping:
         self._observer.queue(depth, oldest_age)
         if time.monotonic() - self._revived > REVIVE_EVERY:
             self._revived = time.monotonic()
-            if revived := await self._store.revive():
+            if revived := await self._store.revive(self._agents.at_once):
                 log.warning("sessions had fallen out of the queue", extra={"sessions": revived})
                 self._broadcast.queued()
         if time.monotonic() - self._settled > SETTLE_EVERY:

@@ -96,8 +96,13 @@ class Worker:
         self._patient_until = 0.0
         self.draining = False
 
-    def reserve(self, tenant: str) -> bool:
-        """Keep a slot for a run that is about to be born; to be followed by `begin` or `release`. None while others wait in the queue."""
+    def reserve(self, tenant: str, agent: str) -> bool:
+        """Keep a slot for a run that is about to be born; to be followed by `begin` or `release`. None while others wait in the queue.
+
+        None for an agent that has a limit: claims come one after another and count its runs, births do not.
+        """
+        if agent in self._agents.at_once:
+            return False
         if self._starved or self._waiting or not self._has_slot() or not self._admission.may_run(tenant):
             return False
         self._reserved += 1
@@ -188,7 +193,7 @@ class Worker:
             del self._running[run_id]
             self._admission.ran(job.owned.tenant)
             self._changed.set()
-            if self._held:  # what waited for its tenant to have fewer runs
+            if self._held:  # what waited for its tenant or its agent to have fewer runs
                 self._held = False
                 self._may_have_queued = self._waiting = True
             if self._may_have_queued or self._may_have_dead:
@@ -238,7 +243,7 @@ class Worker:
 
     async def _claim_one(self, since: float) -> None:
         self._may_have_queued = False  # before the look: a run that is queued during it must not be forgotten
-        claimed = await self._store.claim()
+        claimed = await self._store.claim(self._agents.at_once)
         if claimed is None or claimed == "full":
             self._held = claimed == "full"
             self._waiting = self._may_have_queued  # one that was queued during the look

@@ -84,6 +84,7 @@ class AgentFile(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: Reasoning | None = None
     tools: tuple[ToolEntry, ...] = ()
     limits: LimitOptions = LimitOptions()
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
     auto_approve: Risk = "low"
     output_schema: JsonObject | None = None
     fallback_reply: Text | None = None
@@ -177,6 +178,7 @@ def _agent(name: str, file: AgentFile, around: Surroundings) -> Agent:
             reasoning=file.reasoning,
             tools=tuple(spec_of(entry, around.tools) for entry in file.tools),
             limits=_limits(file.limits),
+            concurrency=file.concurrency if file.concurrency is not None else msgspec.UNSET,
             auto_approve=file.auto_approve,
             output_schema=file.output_schema,
             fallback_reply=file.fallback_reply if file.fallback_reply is not None else msgspec.UNSET,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ops.mutants.run import Mutant
 
 FAIRNESS = "tests/storage/postgres/test_fairness.py"
+CLAIM = "migrations/0013_agents_at_once.sql"
+AT_ONCE = "tests/storage/postgres/test_agents_at_once.py"
 CONTROLS = "tests/api/test_controls.py"
 
 LIMITS = (
@@ -38,9 +40,9 @@ LIMITS = (
     ),
     Mutant(
         name="a tenant's most, claimed",
-        file="migrations/0010_fairness.sql",
-        old="        IF most <= (\n",
-        new="        IF 1000000 <= (\n",
+        file=CLAIM,
+        old="IF tenant_is_full(turn.of_tenant, most) THEN",
+        new="IF false THEN",
         tests=(FAIRNESS,),
     ),
     Mutant(
@@ -49,6 +51,34 @@ LIMITS = (
         old="$9 AND $34::integer > (",
         new="$9 AND 1000000 + $34::integer > (",
         tests=(FAIRNESS,),
+    ),
+    Mutant(
+        name="an agent's most",
+        file=CLAIM,
+        old="IF agent_is_full(head.agent, room) THEN",
+        new="IF false THEN",
+        tests=(AT_ONCE,),
+    ),
+    Mutant(
+        name="claims of such agents one after another",
+        file=CLAIM,
+        old="PERFORM pg_advisory_xact_lock(1302);\n                locked",
+        new="locked",
+        tests=(AT_ONCE,),
+    ),
+    Mutant(
+        name="an agent's next",
+        file=CLAIM,
+        old="held := readmit(agents, at_once, most);",
+        new="held := true;",
+        tests=(AT_ONCE,),
+    ),
+    Mutant(
+        name="a run of such an agent is not born running",
+        file="app/runs/worker.py",
+        old="if agent in self._agents.at_once:",
+        new="if False:",
+        tests=("tests/runs/test_admission.py",),
     ),
     Mutant(
         name="nobody is born before who waits",

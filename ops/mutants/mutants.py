@@ -11,7 +11,7 @@ from ops.mutants.money import MONEY
 from ops.mutants.run import Mutant
 
 RUNS = "app/storage/postgres/runs.sql"
-MIGRATION = "migrations/0010_fairness.sql"
+CLAIM = "migrations/0013_agents_at_once.sql"
 DURABILITY = "tests/runs/test_durability.py"
 CONTROL = "tests/runs/test_control.py"
 STREAM = "tests/runs/test_stream.py"
@@ -70,7 +70,7 @@ FENCE = (
     ),
     Mutant(
         name="epoch bump of a claim",
-        file=MIGRATION,
+        file=CLAIM,
         old="UPDATE runs r SET status = 'running', lease_epoch = lease_epoch + 1, attempt",
         new="UPDATE runs r SET status = 'running', attempt",
         tests=(FENCES,),
@@ -206,9 +206,9 @@ INBOX = (
 ORDER = (
     Mutant(
         name="session order",
-        file=MIGRATION,
-        old="r.status IN ('queued', 'running', 'waiting')\n                AND r.not_before IS NULL\n            ORDER BY r.turn LIMIT 1",
-        new="r.status = 'queued'\n                AND r.not_before IS NULL\n            ORDER BY r.turn DESC LIMIT 1",
+        file=CLAIM,
+        old="r.status IN ('queued', 'running', 'waiting')\n            AND r.not_before IS NULL\n        ORDER BY r.turn LIMIT 1",
+        new="r.status = 'queued'\n            AND r.not_before IS NULL\n        ORDER BY r.turn DESC LIMIT 1",
         tests=(
             "tests/runs/test_service.py::test_turns_of_one_session_run_one_after_another",
             "tests/storage/postgres/test_claims.py",
@@ -216,7 +216,7 @@ ORDER = (
     ),
     Mutant(
         name="a wait keeps its session's line",
-        file=MIGRATION,
+        file=CLAIM,
         old="r.status IN ('queued', 'running', 'waiting')\n",
         new="r.status IN ('queued', 'running')\n",
         tests=(LEDGER_TESTS,),

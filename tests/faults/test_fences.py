@@ -112,7 +112,7 @@ async def test_who_handed_a_run_back_writes_nothing(store: PostgresRunStore, db:
         await store.append(run_id, 1, [_event(3)])
     handed_back = await _stands(db, run_id)
     assert handed_back[1] > 1
-    claimed = await store.claim()
+    claimed = await store.claim({})
     assert isinstance(claimed, tuple)
     assert (claimed[0].run_id, claimed[0].failures, claimed[0].attempt) == (run_id, 0, 2)
     assert claimed[0].epoch > handed_back[1]

@@ -70,7 +70,7 @@ async def test_a_run_that_waits_keeps_the_line_of_its_session(database: str) -> 
         (asked,) = (await _waits(p)).approvals
         second = await p.service.start(ANONYMOUS, StartRun(input="and then", session_id="s"))
         assert second.status == "queued"
-        assert await p.store.claim() is None
+        assert await p.store.claim({}) is None
         assert (await p.service.run(ANONYMOUS, second.run_id)).status == "queued"
         await p.approvals.decide(ANONYMOUS, asked.id, "approve", None, None)
         end = await p.service.result(second)

@@ -12,6 +12,7 @@ from app.domain.principals import Principal
 from app.domain.shares import has_room
 from app.runs.admission import Admission
 from app.runs.service import StartRun
+from tests.runs.conftest import react
 from tests.scripted import ScriptedProvider, says
 from tests.waiting import until
 
@@ -125,7 +126,7 @@ async def test_what_arrives_is_not_born_while_others_wait(start_process: Any) ->
         first = await p.service.start(BIG, StartRun(input="first"))
         waiting = await p.service.start(SMALL, StartRun(input="waits"))
         p.worker._concurrency = 2  # a slot comes free, and nobody has looked at the queue yet
-        assert not p.worker.reserve("big")
+        assert not p.worker.reserve("big", "helper")
         gate.set()
         for one in (first, waiting):
             await p.service.result(one)
@@ -153,3 +154,34 @@ async def test_what_arrives_does_not_overtake_what_waits(start_process: Any) -> 
         assert order.index("waits") <= 1, order
         for one in flood:
             await p.service.result(one)
+
+
+async def test_an_agent_has_no_more_runs_than_it_may_on_two_processes_and_others_do_not_wait(
+    start_process: Any,
+) -> None:
+    gates = [asyncio.Event() for _ in range(6)]
+    left, right = (ScriptedProvider(*[[gate, *says("ok")] for gate in gates]) for _ in range(2))
+    one_at_a_time, free = react(name="narrow", concurrency=2), react(name="free")
+
+    def asked() -> int:
+        return len(left.requests) + len(right.requests)
+
+    async with (
+        start_process(left, one_at_a_time, free, owner="left") as a,
+        start_process(right, one_at_a_time, free, owner="right") as b,
+    ):
+        started = [
+            (p, await p.service.start(BIG, StartRun(input=str(n), agent="narrow")))
+            for n, p in enumerate((a, b, a, b, a))
+        ]
+        await until(lambda: asked() == 2)
+        assert {one.status for _, one in started} == {"queued"}
+        other = await b.service.start(SMALL, StartRun(input="free", agent="free"))
+        await until(lambda: asked() == 3)
+        assert len(a.worker._running) + len(b.worker._running) == 3
+        for gate in gates:
+            gate.set()
+        for p, one in [*started, (b, other)]:
+            assert (await p.service.result(one)).status == "succeeded"
+        assert len(a.worker._running) + len(b.worker._running) == 0
+        assert asked() == 6

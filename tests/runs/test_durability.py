@@ -250,13 +250,13 @@ async def test_after_an_outage_living_owners_get_time_to_extend_their_leases(sta
         claim = p.store.claim
         polls = 0
 
-        async def away() -> Any:
+        async def away(at_once: Any) -> Any:
             nonlocal polls
             polls += 1
             if polls == 1:
                 await owner.store.orphan(["test"])
                 raise DatabaseUnavailable("gone for a moment")
-            return await claim()
+            return await claim(at_once)
 
         p.store.claim = away
         p.worker.queued()

@@ -122,8 +122,8 @@ async def test_a_run_that_is_queued_during_the_look_at_the_queue_is_not_forgotte
     async with start_process(ScriptedProvider(), concurrency=1) as p:
         claim, looked = p.store.claim, asyncio.Event()
 
-        async def slow_claim() -> Any:
-            claimed = await claim()
+        async def slow_claim(at_once: Any) -> Any:
+            claimed = await claim(at_once)
             p.worker.queued()  # while this look is under way
             looked.set()
             return claimed

@@ -69,7 +69,7 @@ async def test_the_example_tools_work(tmp_path: Path) -> None:
 def test_every_key_of_an_agent(tmp_path: Path) -> None:
     text = (
         "description: d\nkind: react\nprompt: p@v1\nmodel: fast\ntemperature: 0.2\nmax_output_tokens: 100\nreasoning: low\n"
-        "tools: [clock, mine]\nlimits: {iterations: 3, timeout: 4}\nauto_approve: critical\noutput_schema: {type: object}\n"
+        "tools: [clock, mine]\nlimits: {iterations: 3, timeout: 4}\nconcurrency: 7\nauto_approve: critical\noutput_schema: {type: object}\n"
     )
     prompt = (
         "latest: v1\nversions:\n  v1: {template: 'Hi {{who}}', variables: {who: {default: you}}}\n"
@@ -94,6 +94,7 @@ def test_every_key_of_an_agent(tmp_path: Path) -> None:
         "critical",
         {"type": "object"},
     )
+    assert a.concurrency == 7
     assert (b.model, b.temperature, b.instructions) == ("default", 1.0, "Ho")
     assert a == versioned(msgspec.structs.replace(a, version=""))
     assert a.version != b.version
@@ -154,6 +155,7 @@ def test_an_agent_needs_instructions_only(tmp_path: Path) -> None:
         (CHAT.replace("chat", "react") + "tools: clock\n", "agents/x.yaml:4: tools: must be a list of names, or of tables with a name"),
         (CHAT + "model: fast\n", "agents/x.yaml:4: model: there is no route fast; known: default"),
         (CHAT + "temperature: 2.5\n", "agents/x.yaml:4: temperature: expected float <= 2.0"),
+        (CHAT + "concurrency: 0\n", "agents/x.yaml:4: concurrency: expected int >= 1"),
         (CHAT + "max_output_tokens: 0\n", "agents/x.yaml:4: max_output_tokens: expected int >= 1"),
         (CHAT + "reasoning: max\n", "agents/x.yaml:4: reasoning: must be one of low, medium, high"),
         (CHAT + "auto_approve: never\n", "agents/x.yaml:4: auto_approve: must be one of low, medium, high, critical"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, NoReturn
@@ -142,10 +142,13 @@ class PostgresRunStore:
                 return "session_busy"
         return "not_found"
 
-    async def claim(self) -> tuple[Owned, bytes] | Literal["full"] | None:
+    async def claim(self, at_once: Mapping[str, int]) -> tuple[Owned, bytes] | Literal["full"] | None:
+        agents, numbers = list(at_once), list(at_once.values())
         while True:
             try:
-                row = await self._db.fetchrow(self._sql["claim"], self._owner, self._lease, uuid4(), self._per_tenant)
+                row = await self._db.fetchrow(
+                    self._sql["claim"], self._owner, self._lease, uuid4(), self._per_tenant, agents, numbers
+                )
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name != "runs_one_running":
                     raise
@@ -167,8 +170,8 @@ class PostgresRunStore:
     async def due(self) -> int:
         return int((await self._db.execute(self._sql["due"])).rpartition(" ")[2])
 
-    async def revive(self) -> int:
-        return int((await self._db.execute(self._sql["revive"])).rpartition(" ")[2])
+    async def revive(self, limited: Collection[str]) -> int:
+        return int((await self._db.execute(self._sql["revive"], list(limited))).rpartition(" ")[2])
 
     async def owners(self) -> list[str]:
         return [row["lease_owner"] for row in await self._db.fetch(self._sql["owners"])]

@@ -133,14 +133,15 @@ UPDATE runs SET last_seq = greatest(last_seq, (SELECT max(seq) FROM steps)) WHER
 
 -- name: claim
 -- Take the run whose turn it is. $1 lease owner  $2 lease seconds  $3 event id  $4 runs that a tenant may have at once
--- Its id is NULL where all that wait belong to tenants that have so many.
+-- $5 agents that have a limit of their own  $6 how many runs each of these may have at once
+-- Its id is NULL where all that wait belong to tenants or agents that have so many.
 SELECT (claimed).id AS run_id, (claimed).tenant, (claimed).owner AS user_id, (claimed).session_id, (claimed).session_epoch,
     (claimed).turn, (claimed).agent, (claimed).agent_version, (claimed).lease_epoch AS epoch, (claimed).attempt,
     (claimed).last_seq, (claimed).traceparent, (claimed).failures, (claimed).inbox, (claimed).stop_after,
     (claimed).resumed_from, first_event AS created,
     extract(epoch FROM (claimed).answer_by - clock_timestamp())::float8 AS remaining,
     extract(epoch FROM clock_timestamp() - (claimed).queued_at)::float8 AS queued
-FROM claim_fair($1, $2, $3, $4);
+FROM claim_within($1, $2, $3, $4, $5, $6);
 
 -- name: recover
 -- Take over a run whose lease has run out. One whose owners died $3 times gets no other attempt: who takes it ends it.
@@ -187,11 +188,12 @@ UPDATE runs SET turn = session.turns, not_before = NULL, queued_at = clock_times
 FROM session WHERE runs.id = session.id AND runs.status = 'queued' AND runs.not_before IS NOT NULL;
 
 -- name: revive
--- The net under the queue: sessions whose head is queued, and that no statement has put back into it.
-UPDATE sessions s SET ready_rank = 0
+-- The net under the queue: sessions whose head is queued, and that no statement has put back into it. $1: agents that may be waited for.
+UPDATE sessions s SET ready_rank = 0, held_for = NULL, held_rank = NULL
 FROM runs r
 WHERE r.status = 'queued' AND r.not_before IS NULL AND r.queued_at < statement_timestamp() - interval '10 seconds'
-    AND s.tenant = r.tenant AND s.id = r.session_id AND s.ready_rank IS NULL AND NOT EXISTS (
+    AND s.tenant = r.tenant AND s.id = r.session_id AND s.ready_rank IS NULL
+    AND (s.held_for IS NULL OR s.held_for <> ALL ($1::text[])) AND NOT EXISTS (
         SELECT FROM runs o
         WHERE o.tenant = r.tenant AND o.session_id = r.session_id AND o.turn < r.turn
             AND o.status IN ('queued', 'running', 'waiting') AND o.not_before IS NULL

@@ -33,9 +33,9 @@ async def test_a_turn_that_is_queued_and_looked_at_while_its_predecessor_ends_is
             while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             assert (await store.start(ANONYMOUS, turn(1), slot=True)).status == "queued"  # type: ignore[union-attr]
-            assert await store.claim() is None
+            assert await store.claim({}) is None
         assert await ending
-        claimed = await store.claim()
+        claimed = await store.claim({})
         assert isinstance(claimed, tuple)
         assert claimed[0].run_id == "run_new1"
 
@@ -46,7 +46,7 @@ async def test_a_run_that_is_queued_while_a_claim_is_on_its_way_comes_whole(data
         async with db.transaction() as held:
             # The claim waits for this lock with a snapshot that knows no run at all.
             await held.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
-            claiming = asyncio.create_task(store.claim())
+            claiming = asyncio.create_task(store.claim({}))
             while not await db.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             await PostgresRunStore(database=held, owner="me", lease=30.0).start(ANONYMOUS, turn(0), slot=False)
@@ -59,10 +59,10 @@ async def test_what_fell_out_of_the_queue_comes_back(database: str) -> None:
     async with open_pool(database) as db:
         store = PostgresRunStore(database=db, owner="me", lease=30.0)
         await store.start(ANONYMOUS, turn(0), slot=False)
-        assert await store.revive() == 0
+        assert await store.revive(()) == 0
         await db.execute("UPDATE sessions SET ready_rank = NULL")
         await db.execute("UPDATE runs SET queued_at = queued_at - interval '1 minute'")
-        assert await store.claim() is None
-        assert await store.revive() == 1
-        assert await store.claim() is not None
-        assert await store.revive() == 0
+        assert await store.claim({}) is None
+        assert await store.revive(()) == 1
+        assert await store.claim({}) is not None
+        assert await store.revive(()) == 0

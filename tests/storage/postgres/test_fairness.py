@@ -50,7 +50,7 @@ async def claimed(store: PostgresRunStore, count: int) -> list[str]:
     """The tenants of the next runs; `full`, where nobody may have one; a dot, where there is none."""
     found = []
     for _ in range(count):
-        one = await store.claim()
+        one = await store.claim({})
         found.append(one[0].tenant if isinstance(one, tuple) else one or ".")
     return found
 
@@ -124,7 +124,7 @@ async def test_priorities_order_a_tenants_own_runs_only(database: str) -> None:
         for n in range(2, 5):
             await queued(store, "loud", n, priority=10)
         order = []
-        while isinstance(one := await store.claim(), tuple):
+        while isinstance(one := await store.claim({}), tuple):
             order.append(one[0].run_id)
         assert order[0] == "calm-1"
         assert [name for name in order if name.startswith("loud")] == ["loud-2", "loud-3", "loud-4", "loud-1"]
@@ -145,12 +145,18 @@ async def test_a_claim_costs_the_same_behind_a_long_line_that_may_not_move(datab
     async with open_pool(database, pool_min=1, pool_max=1) as db:
         store = store_of(db, MOST)
         for _ in range(10):
-            assert await store.claim() is None
+            assert await store.claim({}) is None
         await flood(db, "big", count)
         await claimed(store, MOST)
         await queued(store, "small", 1)
         plan = await db.fetchval(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {queries('runs.sql')['claim']}", "me", 30.0, _end().id, MOST
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {queries('runs.sql')['claim']}",
+            "me",
+            30.0,
+            _end().id,
+            MOST,
+            [],
+            [],
         )
         root = msgspec.json.decode(plan)[0]["Plan"]
         assert root["Shared Hit Blocks"] + root["Shared Read Blocks"] <= 200, plan

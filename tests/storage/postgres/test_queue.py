@@ -28,7 +28,7 @@ SELECT 'run_' || n || '_' || t, 'default', 's' || n, 1, t, 'a', 'v', CASE t WHEN
 FROM generate_series(1, $1) AS n, generate_series(1, 1 + $2) AS t
 """
 STATEMENTS: dict[str, tuple[object, ...]] = {
-    "claim": ("me", 30.0, uuid4(), 64),
+    "claim": ("me", 30.0, uuid4(), 64, ["a"], [9]),
     "recover": ("me", 30.0, 3, uuid4(), []),
     "due": (),
     "heads": (["run_1_1", "run_2_1"],),
@@ -79,7 +79,7 @@ async def test_claiming_does_not_see_parked_runs(database: str, followers: int) 
         for name, arguments in STATEMENTS.items():
             touched, plan = await pages(connection, name, *arguments)
             assert touched <= 100, (name, touched, plan)
-        claimed = [await store.claim() for _ in range(4)]
+        claimed = [await store.claim({}) for _ in range(4)]
         assert [found[0].run_id if isinstance(found, tuple) else found for found in claimed] == [
             "run_new0",
             "run_new1",
@@ -94,8 +94,8 @@ async def test_a_claim_touches_no_more_pages_with_ten_thousand_parked_runs_than_
     for parked in (FEW, MANY):
         async with filled(database, parked, 0) as (store, connection):
             await store.start(ANONYMOUS, run(parked), slot=False)
-            touched, _ = await pages(connection, "claim", "me", 30.0, uuid4(), 64)
+            touched, _ = await pages(connection, "claim", "me", 30.0, uuid4(), 64, [], [])
             counts.append(touched)
-            assert await store.claim() is not None
+            assert await store.claim({}) is not None
             await connection.execute("DELETE FROM sessions")
     assert counts[1] <= counts[0] + 20, counts
