@@ -30,6 +30,7 @@ $$;
 
 -- Bring back one session for each of the agents that has room again: of the tenant whose turn it is, among those that may have
 -- one more run; of that tenant's, the one of the highest priority. Whether there are others that wait for their agent.
+-- One that somebody else has in hand is left to the next claim: a claim that has locked a session may be waiting for us.
 CREATE FUNCTION readmit(agents text[], at_once integer[], most integer) RETURNS boolean
 LANGUAGE plpgsql SET enable_seqscan = off SET enable_sort = off AS $$
 BEGIN
@@ -48,9 +49,12 @@ BEGIN
             ) AS n
         ), turn AS (
             SELECT w.tenant, w.id FROM waiting w WHERE NOT tenant_is_full(w.tenant, most) ORDER BY w.held_rank LIMIT 1
+        ), free AS (
+            SELECT s.tenant, s.id FROM sessions s JOIN turn USING (tenant, id) WHERE s.held_for = agents[i]
+            FOR UPDATE OF s SKIP LOCKED
         )
         UPDATE sessions s SET ready_rank = coalesce(s.ready_rank, front_rank()), held_for = NULL, held_rank = NULL
-        FROM turn WHERE s.tenant = turn.tenant AND s.id = turn.id AND s.held_for = agents[i];
+        FROM free WHERE s.tenant = free.tenant AND s.id = free.id;
     END LOOP;
     RETURN EXISTS (SELECT FROM sessions s WHERE s.held_for = ANY (agents));
 END
