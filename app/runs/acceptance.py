@@ -106,13 +106,16 @@ class Acceptance:
         self._accepting: set[asyncio.Task[Any]] = set()
         self._expiring: set[asyncio.TimerHandle] = set()
 
+    def check(self, tenant: str) -> None:
+        """Raises `RequestError` not_ready or queue_full where no run of that tenant can be accepted now; asked before anything that costs more."""
+        if self._worker.draining:
+            raise RequestError("not_ready", "The service is shutting down. Send the request again in a moment.")
+        self._admission.check(tenant)
+
     async def start(
         self, principal: Principal, wanted: StartRun, agent: Agent, system: str, created: ev.RunCreated
     ) -> Started:
-        """Store the run that `created` begins. Raises `RequestError`, as `RunService.start` says."""
-        if self._worker.draining:
-            raise RequestError("not_ready", "The service is shutting down. Send the request again in a moment.")
-        self._admission.check(principal.tenant)
+        """Store the run that `created` begins, where `check` has nothing against it. Raises `RequestError`, as `RunService.start` says."""
         run = NewRun(
             id=created.run_id,
             session_id=created.session_id,

@@ -108,6 +108,7 @@ class RunService:
         agent = chosen.agent
         self._switches.check(principal.tenant, agent.name)
         check_step(agent, wanted.stop_after)
+        self._acceptance.check(principal.tenant)
         await self._inputs.check(agent, wanted.input, wanted.context, path=wanted.field)
         system, unused = self._render(agent, wanted.context or {})
         created = ev.RunCreated(
@@ -207,6 +208,7 @@ class RunService:
             raise RequestError("agent_changed", f"Version {run.agent_version} of agent {run.agent} is not known here.")
         check_step(agent, stop_after)
         if run.status == "failed":
+            self._acceptance.check(principal.tenant)
             (first,) = await self._store.events(run_id, 0, 1)
             created = msgspec.structs.replace(
                 msgspec.json.decode(first.payload, type=ev.RunCreated),

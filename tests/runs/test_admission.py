@@ -82,6 +82,9 @@ async def test_a_full_queue_refuses_without_asking_the_database(start_process: A
         assert error.value.code == "queue_full"
         with pytest.raises(RequestError):
             await p.service.start(BIG, StartRun(input="later", delay=3600))
+        with pytest.raises(RequestError) as error:
+            await p.service.start(BIG, StartRun(input="x" * 10_001))
+        assert error.value.code == "queue_full"  # nobody has looked at the input
         assert (await p.service.start(SMALL, StartRun(input="the first of its tenant"))).status == "queued"
         gate.set()
         for one in started:
