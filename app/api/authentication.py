@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from litestar import Litestar
@@ -13,7 +14,7 @@ from litestar.handlers import BaseRouteHandler
 from app.api.here import OnlyHere
 from app.api.revocations import Revocations
 from app.domain.access import Authenticates
-from app.domain.errors import RequestError
+from app.domain.errors import DatabaseUnavailable, RequestError
 from app.domain.principals import ANONYMOUS, SCOPES, Principal
 
 SCOPE: Final = "scope"
@@ -67,6 +68,15 @@ async def allowed(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseR
     principal = await access.principal(connection, credential_of(connection))
     check_scope(principal, needed)
     cast("dict[str, Any]", connection.scope)[_PRINCIPAL] = principal
+
+
+async def still_allowed(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    """Asked after a wait. Raises `RequestError` unauthenticated where the request's credential has been revoked or has run out meanwhile;
+    what only the database could tell is let be while it is away.
+    """
+    access: Access = connection.app.state.access
+    with suppress(DatabaseUnavailable):
+        await access.principal(connection, credential_of(connection))
 
 
 def check_scope(principal: Principal, needed: str | None) -> None:

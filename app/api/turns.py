@@ -12,7 +12,7 @@ from litestar.di import Provide
 from litestar.response import Stream
 
 from app.api import sse
-from app.api.authentication import credential_of, principal_of
+from app.api.authentication import credential_of, principal_of, still_allowed
 from app.api.idempotency import REPLAYED, key_of
 from app.api.limits import Limits, limit_headers
 from app.api.problems import RunFailed, request_id
@@ -121,7 +121,7 @@ class Turns:
     async def answer(self, wanted: StartRun, build: Build, *, include_steps: bool = False) -> Response[Any]:
         """200 with what `build` makes of the run's end, 202 where it waits. Raises `RunFailed` where there is no answer."""
         started = await self.start(wanted)
-        end = await self._service.result(started)
+        end = await self._result(started)
         headers = self.headers(started)
         if isinstance(end, RunFinished) and run_status_error(end.status):
             raise RunFailed(started.run_id, end, headers)
@@ -129,6 +129,12 @@ class Turns:
         if isinstance(end, RunWaiting):
             return Response(_waiting(started, end, steps), status_code=202, headers=headers)
         return Response(build(started, end, steps), status_code=200, headers=headers)
+
+    async def _result(self, started: Started) -> RunFinished | RunWaiting:
+        """How the run ended, or that it waits; nobody is told whose key was revoked meanwhile."""
+        outcome = await self._service.result(started)
+        await still_allowed(self._request)
+        return outcome
 
     async def stream(self, wanted: StartRun, *, include_steps: bool = False) -> Stream:
         """The run as it goes on, under the quick names, from its first event."""
@@ -153,7 +159,7 @@ class Turns:
     async def run(self, started: Started, *, background: bool) -> Response[Run]:
         """The run as a resource: 201 once it has ended or waits; 202 at once, or where its caller's time is over before it."""
         if not background:
-            await self._service.result(started)
+            await self._result(started)
         run = await self._service.run(self._principal, started.run_id)
         headers = self.headers(started) | {"Location": f"/v1/runs/{run.id}"}
         accepted = background or run.status in ("queued", "running")

@@ -34,6 +34,7 @@ from tests.api.problems import check
 from tests.api.sockets import talking
 from tests.api.test_openapi import DOCUMENT
 from tests.scripted import ScriptedProvider, says
+from tests.waiting import until
 
 WHOLE = _litestar(SERVICE, dict.fromkeys(NAMES), State(), 1)
 HEALTH_ROUTES = ("/health", "/healthz", "/readiness", "/metrics")
@@ -212,6 +213,22 @@ async def test_a_stream_ends_with_its_key(served: Any, database: str) -> None:
                     pass
         check(await client.get("/v1/runs"), 401, "unauthenticated")
         hold.set()
+
+
+@pytest.mark.parametrize("path", ["/chat", "/v1/runs"])
+async def test_an_answer_that_was_waited_for_is_not_given_to_a_revoked_key(edge: Any, database: str, path: str) -> None:
+    made, key = await make_key(database)
+    hold = asyncio.Event()
+    provider = ScriptedProvider([hold, *says("secret")])
+    async with edge(provider) as e, client_of(e.app, key) as client:
+        body = {"message": "x"} if path == "/chat" else {"agent": "helper", "input": "x"}
+        waiting = asyncio.create_task(client.post(path, json=body))
+        await until(lambda: provider.requests)
+        async with key_service(database) as keys:
+            await keys.revoke(OPERATOR, made.id)
+        await within_a_second(e, 401, key)
+        hold.set()
+        check(await waiting, 401, "unauthenticated")
 
 
 async def test_a_socket_says_who_it_is_by_its_first_frame(edge: Any, database: str) -> None:
