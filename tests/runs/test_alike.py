@@ -125,7 +125,7 @@ async def test_those_who_wait_for_the_same_question_cost_one_vector(start_proces
     embedder.gate = asyncio.Event()
     async with start_process(Echo(), meaning(), alike=Alike(embedder=embedder)) as p:
         asked = [asyncio.create_task(ask(p, A)) for _ in range(6)]
-        await until(lambda: embedder.asked and len(p.worker._running) == 6)
+        await until(lambda: embedder.asked and len(p.worker._running) >= 6)
         embedder.gate.set()
         assert {end.output for end in await asyncio.gather(*asked)} == {f"answer to {A}"}
         assert embedder.asked == 1

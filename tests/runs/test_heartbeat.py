@@ -58,8 +58,8 @@ class Kept:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[LeaseStore]:
-        self.opened += 1
         async with open_single(self._dsn, application_name=_NAME, timeout=LEASE / 3) as database:
+            self.opened += 1
             yield Table(database)
 
     async def take(self, run_id: str, epoch: int = 1, *, deadline: float | None = None) -> None:
@@ -90,6 +90,7 @@ async def kept(database: str) -> AsyncIterator[Kept]:
     )
     kept = Kept(database, admin)
     kept.heartbeat.start()
+    await until(lambda: kept.opened)
     yield kept
     await kept.heartbeat.aclose()
     await admin.close()

@@ -26,7 +26,7 @@ async def test_many_at_once_are_one_call(start_process: Any) -> None:
     echo = Echo(gate)
     async with start_process(echo, chatting(), concurrency=8) as p:
         asked = asyncio.create_task(many(p, 60))
-        await until(lambda: echo.asked and len(p.worker._running) == 8)
+        await until(lambda: echo.asked and len(p.worker._running) >= 8)
         gate.set()
         ends = await asked
         assert echo.asked == {"why?": 1}
