@@ -98,6 +98,7 @@ class Counting:
             self.open -= 1
 
 
+@pytest.mark.long
 async def test_the_server_takes_no_more_than_the_connection_holds(edge: Any) -> None:
     async with edge(ScriptedProvider(long_text(24_000))) as e:
         counting = Counting(e.app)

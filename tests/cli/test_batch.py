@@ -85,6 +85,7 @@ def route(remote: Vendor) -> str:
     )
 
 
+@pytest.mark.long
 async def test_what_is_wrong_is_said_with_its_place(folder: Path, database: str) -> None:
     environ = {"DATABASE_URL": database}
     for line, why in (

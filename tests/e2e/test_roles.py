@@ -165,6 +165,7 @@ async def _refused(folder: Path, holder: Service) -> None:
     assert f"by process {holder.pid} (" in said
 
 
+@pytest.mark.long
 async def test_a_worker_that_comes_first_starts_the_database(tmp_path: Path, own_provider: StandIn) -> None:
     own_provider.script("hello", says("from a worker"))
     home, other = tmp_path / "home", tmp_path / "other"

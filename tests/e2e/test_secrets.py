@@ -192,6 +192,7 @@ async def test_no_command_says_what_is_wrong_with_a_secret_in_its_words(tmp_path
     sinks.clean(MARK)
 
 
+@pytest.mark.long
 async def test_a_secret_in_a_file_of_settings_is_not_repeated(tmp_path: Path) -> None:
     sinks = Sinks()
     text = f"""\

@@ -91,7 +91,7 @@ def test_any_repeats_come_out_alike_and_bounded() -> None:
 
 def test_a_mixture_of_repeats_comes_out_alike() -> None:
     rng = random.Random(8)
-    for _ in range(400):
+    for _ in range(120):
         text = "".join(rng.choice(REPEATS) * rng.choice((1, 1, 2, 20, 300)) for _ in range(8))
         whole = out(text)
         assert out(text, 1) == whole, text[:300]
@@ -118,7 +118,7 @@ def calls(text: str, size: int) -> int:
     return count
 
 
-@pytest.mark.parametrize("size", [4, 16, 1_000_000])
+@pytest.mark.parametrize("size", [4, 1_000_000])
 def test_work_grows_with_the_length_alone(size: int) -> None:
     for unit in REPEATS:
         less, much = (calls(unit * (length // len(unit)), size) for length in (10_000, 40_000))

@@ -91,7 +91,7 @@ def test_the_patterns_are_found() -> None:
 
 
 def test_what_is_slow_is_seen() -> None:
-    assert list(slow(re.compile(r"#{2,} ?system")))
+    assert next(slow(re.compile(r"#{2,} ?system")), None)
 
 
 @pytest.mark.long
