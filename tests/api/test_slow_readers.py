@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+import pytest
+
 from app.domain.models import Completed, ModelRequest, TextDelta
 from app.runs.outgoing import PIECE
 from app.telemetry.http import AsgiApp, Receive, Scope, Send

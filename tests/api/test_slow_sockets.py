@@ -6,6 +6,8 @@ import socket
 from contextlib import closing
 from typing import Any
 
+import pytest
+
 from app.telemetry.http import AsgiApp, Receive, Scope, Send
 from tests.api.edge import listening
 from tests.api.test_slow_readers import BUFFERS, SAID, long_text
