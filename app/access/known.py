@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,7 +24,7 @@ FRESH = 0.3
 STALE = 0.8
 """Seconds after which nobody goes by what was known: with what a look takes, a change is heeded everywhere within one second."""
 PATIENCE = 5.0
-"""Seconds that the database has for an answer."""
+"""Seconds that the database has for an answer: whoever waits for one is told then that it is away."""
 MOST = 10_000
 """Keys that are remembered, valid or not."""
 LOOKUPS = 4
@@ -34,6 +35,7 @@ SAME_USE = 60.0
 """Seconds from one note of a key's use to the next."""
 
 Clock = Callable[[], float]
+T = TypeVar("T")
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -51,12 +53,14 @@ class KnownKeys:
     asks for it when it has not been asked for a while, and waits for the answer only where the last one is `STALE`.
     """
 
-    def __init__(self, *, store: ApiKeyStore, clock: Clock = time.monotonic) -> None:
+    def __init__(self, *, store: ApiKeyStore, clock: Clock = time.monotonic, patience: float = PATIENCE) -> None:
         self._store = store
         self._clock = clock
+        self._patience = patience
         self._state: KeyState | None = None
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
+        self._questions: set[asyncio.Task[Any]] = set()
         self._known: dict[bytes, _Known | None] = {}
         self._lookups = asyncio.Semaphore(LOOKUPS)
         self._uses: dict[str, float] = {}
@@ -84,11 +88,7 @@ class KnownKeys:
 
     async def _ask(self) -> None:
         began = self._clock()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                state = await self._store.state()
-        except TimeoutError as error:
-            raise DatabaseUnavailable(f"no answer within {PATIENCE:g} s") from error
+        state = await self._answer(self._store.state())
         if self._state is None or state.changes != self._state.changes:
             self._known.clear()
         self._state, self._asked_at = state, began
@@ -103,7 +103,7 @@ class KnownKeys:
             # What cannot be a key is no reason to ask the database.
             if not is_key(key) and digest not in state.free_form:
                 return None
-            known = await self._look_up(digest)
+            known = await self._answer(self._look_up(digest))
         if known is None or (known.until is not None and known.until <= self._clock()):
             return None
         self._uses[known.id] = self._clock()
@@ -122,6 +122,26 @@ class KnownKeys:
                 del self._known[next(iter(self._known))]
             self._known[digest] = known
         return known
+
+    async def _answer(self, question: Coroutine[Any, Any, T]) -> T:
+        """What the database answers. Raises `DatabaseUnavailable` after `patience` seconds, without waiting for the question's own end:
+        to leave a connection that is silent takes its pool ten seconds more.
+        """
+        asked = asyncio.create_task(question)
+        self._questions.add(asked)
+        asked.add_done_callback(self._over)
+        try:
+            await asyncio.wait([asked], timeout=self._patience)
+            if not asked.done():
+                raise DatabaseUnavailable(f"no answer within {self._patience:g} s")
+            return asked.result()
+        finally:
+            asked.cancel()
+
+    def _over(self, asked: asyncio.Task[Any]) -> None:
+        self._questions.discard(asked)
+        if not asked.cancelled():
+            asked.exception()  # whoever still waited has it; nobody else is to be told
 
     async def serve(self) -> None:
         """Note which keys are used, again and again, until cancelled; what was not noted by then is noted at the end."""
@@ -146,10 +166,12 @@ class KnownKeys:
                 del self._uses[key]
 
     async def aclose(self) -> None:
-        """Nothing is being asked any more."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
+        """Nothing is being asked any more; what a silent database keeps for longer than `patience` ends with its pool."""
+        going = [*self._questions, *([] if self._asking is None else [self._asking])]
+        for task in going:
+            task.cancel()
+        if going:
+            await asyncio.wait(going, timeout=self._patience)
 
 
 def _heard(asking: asyncio.Task[None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 import pytest
 
@@ -36,6 +37,7 @@ class Keys:
         self.away = False
         self.gate: asyncio.Event | None = None
         self.looking = self.most = 0
+        self.silent: asyncio.Event | None = None
         self.noted: list[dict[str, float]] = []
 
     def put(self, text: str, seconds: float | None = None) -> None:
@@ -46,14 +48,23 @@ class Keys:
         del self.valid_ones[digest_of(text)]
         self.changes += 1
 
+    async def _silence(self) -> None:
+        """As a pool with a connection that says nothing: who leaves it is kept there."""
+        if self.silent is not None:
+            with suppress(asyncio.CancelledError):
+                await self.silent.wait()
+            await self.silent.wait()
+
     async def state(self) -> KeyState:
         self.asked.append("state")
+        await self._silence()
         if self.away:
             raise DatabaseUnavailable("away")
         return KeyState(changes=self.changes, free_form=frozenset(self.free_form))
 
     async def valid(self, digest: bytes) -> Valid | None:
         self.asked.append("valid")
+        await self._silence()
         if self.away:
             raise DatabaseUnavailable("away")
         found = self.valid_ones.get(digest)
@@ -188,6 +199,26 @@ async def test_a_key_that_changes_while_it_is_looked_up_is_looked_up_again() -> 
     store.gate.set()
     await looking
     assert await known.find(key) is None
+
+
+async def test_nobody_waits_for_a_silent_database_for_longer_than_its_patience() -> None:
+    store, clock = Keys(), Clock()
+    known, (key, _), (other, _) = KnownKeys(store=store, clock=clock, patience=0.01), new_key(), new_key()
+    store.put(key)
+    store.put(other)
+    assert await known.find(key) == ANN
+    store.silent = asyncio.Event()
+    async with asyncio.timeout(10.0):  # the silence outlasts it
+        with pytest.raises(DatabaseUnavailable):
+            await known.find(other)
+        clock.now += 2 * STALE
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                await known.find(key)
+        await known.aclose()
+    store.silent.set()
+    assert await known.find(other) == ANN
+    await known.aclose()
 
 
 async def test_uses_are_noted_now_and_then() -> None:
