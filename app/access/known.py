@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
 
 from app.access.format import digest_of, is_key
-from app.domain.access import ApiKeyStore, KeyState
+from app.domain.access import ApiKeyStore, KeyState, Valid
 from app.domain.errors import DatabaseUnavailable
 from app.domain.principals import Principal
 from app.rounds import rounds
@@ -72,8 +72,8 @@ class KnownKeys:
         """Whether there ever was a key, as far as was heard; None: that was never asked."""
         return None if self._state is None else self._state.changes > 0
 
-    async def state(self) -> KeyState:
-        """How the keys stand, at most `STALE` seconds ago. Raises `DatabaseUnavailable`."""
+    async def state(self, at_most: float = STALE) -> KeyState:
+        """How the keys stand, at most `at_most` seconds ago. Raises `DatabaseUnavailable`."""
         age = self._clock() - self._asked_at
         if age < FRESH and self._state is not None:
             return self._state
@@ -81,7 +81,7 @@ class KnownKeys:
         if asking is None or asking.done():
             asking = self._asking = asyncio.create_task(self._ask())
             asking.add_done_callback(_heard)
-        if age >= STALE or self._state is None:
+        if age >= at_most or self._state is None:
             await asyncio.shield(asking)
         assert self._state is not None
         return self._state
@@ -103,25 +103,36 @@ class KnownKeys:
             # What cannot be a key is no reason to ask the database.
             if not is_key(key) and digest not in state.free_form:
                 return None
-            known = await self._answer(self._look_up(digest))
+            known = (await self._answer(self._in_turn(digest)))[digest]
         if known is None or (known.until is not None and known.until <= self._clock()):
             return None
         self._uses[known.id] = self._clock()
         return known.principal
 
-    async def _look_up(self, digest: bytes) -> _Known | None:
+    async def learn(self, keys: Iterable[str]) -> None:
+        """What `find` says of those keys is known, as of `FRESH` seconds ago at most: in one statement for all that were not looked up
+        since a key changed. Raises `DatabaseUnavailable`.
+        """
+        if digests := [digest_of(key) for key in keys]:
+            await self.state(FRESH)
+            if missing := [digest for digest in digests if digest not in self._known]:
+                await self._answer(self._look_up(missing))
+
+    async def _in_turn(self, digest: bytes) -> dict[bytes, _Known | None]:
         async with self._lookups:
-            before, began = self._state, self._clock()
-            valid = await self._store.valid(digest)
-        known = None
-        if valid is not None:
-            known = _Known(valid.id, valid.principal, None if valid.seconds is None else began + valid.seconds)
-        # Where keys changed meanwhile it may have been the one: then it is looked up again.
+            return await self._look_up([digest])
+
+    async def _look_up(self, digests: Sequence[bytes]) -> dict[bytes, _Known | None]:
+        before, began = self._state, self._clock()
+        valid = await self._store.valid(digests)
+        found = {digest: _known(valid.get(digest), began) for digest in digests}
+        # Where keys changed meanwhile it may have been one of those: then they are looked up again.
         if self._state is before or (self._state and before and self._state.changes == before.changes):
-            while len(self._known) >= MOST:
-                del self._known[next(iter(self._known))]
-            self._known[digest] = known
-        return known
+            for digest, known in found.items():
+                while len(self._known) >= MOST:
+                    del self._known[next(iter(self._known))]
+                self._known[digest] = known
+        return found
 
     async def _answer(self, question: Coroutine[Any, Any, T]) -> T:
         """What the database answers. Raises `DatabaseUnavailable` after `patience` seconds, without waiting for the question's own end:
@@ -172,6 +183,12 @@ class KnownKeys:
             task.cancel()
         if going:
             await asyncio.wait(going, timeout=self._patience)
+
+
+def _known(valid: Valid | None, began: float) -> _Known | None:
+    if valid is None:
+        return None
+    return _Known(valid.id, valid.principal, None if valid.seconds is None else began + valid.seconds)
 
 
 def _heard(asking: asyncio.Task[None]) -> None:
