@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from app.access.format import LONGEST
-from app.access.jwks import LIFETIME, MOST_BYTES, RETRY, KeySet
+from app.access.jwks import EXCUSED, LIFETIME, MOST_BYTES, REFRESH, RETRY, KeySet
 from app.access.tokens import REMEMBERED, TokenRules, Tokens
 from app.domain.errors import RequestError
 from app.domain.principals import Principal
@@ -217,11 +217,47 @@ async def test_keys_are_changed_without_anybody_noticing() -> None:
         assert await tokens.principal(new.token(exp=int(time.time()) + 86_400)) == ANN
         assert published.asked == 2
         published.keys = [new.public()]  # the old one is withdrawn
-        clock.now += LIFETIME + 1
+        clock.now += REFRESH + 1
         await tokens.principal(old)
         await until(lambda: published.asked == 3)
         await asyncio.sleep(0)
         await refused(tokens, old)  # though its signature was verified a moment ago
+
+
+async def test_a_key_that_was_withdrawn_while_nobody_came_is_not_trusted_once_more() -> None:
+    clock, published = Clock(), Published(SIGNER.public())
+    async with tokens_of(published, clock) as tokens:
+        old = [SIGNER.token(exp=int(time.time()) + 86_400, n=n) for n in range(5)]
+        await tokens.principal(old[0])
+        published.keys = [OTHER.public()]
+        clock.now += LIFETIME + 1
+        await asyncio.gather(*(refused(tokens, token) for token in old))
+        assert published.asked == 2, "all of them wait for one answer"
+
+
+async def test_a_failed_fetch_excuses_old_keys_for_a_while() -> None:
+    clock, published = Clock(), Published(SIGNER.public())
+    async with tokens_of(published, clock) as tokens:
+        tomorrow = int(time.time()) + 86_400
+        await tokens.principal(SIGNER.token(exp=tomorrow))
+        published.broken = True
+        clock.now += LIFETIME + 1
+        assert await tokens.principal(SIGNER.token(exp=tomorrow, n=1)) == ANN
+        assert published.asked == 2
+        published.broken, published.keys = False, [OTHER.public()]
+        clock.now += EXCUSED / 2
+        assert await tokens.principal(SIGNER.token(exp=tomorrow, n=2)) == ANN, "nobody waits"
+        await until(lambda: published.asked == 3)
+        published.broken, published.keys = True, [SIGNER.public()]
+    async with tokens_of(published, clock) as tokens:
+        published.broken = False
+        await tokens.principal(SIGNER.token(exp=tomorrow))
+        published.broken = True
+        clock.now += LIFETIME + 1
+        await tokens.principal(SIGNER.token(exp=tomorrow, n=1))
+        published.broken, published.keys = False, [OTHER.public()]
+        clock.now += EXCUSED + 1
+        await refused(tokens, SIGNER.token(exp=tomorrow, n=2))
 
 
 async def test_strange_keys_are_asked_for_now_and_then_and_once() -> None:
