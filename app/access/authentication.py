@@ -88,10 +88,9 @@ class Authentication:
             return None if self._open else NO_KEY_YET
         return "an API key or a token" if issuer else "an API key"
 
-    @property
-    def failed(self) -> str | None:
-        """Why tokens cannot be verified with fresh keys; None: nothing is known to be wrong."""
-        return None if self._tokens is None else self._tokens.failed
+    def failing(self) -> str | None:
+        """Why tokens cannot be verified with fresh keys; None: nothing is known to be wrong. Who asks again learns when that is over."""
+        return None if self._tokens is None else self._tokens.failing()
 
     async def _nobody_has_a_key(self) -> bool:
         try:

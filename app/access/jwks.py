@@ -73,9 +73,10 @@ class KeySet:
         self.generation = 0
         """Grows whenever the keys are others than before."""
 
-    @property
-    def failed(self) -> str | None:
-        """Why the last fetch brought nothing; None: it did, or there was none."""
+    def failing(self) -> str | None:
+        """Why the last fetch brought nothing; None: it did, or there was none. Where it is `RETRY` ago another one begins."""
+        if self._failed is not None and self._may_fetch():
+            self._begin()
         return self._failed
 
     async def key(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:

@@ -235,6 +235,19 @@ async def test_a_key_that_was_withdrawn_while_nobody_came_is_not_trusted_once_mo
         assert published.asked == 2, "all of them wait for one answer"
 
 
+async def test_that_the_issuer_is_back_is_seen_without_a_token() -> None:
+    clock, published = Clock(), Published(SIGNER.public())
+    published.status = 500
+    async with tokens_of(published, clock) as tokens:
+        await refused(tokens, SIGNER.token(), "not_ready")
+        published.status = 200
+        assert [tokens.failing() for _ in range(3)] == ["HTTP 500"] * 3
+        assert published.asked == 1, "not for each who asks"
+        clock.now += RETRY + 1
+        await until(lambda: tokens.failing() is None)
+        assert published.asked == 2
+
+
 async def test_a_failed_fetch_excuses_old_keys_for_a_while() -> None:
     clock, published = Clock(), Published(SIGNER.public())
     async with tokens_of(published, clock) as tokens:
@@ -282,18 +295,18 @@ async def test_while_the_issuer_is_away_its_known_keys_go_on() -> None:
     published.broken = True
     async with tokens_of(published, clock) as tokens:
         assert "cannot be had" in await refused(tokens, SIGNER.token(), "not_ready")
-        assert tokens.failed
+        assert tokens.failing()
         published.broken = False
         await refused(tokens, SIGNER.token(), "not_ready")
         assert published.asked == 1, "not for each request"
         clock.now += RETRY + 1
         assert await tokens.principal(SIGNER.token()) == ANN
-        assert not tokens.failed
+        assert not tokens.failing()
         published.broken = True
         clock.now += LIFETIME + 1
         token = SIGNER.token(exp=int(time.time()) + 86_400)
         assert await tokens.principal(token) == ANN
-        await until(lambda: tokens.failed is not None)
+        await until(lambda: tokens.failing() is not None)
         clock.now += 10 * LIFETIME
         assert await tokens.principal(token) == ANN
         await refused(tokens, Signer("strange").token(), "not_ready")  # whether it is good cannot be known
