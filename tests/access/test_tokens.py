@@ -313,7 +313,19 @@ async def test_while_the_issuer_is_away_its_known_keys_go_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["no JSON", "a list", "no keys", "empty", "too much", "a failure", "elsewhere", "a small key", "a secret"]
+    "what",
+    [
+        "no JSON",
+        "a list",
+        "no keys",
+        "empty",
+        "too much",
+        "a failure",
+        "elsewhere",
+        "a small key",
+        "a secret",
+        "a private key",
+    ],
 )
 async def test_an_answer_without_keys_is_none(what: str) -> None:
     published = Published(SIGNER.public())
@@ -336,8 +348,16 @@ async def test_an_answer_without_keys_is_none(what: str) -> None:
             published.keys = [Signer("one", bits=1024).public()]
         case "a secret":
             published.keys = [{"kty": "oct", "kid": "one", "k": "c2VjcmV0", "alg": "HS256"}]
+        case "a private key":
+            published.keys = [SIGNER.public(**private(SIGNER))]
     async with tokens_of(published) as tokens:
         await refused(tokens, SIGNER.token(), "not_ready")
+
+
+def private(signer: Signer) -> dict[str, Any]:
+    """What an issuer must not publish: whoever has it signs for everybody."""
+    made: dict[str, Any] = jwt.get_algorithm_by_name(signer.algorithm).to_jwk(signer.private, as_dict=True)
+    return {name: made[name] for name in ("d", "p", "q", "dp", "dq", "qi")}
 
 
 async def test_one_bad_key_does_not_keep_the_others_out() -> None:
