@@ -166,3 +166,22 @@ async def test_a_bootstrap_file_without_a_key_stops_the_start(database: str, tmp
         with pytest.raises(ConfigError, match=r"auth\.bootstrap_key_file"):
             await keep_first_key(store, tmp_path / "nowhere" / "key")
         assert await store.usable() == 0
+
+
+async def test_a_bootstrap_file_that_anybody_may_write_or_guess_is_refused(database: str, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    async with open_pool(database) as opened:
+        store = PostgresApiKeyStore(database=opened)
+        for text in ("a" * 24, "abc" * 20, "0" * 512):
+            file.write_text(text)
+            with pytest.raises(ConfigError, match="guessed") as caught:
+                await keep_first_key(store, file)
+            assert text not in str(caught.value)
+        file.write_text(new_key()[0])
+        file.chmod(0o602)
+        with pytest.raises(ConfigError, match="write it"):
+            await keep_first_key(store, file)
+        assert (await store.state()).changes == 0
+        file.chmod(0o444)  # as secrets are mounted
+        await keep_first_key(store, file)
+        assert (await store.state()).changes == 1
