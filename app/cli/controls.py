@@ -11,9 +11,10 @@ import msgspec
 
 from app.cli.commands import DONE
 from app.cli.database import open_database
+from app.cli.operator import operator
 from app.domain.controls import Control, Reach
 from app.domain.errors import SteadyhandError
-from app.domain.principals import DEFAULT_TENANT, Principal
+from app.domain.principals import DEFAULT_TENANT
 from app.runs.agents import Agents
 from app.runs.controls import unknown
 from app.storage.postgres.controls import PostgresControls
@@ -39,7 +40,7 @@ async def run(options: argparse.Namespace) -> int:
             return DONE
         kind, name = options.kind, options.name
         reach: Reach = "instance" if options.tenant is None else "tenant"
-        by = Principal(tenant=options.tenant or DEFAULT_TENANT)
+        by = operator(options.tenant or DEFAULT_TENANT)
         if options.action == "enable":
             if not await store.enable(by, reach, kind, name):
                 raise SteadyhandError(f"{kind} {name} was not switched off for {_whom(options.tenant)}")

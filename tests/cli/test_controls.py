@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 from pathlib import Path
 
 import msgspec
@@ -30,7 +32,7 @@ async def test_off_listed_and_on_again(mine: list[str], capsys: pytest.CaptureFi
         "agent",
         "assistant",
         "instance",
-        "local",
+        f"local:{pwd.getpwuid(os.getuid()).pw_name}",
     )
     assert await ran("controls", "disable", "tool", "clock", "--tenant", "acme", *mine) == DONE
     capsys.readouterr()
