@@ -16,7 +16,7 @@ from app.domain.controls import Control, Reach
 from app.domain.errors import SteadyhandError
 from app.domain.principals import DEFAULT_TENANT
 from app.runs.agents import Agents
-from app.runs.controls import unknown
+from app.runs.controls import unknown, unseen
 from app.storage.postgres.controls import PostgresControls
 from app.storage.postgres.runs import PostgresRunStore
 from app.workspace.load import Workspace, load_workspace
@@ -31,7 +31,7 @@ class _List(msgspec.Struct, frozen=True):
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Fails where there is nothing of that name, and where what is to be switched on was not off."""
+    """Fails where there is nothing of that name, a tenant (unless --unseen says that there is) included, and where what is to be switched on was not off."""
     workspace = load_workspace(options.workspace, os.environ)
     async with _store(workspace) as (store, agents):
         if options.action == "list":
@@ -52,6 +52,11 @@ async def run(options: argparse.Namespace) -> int:
             return DONE
         if (problem := await unknown(store, kind, name, options.tenant, agents)) is not None:
             raise SteadyhandError(problem)
+        for tenant in {options.tenant, name if kind == "tenant" else None} - {None}:
+            if not options.unseen and (problem := await unseen(store, tenant)) is not None:
+                raise SteadyhandError(
+                    f"{problem} Where an issuer of tokens knows it: --unseen switches it off all the same."
+                )
         control = await store.disable(by, reach, kind, name, options.reason)
         print(
             msgspec.json.encode(control).decode()

@@ -28,6 +28,9 @@ class Slow:
     async def stored(self, tenant: str | None, kind: ControlKind, name: str) -> bool:
         raise NotImplementedError
 
+    async def seen(self, tenant: str) -> bool:
+        raise NotImplementedError
+
     async def disable(self, by: Principal, reach: Reach, kind: ControlKind, name: str, reason: str | None) -> Control:
         raise NotImplementedError
 

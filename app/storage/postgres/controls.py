@@ -29,6 +29,9 @@ class PostgresControls:
         )
         return row is not None
 
+    async def seen(self, tenant: str) -> bool:
+        return await self._db.fetchrow(self._sql["seen"], tenant) is not None
+
     async def disable(self, by: Principal, reach: Reach, kind: ControlKind, name: str, reason: str | None) -> Control:
         row = await self._db.fetchrow(
             self._sql["disable"], _tenant(by, reach), kind, name, reason, by.actor, by.user,
