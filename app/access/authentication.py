@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from app.access.format import LONGEST
@@ -11,6 +14,8 @@ from app.domain.principals import ANONYMOUS, Principal
 
 if TYPE_CHECKING:
     from app.access.tokens import Tokens
+
+log = logging.getLogger(__name__)
 
 NEEDED = "This service needs a key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`. `steadyhand keys create` makes one."
 
@@ -41,7 +46,7 @@ class Authentication:
             raise RequestError("unauthenticated", NEEDED)
         if len(credential) > LONGEST:
             raise RequestError("unauthenticated", f"The credential has more than {LONGEST} characters.")
-        if self._tokens is not None and credential.count(".") == 2:
+        if self._tokens is not None and _is_token(credential):
             return await self._tokens.principal(credential)
         found = await self._keys.find(credential)
         if found is None:
@@ -50,6 +55,29 @@ class Authentication:
                 "The key is refused: it is unknown, revoked or expired. `steadyhand keys list` tells.",
             )
         return found
+
+    async def refused(self, credentials: Collection[str | None]) -> list[str | None]:
+        """As `Authenticates` says. Tokens first, which the database has nothing to do with."""
+        tokens = [] if self._tokens is None else [one for one in credentials if one and _is_token(one)]
+        seen = frozenset(tokens)
+        refused: list[str | None] = [token for token in tokens if await self._is_refused(token)]
+        others = [one for one in credentials if one not in seen]
+        with suppress(DatabaseUnavailable):
+            if not self._always:
+                await self._keys.learn(key for key in others if key and len(key) <= LONGEST)
+            refused += [one for one in others if await self._is_refused(one)]
+        return refused
+
+    async def _is_refused(self, credential: str | None) -> bool:
+        try:
+            await self.principal(credential)
+        except RequestError as error:
+            return error.code == "unauthenticated"
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.exception("a credential could not be looked at")  # which must not keep the others open
+        return False
 
     async def required(self) -> str | None:
         """What clients must send, in words; None: nothing. Raises `DatabaseUnavailable`."""
@@ -60,10 +88,9 @@ class Authentication:
             return None if self._open else NO_KEY_YET
         return "an API key or a token" if issuer else "an API key"
 
-    @property
-    def failed(self) -> str | None:
-        """Why tokens cannot be verified with fresh keys; None: nothing is known to be wrong."""
-        return None if self._tokens is None else self._tokens.failed
+    def failing(self) -> str | None:
+        """Why tokens cannot be verified with fresh keys; None: nothing is known to be wrong. Who asks again learns when that is over."""
+        return None if self._tokens is None else self._tokens.failing()
 
     async def _nobody_has_a_key(self) -> bool:
         try:
@@ -72,3 +99,7 @@ class Authentication:
             if self._keys.keyed is not False:
                 raise
             return True
+
+
+def _is_token(credential: str) -> bool:
+    return credential.count(".") == 2

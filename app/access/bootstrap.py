@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import re
+import stat
 from pathlib import Path
 
 from app.access.format import digest_of, id_of, is_key, new_key
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _OWN = re.compile(r"[A-Za-z0-9_~+/=-]{24,512}", re.ASCII)
 """A key that an operator wrote: long enough that nobody guesses it if it is random, and without dots, which tokens have."""
+LEAST_DIFFERENT = 6
+"""Different characters of such a key: what has fewer was not drawn at random, but put there to be replaced."""
 BY = Principal(tenant=DEFAULT_TENANT, actor="system")
 SETTING = "auth.bootstrap_key_file"
 
@@ -25,7 +28,8 @@ SETTING = "auth.bootstrap_key_file"
 async def keep_first_key(store: ApiKeyStore, file: Path) -> None:
     """The content of the file is an admin key of tenant `default`; where there is no file, one is made, with a new key in it.
 
-    A key that was revoked stays so. Raises `ConfigError` for a file that cannot be read or written, or holds no key.
+    A key that was revoked stays so. Raises `ConfigError` for a file that cannot be read or written, that every user of the machine
+    may write, or that holds no key.
     """
     try:
         text = await asyncio.to_thread(_content, file)
@@ -35,6 +39,8 @@ async def keep_first_key(store: ApiKeyStore, file: Path) -> None:
         raise _wrong(
             file, "holds no key", "a key is 24 to 512 of A-Z a-z 0-9 _ ~ + / = -, such as `openssl rand -hex 32` gives"
         )
+    if len(set(text)) < LEAST_DIFFERENT:
+        raise _wrong(file, "holds no key", "it can be guessed: `openssl rand -hex 32` gives one that cannot")
     digest = digest_of(text)
     made = await store.create(
         BY,
@@ -60,7 +66,10 @@ async def keep_first_key(store: ApiKeyStore, file: Path) -> None:
 
 def _content(file: Path) -> str:
     try:
-        return file.read_text("utf-8").strip()
+        with file.open(encoding="utf-8") as opened:
+            if os.fstat(opened.fileno()).st_mode & stat.S_IWOTH:
+                raise _wrong(file, "is not taken", "every user of this machine can write it: chmod 600 it")
+            return opened.read().strip()
     except FileNotFoundError:
         return _written(file)
 

@@ -16,8 +16,11 @@ from app.domain.errors import SteadyhandError
 
 log = logging.getLogger(__name__)
 
-LIFETIME = 300.0
-"""Seconds after which the keys are fetched again: a key that its issuer withdrew is trusted so long at most, if the issuer can be reached."""
+REFRESH, LIFETIME = 240.0, 300.0
+"""Seconds after which the keys are fetched again: beside the tokens that come, and before the next token is judged. So a key that its
+issuer withdrew is trusted so long at most, if the issuer can be reached."""
+EXCUSED = 90.0
+"""Seconds for which a fetch that failed excuses keys that are older: nobody waits for another one."""
 RETRY = 10.0
 """Seconds between fetches, whatever strangers put into their tokens."""
 TIMEOUT = 5.0
@@ -42,7 +45,7 @@ class KeysUnavailable(SteadyhandError):
 class KeySet:
     """The issuer's keys. Lives in one event loop.
 
-    Fetched when the first token comes, every `LIFETIME` seconds while tokens come, and where a token names an unknown key; never
+    Fetched when the first token comes, every `REFRESH` seconds while tokens come, and where a token names an unknown key; never
     more often than every `RETRY` seconds, and once at a time. While the issuer cannot be reached the keys that are known go on.
     """
 
@@ -64,14 +67,16 @@ class KeySet:
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._failed: str | None = None
+        self._failed_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
         self._content = b""
         self.generation = 0
         """Grows whenever the keys are others than before."""
 
-    @property
-    def failed(self) -> str | None:
-        """Why the last fetch brought nothing; None: it did, or there was none."""
+    def failing(self) -> str | None:
+        """Why the last fetch brought nothing; None: it did, or there was none. Where it is `RETRY` ago another one begins."""
+        if self._failed is not None and self._may_fetch():
+            self._begin()
         return self._failed
 
     async def key(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
@@ -79,9 +84,11 @@ class KeySet:
 
         Raises `KeysUnavailable` where that cannot be known.
         """
-        if self._found is None:
+        now = self._clock()
+        age = now - self._fetched_at
+        if self._found is None or (age > LIFETIME and now - self._failed_at > EXCUSED):
             await self._fetch()
-        elif self._clock() - self._fetched_at > LIFETIME and self._may_fetch():
+        elif age > REFRESH and self._may_fetch():
             self._begin()
         if self._found is not None and (kid in self._named if kid is not None else self._only(algorithm) is not None):
             return self._pick(kid, algorithm)
@@ -120,7 +127,7 @@ class KeySet:
                 content = await self._download()
                 found = _keys(content, self._algorithms)
         except (httpx2.HTTPError, TimeoutError, OSError, KeysUnavailable) as error:
-            self._failed = str(error) or type(error).__name__
+            self._failed, self._failed_at = str(error) or type(error).__name__, self._clock()
             log.warning("the keys of the token issuer could not be fetched", extra={"reason": self._failed})
             return
         self._failed, self._fetched_at = None, self._clock()

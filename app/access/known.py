@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from typing import Any, TypeVar
 
 import msgspec
 
 from app.access.format import digest_of, is_key
-from app.domain.access import ApiKeyStore, KeyState
+from app.domain.access import ApiKeyStore, KeyState, Valid
 from app.domain.errors import DatabaseUnavailable
 from app.domain.principals import Principal
 from app.rounds import rounds
@@ -23,7 +24,7 @@ FRESH = 0.3
 STALE = 0.8
 """Seconds after which nobody goes by what was known: with what a look takes, a change is heeded everywhere within one second."""
 PATIENCE = 5.0
-"""Seconds that the database has for an answer."""
+"""Seconds that the database has for an answer: whoever waits for one is told then that it is away."""
 MOST = 10_000
 """Keys that are remembered, valid or not."""
 LOOKUPS = 4
@@ -34,6 +35,7 @@ SAME_USE = 60.0
 """Seconds from one note of a key's use to the next."""
 
 Clock = Callable[[], float]
+T = TypeVar("T")
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -51,12 +53,14 @@ class KnownKeys:
     asks for it when it has not been asked for a while, and waits for the answer only where the last one is `STALE`.
     """
 
-    def __init__(self, *, store: ApiKeyStore, clock: Clock = time.monotonic) -> None:
+    def __init__(self, *, store: ApiKeyStore, clock: Clock = time.monotonic, patience: float = PATIENCE) -> None:
         self._store = store
         self._clock = clock
+        self._patience = patience
         self._state: KeyState | None = None
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
+        self._questions: set[asyncio.Task[Any]] = set()
         self._known: dict[bytes, _Known | None] = {}
         self._lookups = asyncio.Semaphore(LOOKUPS)
         self._uses: dict[str, float] = {}
@@ -68,8 +72,8 @@ class KnownKeys:
         """Whether there ever was a key, as far as was heard; None: that was never asked."""
         return None if self._state is None else self._state.changes > 0
 
-    async def state(self) -> KeyState:
-        """How the keys stand, at most `STALE` seconds ago. Raises `DatabaseUnavailable`."""
+    async def state(self, at_most: float = STALE) -> KeyState:
+        """How the keys stand, at most `at_most` seconds ago. Raises `DatabaseUnavailable`."""
         age = self._clock() - self._asked_at
         if age < FRESH and self._state is not None:
             return self._state
@@ -77,18 +81,14 @@ class KnownKeys:
         if asking is None or asking.done():
             asking = self._asking = asyncio.create_task(self._ask())
             asking.add_done_callback(_heard)
-        if age >= STALE or self._state is None:
+        if age >= at_most or self._state is None:
             await asyncio.shield(asking)
         assert self._state is not None
         return self._state
 
     async def _ask(self) -> None:
         began = self._clock()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                state = await self._store.state()
-        except TimeoutError as error:
-            raise DatabaseUnavailable(f"no answer within {PATIENCE:g} s") from error
+        state = await self._answer(self._store.state())
         if self._state is None or state.changes != self._state.changes:
             self._known.clear()
         self._state, self._asked_at = state, began
@@ -103,25 +103,56 @@ class KnownKeys:
             # What cannot be a key is no reason to ask the database.
             if not is_key(key) and digest not in state.free_form:
                 return None
-            known = await self._look_up(digest)
+            known = (await self._answer(self._in_turn(digest)))[digest]
         if known is None or (known.until is not None and known.until <= self._clock()):
             return None
         self._uses[known.id] = self._clock()
         return known.principal
 
-    async def _look_up(self, digest: bytes) -> _Known | None:
+    async def learn(self, keys: Iterable[str]) -> None:
+        """What `find` says of those keys is known, as of `FRESH` seconds ago at most: in one statement for all that were not looked up
+        since a key changed. Raises `DatabaseUnavailable`.
+        """
+        if digests := [digest_of(key) for key in keys]:
+            await self.state(FRESH)
+            if missing := [digest for digest in digests if digest not in self._known]:
+                await self._answer(self._look_up(missing))
+
+    async def _in_turn(self, digest: bytes) -> dict[bytes, _Known | None]:
         async with self._lookups:
-            before, began = self._state, self._clock()
-            valid = await self._store.valid(digest)
-        known = None
-        if valid is not None:
-            known = _Known(valid.id, valid.principal, None if valid.seconds is None else began + valid.seconds)
-        # Where keys changed meanwhile it may have been the one: then it is looked up again.
+            return await self._look_up([digest])
+
+    async def _look_up(self, digests: Sequence[bytes]) -> dict[bytes, _Known | None]:
+        before, began = self._state, self._clock()
+        valid = await self._store.valid(digests)
+        found = {digest: _known(valid.get(digest), began) for digest in digests}
+        # Where keys changed meanwhile it may have been one of those: then they are looked up again.
         if self._state is before or (self._state and before and self._state.changes == before.changes):
-            while len(self._known) >= MOST:
-                del self._known[next(iter(self._known))]
-            self._known[digest] = known
-        return known
+            for digest, known in found.items():
+                while len(self._known) >= MOST:
+                    del self._known[next(iter(self._known))]
+                self._known[digest] = known
+        return found
+
+    async def _answer(self, question: Coroutine[Any, Any, T]) -> T:
+        """What the database answers. Raises `DatabaseUnavailable` after `patience` seconds, without waiting for the question's own end:
+        to leave a connection that is silent takes its pool ten seconds more.
+        """
+        asked = asyncio.create_task(question)
+        self._questions.add(asked)
+        asked.add_done_callback(self._over)
+        try:
+            await asyncio.wait([asked], timeout=self._patience)
+            if not asked.done():
+                raise DatabaseUnavailable(f"no answer within {self._patience:g} s")
+            return asked.result()
+        finally:
+            asked.cancel()
+
+    def _over(self, asked: asyncio.Task[Any]) -> None:
+        self._questions.discard(asked)
+        if not asked.cancelled():
+            asked.exception()  # whoever still waited has it; nobody else is to be told
 
     async def serve(self) -> None:
         """Note which keys are used, again and again, until cancelled; what was not noted by then is noted at the end."""
@@ -146,10 +177,18 @@ class KnownKeys:
                 del self._uses[key]
 
     async def aclose(self) -> None:
-        """Nothing is being asked any more."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
+        """Nothing is being asked any more; what a silent database keeps for longer than `patience` ends with its pool."""
+        going = [*self._questions, *([] if self._asking is None else [self._asking])]
+        for task in going:
+            task.cancel()
+        if going:
+            await asyncio.wait(going, timeout=self._patience)
+
+
+def _known(valid: Valid | None, began: float) -> _Known | None:
+    if valid is None:
+        return None
+    return _Known(valid.id, valid.principal, None if valid.seconds is None else began + valid.seconds)
 
 
 def _heard(asking: asyncio.Task[None]) -> None:

@@ -67,10 +67,9 @@ class Tokens:
         self._now = now
         self._known: dict[bytes, _Verified] = {}
 
-    @property
-    def failed(self) -> str | None:
-        """Why the issuer's keys could not be fetched the last time."""
-        return self._keys.failed
+    def failing(self) -> str | None:
+        """Why the issuer's keys could not be fetched the last time; asks again now and then, whether or not tokens come."""
+        return self._keys.failing()
 
     async def principal(self, token: str) -> Principal:
         """Whose token that is. Raises `RequestError`: unauthenticated, not_ready where the issuer's keys cannot be had."""

@@ -31,8 +31,8 @@ async def list_audit(
     page_cursor: PageCursor = None,
     limit: Limit = 50,
 ) -> AuditPage:
-    """Decisions of people and of the service itself, newest first. Entries are never changed or removed, and hold nothing that people or
-    models wrote. Needs the scope `admin`.
+    """Decisions of people and of the service itself, newest first, those about all tenants too. Entries are never changed or removed,
+    and hold nothing that people or models wrote. Needs the scope `admin`.
     """
     no_nul(action, target)
     found = await audit_log.entries(principal, action, target, number(page_cursor), limit)

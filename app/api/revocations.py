@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 
 from app.domain.access import Authenticates
-from app.domain.errors import DatabaseUnavailable, RequestError
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +42,13 @@ class Revocations:
         from it."""
         while True:
             await asyncio.sleep(self._every)
-            for credential in list(self._open):
-                try:
-                    await self._authentication.principal(credential)
-                except DatabaseUnavailable:
-                    continue  # others are tokens, which need none
-                except RequestError as error:
-                    if error.code == "unauthenticated":
-                        self._cut(credential)
-                except Exception:
-                    log.exception("a credential could not be looked at; the next look follows")
+            try:
+                refused = await self._authentication.refused(list(self._open))
+            except Exception:
+                log.exception("the open credentials could not be looked at; the next look follows")
+                continue
+            for credential in refused:
+                self._cut(credential)
 
     def _cut(self, credential: str | None) -> None:
         for cut in tuple(self._open.get(credential, ())):

@@ -260,6 +260,11 @@ def _controls(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         action.add_argument("kind", choices=["agent", "tool", "tenant"], help="what it is")
         action.add_argument("name", metavar="NAME", help="its name")
     disable.add_argument("--reason", metavar="TEXT", help="why, as whoever is refused is told")
+    disable.add_argument(
+        "--unseen",
+        action="store_true",
+        help="also for a tenant of which there is nothing yet, such as one of a token issuer",
+    )
     for action in (listing, disable, enable):
         action.add_argument("--tenant", metavar="TENANT", help="for this tenant only (default: for everybody)")
 

@@ -11,11 +11,12 @@ import msgspec
 
 from app.cli.commands import DONE
 from app.cli.database import open_database
+from app.cli.operator import operator
 from app.domain.controls import Control, Reach
 from app.domain.errors import SteadyhandError
-from app.domain.principals import DEFAULT_TENANT, Principal
+from app.domain.principals import DEFAULT_TENANT
 from app.runs.agents import Agents
-from app.runs.controls import unknown
+from app.runs.controls import unknown, unseen
 from app.storage.postgres.controls import PostgresControls
 from app.storage.postgres.runs import PostgresRunStore
 from app.workspace.load import Workspace, load_workspace
@@ -30,7 +31,7 @@ class _List(msgspec.Struct, frozen=True):
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Fails where there is nothing of that name, and where what is to be switched on was not off."""
+    """Fails where there is nothing of that name, a tenant (unless --unseen says that there is) included, and where what is to be switched on was not off."""
     workspace = load_workspace(options.workspace, os.environ)
     async with _store(workspace) as (store, agents):
         if options.action == "list":
@@ -39,7 +40,7 @@ async def run(options: argparse.Namespace) -> int:
             return DONE
         kind, name = options.kind, options.name
         reach: Reach = "instance" if options.tenant is None else "tenant"
-        by = Principal(tenant=options.tenant or DEFAULT_TENANT)
+        by = operator(options.tenant or DEFAULT_TENANT)
         if options.action == "enable":
             if not await store.enable(by, reach, kind, name):
                 raise SteadyhandError(f"{kind} {name} was not switched off for {_whom(options.tenant)}")
@@ -51,6 +52,11 @@ async def run(options: argparse.Namespace) -> int:
             return DONE
         if (problem := await unknown(store, kind, name, options.tenant, agents)) is not None:
             raise SteadyhandError(problem)
+        for tenant in {options.tenant, name if kind == "tenant" else None} - {None}:
+            if not options.unseen and (problem := await unseen(store, tenant)) is not None:
+                raise SteadyhandError(
+                    f"{problem} Where an issuer of tokens knows it: --unseen switches it off all the same."
+                )
         control = await store.disable(by, reach, kind, name, options.reason)
         print(
             msgspec.json.encode(control).decode()

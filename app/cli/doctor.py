@@ -30,9 +30,14 @@ WHERE datname = current_database() AND starts_with(application_name, 'steadyhand
 
 
 _KEYS = """
-SELECT count(*) FROM api_keys
-WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())
+SELECT
+    (
+        SELECT count(*) FROM api_keys
+        WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())
+    ) AS usable,
+    (SELECT changes > 0 FROM key_changes) AS closed
 """
+"""How many keys may be used, and whether there ever was one, which closes a service for good."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -85,7 +90,7 @@ async def _database(settings: Settings) -> list[Finding]:
             try:
                 server = await connection.fetchval("SHOW server_version")
                 schema = await status(connection, read_migrations())
-                keys = None if schema.pending else await connection.fetchval(_KEYS)
+                keys = None if schema.pending else await connection.fetchrow(_KEYS)
                 processes = [row[0] for row in await connection.fetch(_CONNECTED)]
             finally:
                 await connection.close(timeout=5.0)
@@ -101,19 +106,21 @@ async def _database(settings: Settings) -> list[Finding]:
         found.append(Finding("migrations", "warning", f"{len(schema.pending)} pending; {how}"))
     else:
         found.append(Finding("migrations", "ok", f"{len(schema.applied)} applied, none pending"))
-        found.append(_access(settings, keys or 0))
+        assert keys is not None
+        found.append(_access(settings, keys["usable"], closed=keys["closed"] is not False))
     return found
 
 
-def _access(settings: Settings, keys: int) -> Finding:
-    """Who may use the service."""
+def _access(settings: Settings, keys: int, *, closed: bool) -> Finding:
+    """Who may use the service. `closed`: there was a key once."""
     tokens = settings.auth.jwt_issuer is not None
     told = f"{keys} API keys may be used" + (f"; tokens of {settings.auth.jwt_issuer} are taken" if tokens else "")
     if keys or tokens:
         return Finding("access", "ok", told)
-    text = (
-        "no API key may be used: on this machine a service without any key lets everybody in; `keys create` makes one"
-    )
+    if closed:
+        text = "no API key may be used: every one was revoked or has expired, and every request is refused; `keys create` makes one"
+    else:
+        text = "there never was an API key: on this machine a service without any lets everybody in; `keys create` makes one"
     return Finding("access", "warning", text)
 
 

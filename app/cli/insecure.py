@@ -15,7 +15,7 @@ _CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
 def insecure(settings: Settings, environ: Mapping[str, str], folders: Iterable[Path]) -> list[str]:
-    """A sentence for each, without a secret. `.env` files are looked for in the folders."""
+    """A sentence for each, without a secret. `.env` files are looked for in the folders; the bootstrap file's mode is looked at too."""
     server, found = settings.server, []
     if "*" in server.cors_origins:
         found.append("server.cors_origins has *: every page that a user opens may call this service from their browser")
@@ -38,6 +38,8 @@ def insecure(settings: Settings, environ: Mapping[str, str], folders: Iterable[P
         if url and _far(url) and not _encrypted(url):
             found.append(f"{key} leads to another machine without TLS")
     paths = dict.fromkeys(folder.resolve() / ".env" for folder in folders)
+    if settings.auth.bootstrap_key_file is not None:
+        paths[Path(settings.auth.bootstrap_key_file).absolute()] = None
     return found + [
         f"{path} can be read by every user of this machine: chmod 600 it" for path in paths if _readable_by_all(path)
     ]

@@ -15,13 +15,11 @@ from app.access.keys import KeyService
 from app.cli.columns import columns
 from app.cli.commands import DONE, USAGE
 from app.cli.database import open_database
+from app.cli.operator import operator
 from app.domain.access import ApiKey
-from app.domain.principals import DEFAULT_TENANT, Principal
 from app.storage.postgres.api_keys import PostgresApiKeyStore
 from app.workspace.load import load_workspace
 
-BY = Principal(tenant=DEFAULT_TENANT)
-"""Whoever may run this command: it reaches the database itself."""
 COLUMNS = ("ID", "TENANT", "USER", "SCOPES", "CREATED", "EXPIRES", "LAST USED", "STATE")
 
 
@@ -48,7 +46,7 @@ async def run(options: argparse.Namespace) -> int:
             print(msgspec.json.encode({"data": found}).decode() if options.json else _table(found))
         case _:
             async with _service(options) as keys:
-                revoked = await keys.revoke(BY, options.id)
+                revoked = await keys.revoke(operator(), options.id)
             told = f"revoked {revoked.id} of tenant {revoked.tenant}; services refuse it within a second"
             print(msgspec.json.encode(revoked).decode() if options.json else told)
     return DONE
@@ -66,7 +64,7 @@ async def _create(options: argparse.Namespace) -> int:
     scopes = [scope for words in options.scopes for scope in words]
     async with _service(options) as keys:
         made, text = await keys.create(
-            BY, tenant=options.tenant, user=options.user, scopes=scopes, expires_at=expires_at
+            operator(), tenant=options.tenant, user=options.user, scopes=scopes, expires_at=expires_at
         )
     if options.json:
         shown = _Made(made.id, text, made.tenant, made.user_id, made.scopes, made.created_at, made.expires_at)

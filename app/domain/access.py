@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -64,6 +64,12 @@ class Authenticates(Protocol):
         """
         ...
 
+    async def refused(self, credentials: Collection[str | None]) -> list[str | None]:
+        """Those whom `principal` would refuse as unauthenticated, in one question to the database for all of them. Whose state
+        cannot be known now are not among them. Never raises `DatabaseUnavailable`.
+        """
+        ...
+
 
 class ApiKeyStore(Protocol):
     """The keys of all tenants. Every method may raise `DatabaseUnavailable`."""
@@ -88,8 +94,8 @@ class ApiKeyStore(Protocol):
         """How the keys stand now."""
         ...
 
-    async def valid(self, digest: bytes) -> Valid | None:
-        """The key of that digest, if it may be used."""
+    async def valid(self, digests: Sequence[bytes]) -> Mapping[bytes, Valid]:
+        """The keys of those digests that may be used, by digest; in one statement, however many they are."""
         ...
 
     async def usable(self) -> int:

@@ -36,5 +36,7 @@ class AuditLog(Protocol):
     async def entries(
         self, principal: Principal, action: str | None, target: str | None, before: int | None, limit: int
     ) -> list[AuditEntry]:
-        """A page of the tenant's entries, newest first: those older than the entry `before`."""
+        """A page of the tenant's entries and, but for a principal with a user, of those about all tenants, newest first: those older than
+        the entry `before`.
+        """
         ...

@@ -56,6 +56,10 @@ class ControlStore(Protocol):
         """Whether a stored version of an agent, the workspace's or that tenant's (None: anybody's), has that name, or a tool of that name."""
         ...
 
+    async def seen(self, tenant: str) -> bool:
+        """Whether anything is of that tenant: a key, a session, a run or a batch."""
+        ...
+
     async def disable(self, by: Principal, reach: Reach, kind: ControlKind, name: str, reason: str | None) -> Control:
         """Switch that off for the principal's tenant, or for everybody; where it is off already, with that reason from now on."""
         ...

@@ -26,7 +26,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """A caller within one tenant.
 
     With a `user` it sees only that user's rows; without, or with `admin`, all of its tenant's. `actor` is what the audit log calls it, and
-    what its own rate limit counts by: `local`, `key:ID`, `jwt:SUBJECT`.
+    what its own rate limit counts by: `local`, `local:USER` for a command on the machine, `key:ID`, `jwt:SUBJECT`.
     """
 
     tenant: str

@@ -18,8 +18,8 @@ class AuditService:
     async def entries(
         self, principal: Principal, action: str | None, target: str | None, before: int | None, limit: int
     ) -> list[AuditEntry]:
-        """A page of the tenant's entries, newest first: those older than the entry `before`. Raises `RequestError` forbidden
-        where the principal is no admin.
+        """A page of the tenant's entries and of those about all tenants, newest first: those older than the entry `before`. Raises
+        `RequestError` forbidden where the principal is no admin.
         """
         if not principal.may("admin"):
             raise RequestError("forbidden", "Reading the audit log needs the scope `admin`.")

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from app.domain.controls import Control, ControlKind, ControlStore
 from app.domain.errors import RequestError
-from app.domain.principals import Principal
+from app.domain.principals import DEFAULT_TENANT, Principal
 from app.runs.agents import Agents
 from app.runs.switches import Switches
 
@@ -57,6 +57,13 @@ async def unknown(store: ControlStore, kind: ControlKind, name: str, tenant: str
         known = {spec.name for agent in agents.definitions() for spec in agent.tools}
     problem = _missing(kind, name, known)
     return None if problem is None or await store.stored(tenant, kind, name) else problem
+
+
+async def unseen(store: ControlStore, tenant: str) -> str | None:
+    """Why nobody is known to be called so; None: somebody is. Nothing is of a tenant whose tokens nobody has sent yet, either."""
+    if tenant == DEFAULT_TENANT or await store.seen(tenant):
+        return None
+    return f"No key, session, run or batch is of a tenant {tenant!r}."
 
 
 def _missing(kind: str, name: str, known: Iterable[str]) -> str | None:

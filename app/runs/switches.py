@@ -23,6 +23,7 @@ class Switches:
     def __init__(self, *, store: ControlStore) -> None:
         self._store = store
         self._off: dict[tuple[str | None, ControlKind, str], Switch] = {}
+        self._looks = self._newest = 0
         self._told: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
 
@@ -53,8 +54,15 @@ class Switches:
         self._wake.set()
 
     async def look(self) -> None:
-        """What is off is known, and whoever has to is told. Raises `DatabaseUnavailable`."""
+        """What is off is known, and whoever has to is told. Of looks that overlap the one that began last counts. Raises
+        `DatabaseUnavailable`.
+        """
+        self._looks += 1
+        look = self._looks
         off = {(switch.tenant, switch.kind, switch.name): switch for switch in await self._store.off()}
+        if look < self._newest:
+            return
+        self._newest = look
         if off != self._off:
             self._off = off
             for tell in self._told:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from app.settings.check import KeyPath
 from app.settings.options import Database, Server
@@ -52,6 +52,8 @@ def no_url(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         broken = bool(parts.fragment) or parts.port == -1
+        if parts.query:
+            parse_qsl(parts.query, strict_parsing=True)  # no word may stand alone: it may be the rest of a password
     except ValueError:
         broken = True
     if broken:

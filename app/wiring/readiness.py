@@ -49,8 +49,8 @@ def readings_of(
     async def access() -> tuple[CheckStatus, str | None]:
         assert authentication is not None
         required = await authentication.required()
-        if authentication.failed is not None:
-            return "degraded", f"the keys of the token issuer cannot be fetched: {authentication.failed}"
+        if (failing := authentication.failing()) is not None:
+            return "degraded", f"the keys of the token issuer cannot be fetched: {failing}"
         return "ok", "no key is needed" if required is None else f"every request needs {required}"
 
     others: dict[str, Checker] = {f"provider:{name}": usable(name) for name in targets.providers}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import pytest
 
+from app.access.authentication import Authentication
 from app.access.format import digest_of, new_key
 from app.access.known import FRESH, LOOKUPS, SAME_USE, STALE, KnownKeys
 from app.domain.access import ApiKey, KeyState, NewKey, Valid
@@ -36,6 +38,7 @@ class Keys:
         self.away = False
         self.gate: asyncio.Event | None = None
         self.looking = self.most = 0
+        self.silent: asyncio.Event | None = None
         self.noted: list[dict[str, float]] = []
 
     def put(self, text: str, seconds: float | None = None) -> None:
@@ -46,17 +49,26 @@ class Keys:
         del self.valid_ones[digest_of(text)]
         self.changes += 1
 
+    async def _silence(self) -> None:
+        """As a pool with a connection that says nothing: who leaves it is kept there."""
+        if self.silent is not None:
+            with suppress(asyncio.CancelledError):
+                await self.silent.wait()
+            await self.silent.wait()
+
     async def state(self) -> KeyState:
         self.asked.append("state")
+        await self._silence()
         if self.away:
             raise DatabaseUnavailable("away")
         return KeyState(changes=self.changes, free_form=frozenset(self.free_form))
 
-    async def valid(self, digest: bytes) -> Valid | None:
+    async def valid(self, digests: Sequence[bytes]) -> dict[bytes, Valid]:
         self.asked.append("valid")
+        await self._silence()
         if self.away:
             raise DatabaseUnavailable("away")
-        found = self.valid_ones.get(digest)
+        found = {digest: self.valid_ones[digest] for digest in digests if digest in self.valid_ones}
         self.looking += 1
         self.most = max(self.most, self.looking)
         if self.gate is not None:
@@ -107,7 +119,7 @@ async def test_a_revoked_key_is_refused_when_what_was_known_is_stale() -> None:
     store.put(key)
     assert await known.find(key) == ANN
     store.drop(key)
-    clock.now += 2 * STALE
+    clock.now += 0.9  # a change is heeded within a second, which is no matter of taste
     assert await known.find(key) is None
     store.put(key)
     clock.now += 2 * STALE
@@ -188,6 +200,66 @@ async def test_a_key_that_changes_while_it_is_looked_up_is_looked_up_again() -> 
     store.gate.set()
     await looking
     assert await known.find(key) is None
+
+
+async def test_many_keys_are_looked_up_by_one_question() -> None:
+    store, clock = Keys(), Clock()
+    known = KnownKeys(store=store, clock=clock)
+    keys = [new_key()[0] for _ in range(500)]
+    for key in keys:
+        store.put(key)
+    access = Authentication(keys=known, tokens=None, keyless="never")
+    assert await access.refused([None, *keys, "no key"]) == [None, "no key"]
+    assert store.asked == ["state", "valid"]
+    assert await access.refused(keys) == []
+    assert store.asked == ["state", "valid"], "nothing has changed"
+    store.drop(keys[7])
+    clock.now += (FRESH + STALE) / 2
+    assert await access.refused(keys) == [keys[7]], "at the first look after `FRESH`"
+    assert store.asked == ["state", "valid", "state", "valid"]
+    store.away = True
+    clock.now += 2 * STALE
+    assert await access.refused(keys) == []
+    await known.aclose()
+
+
+async def test_a_flood_of_strange_keys_does_not_keep_a_revoked_one_open() -> None:
+    store, clock = Keys(), Clock()
+    known, (key, _) = KnownKeys(store=store, clock=clock), new_key()
+    store.put(key)
+    access = Authentication(keys=known, tokens=None, keyless="never")
+    assert await access.principal(key) == ANN
+    store.gate = asyncio.Event()
+    strange = [asyncio.create_task(known.find(new_key()[0])) for _ in range(50)]
+    await until(lambda: store.looking == LOOKUPS)
+    store.drop(key)
+    clock.now += (FRESH + STALE) / 2
+    looking = asyncio.create_task(access.refused([key]))
+    await until(lambda: store.looking == LOOKUPS + 1)
+    store.gate.set()
+    assert await looking == [key]
+    await asyncio.gather(*strange)
+    await known.aclose()
+
+
+async def test_nobody_waits_for_a_silent_database_for_longer_than_its_patience() -> None:
+    store, clock = Keys(), Clock()
+    known, (key, _), (other, _) = KnownKeys(store=store, clock=clock, patience=0.01), new_key(), new_key()
+    store.put(key)
+    store.put(other)
+    assert await known.find(key) == ANN
+    store.silent = asyncio.Event()
+    async with asyncio.timeout(10.0):  # the silence outlasts it
+        with pytest.raises(DatabaseUnavailable):
+            await known.find(other)
+        clock.now += 2 * STALE
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                await known.find(key)
+        await known.aclose()
+    store.silent.set()
+    assert await known.find(other) == ANN
+    await known.aclose()
 
 
 async def test_uses_are_noted_now_and_then() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +85,9 @@ class Always:
 
     async def principal(self, credential: str | None) -> Principal:
         return self._principal
+
+    async def refused(self, credentials: Collection[str | None]) -> list[str | None]:
+        return []
 
 
 @dataclass

@@ -133,14 +133,21 @@ async def test_what_is_off_for_everybody_a_tenant_sees_and_cannot_lift(edge: Any
         await e.client.delete("/v1/controls/agent/helper")
         await e.ask()
         entries = await PostgresAuditLog(database=db).entries(ADMIN, None, None, None, 10)
-        assert [(one.action, one.target, one.actor) for one in reversed(entries)] == [
-            ("control.disabled", "agent:helper", "key:admin"),
-            ("control.enabled", "agent:helper", "key:admin"),
+        everybodys = [
+            ("control.disabled", "agent:helper", "local", {"reach": "instance"}),
+            ("control.enabled", "agent:helper", "local", {"reach": "instance"}),
         ]
-        assert [one.detail for one in entries] == [{"reach": "tenant"}] * 2
+        assert [(one.action, one.target, one.actor, one.detail) for one in reversed(entries)] == [
+            everybodys[0],
+            ("control.disabled", "agent:helper", "key:admin", {"reach": "tenant"}),
+            everybodys[1],
+            ("control.enabled", "agent:helper", "key:admin", {"reach": "tenant"}),
+        ]
         entries = await PostgresAuditLog(database=db).entries(OTHER, None, None, None, 10)
-        assert [(one.action, one.target, one.actor) for one in entries] == [
-            ("control.disabled", "tenant:other", "local")
+        assert [(one.action, one.target, one.actor, one.detail) for one in reversed(entries)] == [
+            everybodys[0],
+            ("control.disabled", "tenant:other", "local", {"reach": "instance"}),
+            everybodys[1],
         ]
 
 

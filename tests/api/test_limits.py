@@ -153,6 +153,26 @@ async def test_users_and_keys_count_apart(edge: Any, database: str) -> None:
         assert (await e.client.post("/chat", json={"message": "x"})).headers["ratelimit-remaining"] == "0"
 
 
+async def test_nobody_uses_up_the_limits_of_a_user_that_it_may_not_name(edge: Any) -> None:
+    mallory = Principal(tenant="acme", user="mallory", actor="key:m", scopes=frozenset({"runs"}))
+    limiter = LocalLimiter(clock=Clock())
+    items = [{"custom_id": "1", "input": "x"}]
+    async with edge(answers(), react(), tagger(), principal=mallory, rules=THREE, limiter=limiter) as e:
+        for path, body in (
+            ("/chat", {"message": "x"}), ("/v1/runs", {"agent": "helper", "input": "x"}), ("/chat/async", {"message": "x"}),
+            ("/v1/batches", {"agent": "tagger", "items": items}),
+        ):  # fmt: skip
+            refused = await e.client.post(path, json=body | {"user_id": "bob"})
+            check(refused, 403, "forbidden")
+        async with talking(e.app) as talk:
+            await talk.say("run", message="x", user_id="bob")
+            await talk.refused("forbidden")
+    async with edge(answers(), principal=BOB, rules=THREE, limiter=limiter) as e:
+        response = await e.client.post("/chat", json={"message": "x"})
+        assert response.headers["ratelimit-remaining"] == "2"
+        assert response.status_code == 200
+
+
 async def test_a_tenant_and_a_process_may_have_limits_of_their_own(edge: Any) -> None:
     limiter = LocalLimiter(clock=Clock())
     rules = LimitRules(requests=2, window=60.0, per=("tenant",))

@@ -75,6 +75,11 @@ async def everything(client: httpx2.AsyncClient) -> dict[str, str]:
         "/chat", json={"message": "x", "agent": "helper", "session_id": SESSION, "tags": {"secret": "of-the-owner"}}
     )
     assert waiting.status_code == 202, waiting.text
+    resolved = await client.post("/chat", json={"message": "x", "agent": "helper", "session_id": "resolved"})
+    assert resolved.status_code == 202, resolved.text
+    decided = resolved.json()["approvals"][0]["id"]
+    approved = await client.post(f"/v1/approvals/{decided}", json={"decision": "approve"})
+    assert approved.status_code == 200, approved.text
     done = await client.post(
         "/chat/async",
         json={"message": "x", "agent": "helper", "session_id": "with-callback", "callback_url": "https://example.com/"},
@@ -88,14 +93,16 @@ async def everything(client: httpx2.AsyncClient) -> dict[str, str]:
 
     async def ended() -> bool:
         run = (await client.get(f"/v1/runs/{run_id}")).json()
+        approved = (await client.get(f"/v1/runs/{resolved.json()['run_id']}")).json()
         found = (await client.get(f"/v1/batches/{batch.json()['id']}")).json()
-        return run["status"] == "succeeded" and found["finished_at"] is not None
+        return run["status"] == approved["status"] == "succeeded" and found["finished_at"] is not None
 
     await until(ended)
     return {
         "run_id": run_id,
         "session_id": SESSION,
         "approval_id": waiting.json()["approvals"][0]["id"],
+        "decided_id": decided,
         "batch_id": batch.json()["id"],
         "name": "helper",
     }
@@ -114,7 +121,8 @@ async def seen(client: httpx2.AsyncClient, ids: dict[str, str]) -> dict[str, Any
 
 
 def opened(edge: Any) -> Any:
-    return edge(ScriptedProvider(says("", ("c", "risky", "{}")), *[says("ok")] * 40), react(), tagger())
+    asks = says("", ("c", "risky", "{}"))
+    return edge(ScriptedProvider(asks, asks, *[says("ok")] * 40), react(), tagger())
 
 
 @pytest.mark.parametrize(
@@ -129,6 +137,9 @@ async def test_nothing_of_another_is_there(edge: Any, database: str, owner: Any,
     async with opened(edge) as e, clients_of(e.app, ours, theirs, sees_all) as (mine, other, admin):
         ids = await everything(mine)
         assert await seen(admin, ids), "an admin of the tenant sees what is its users'"
+        for query in ({}, {"target": ids["decided_id"]}):
+            told = await admin.get("/v1/audit", params=query)
+            assert ids["decided_id"] in told.text, "what strangers must not see is there"
         before = await seen(mine, ids)
         for method, path, operation in NAMED:
             body = REQUESTS.get(operation["operationId"])
@@ -154,6 +165,11 @@ async def sees_nothing(
         {parameter["name"]: ids[parameter["name"]]}
         for parameter in operation.get("parameters", ())
         if parameter["in"] == "query" and parameter["name"] in ids
+    ]
+    filters += [
+        {"target": ids["decided_id"]}
+        for parameter in operation.get("parameters", ())
+        if (parameter["in"], parameter["name"]) == ("query", "target")
     ]
     for query in filters:
         response = await client.request(method, path, params=query)

@@ -110,6 +110,27 @@ def test_a_failure_is_one_json_document(
     assert "{" not in capsys.readouterr().out
 
 
+async def test_doctor_tells_a_service_that_is_open_from_one_that_nobody_can_use(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database)
+
+    async def access() -> str:
+        capsys.readouterr()
+        assert await asyncio.to_thread(run, ["doctor", "--json"]) == DONE
+        findings = json.loads(capsys.readouterr().out)["findings"]
+        return next(str(finding["detail"]) for finding in findings if finding["check"] == "access")
+
+    assert "lets everybody in" in await access()
+    capsys.readouterr()
+    assert await asyncio.to_thread(run, ["keys", "create", "--json"]) == DONE
+    key = json.loads(capsys.readouterr().out)["id"]
+    assert "1 API keys may be used" in await access()
+    assert await asyncio.to_thread(run, ["keys", "revoke", key]) == DONE
+    assert "every request is refused" in await access()
+
+
 async def test_doctor_looks_for_redis_and_for_who_is_connected(
     database: str, redis: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

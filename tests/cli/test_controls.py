@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 from pathlib import Path
 
 import msgspec
@@ -30,8 +32,9 @@ async def test_off_listed_and_on_again(mine: list[str], capsys: pytest.CaptureFi
         "agent",
         "assistant",
         "instance",
-        "local",
+        f"local:{pwd.getpwuid(os.getuid()).pw_name}",
     )
+    assert await ran("keys", "create", "--tenant", "acme") == DONE
     assert await ran("controls", "disable", "tool", "clock", "--tenant", "acme", *mine) == DONE
     capsys.readouterr()
     assert await ran("controls", "list", *mine) == DONE
@@ -44,10 +47,13 @@ async def test_off_listed_and_on_again(mine: list[str], capsys: pytest.CaptureFi
     assert await ran("controls", "enable", "agent", "assistant", "--tenant", "acme", *mine) == FAILED
     assert "was not switched off for tenant acme" in capsys.readouterr().out
     assert await ran("controls", "enable", "agent", "assistant", *mine) == DONE
-    assert await ran("controls", "disable", "tenant", "whoever", *mine) == DONE
+    assert await ran("controls", "disable", "tenant", "whoever", "--unseen", *mine) == DONE
+    assert await ran("controls", "disable", "tenant", "acme", *mine) == DONE
+    assert await ran("controls", "disable", "tenant", "default", *mine) == DONE
+    assert await ran("controls", "enable", "tenant", "default", *mine) == DONE
     capsys.readouterr()
     assert await ran("controls", "list", *mine) == DONE
-    assert [one["name"] for one in msgspec.json.decode(capsys.readouterr().out)["data"]] == ["whoever"]
+    assert [one["name"] for one in msgspec.json.decode(capsys.readouterr().out)["data"]] == ["acme", "whoever"]
 
 
 async def test_a_name_that_is_nobodys_switches_nothing_off(mine: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +61,14 @@ async def test_a_name_that_is_nobodys_switches_nothing_off(mine: list[str], caps
     assert "Did you mean assistant?" in capsys.readouterr().out
     assert await ran("controls", "disable", "tenant", "b", "--tenant", "a", *mine) == FAILED
     assert await ran("controls", "disable", "model", "x", *mine) == USAGE
+    for words in (
+        ("tenant", "acmee"),
+        ("tenant", "acmee", "--tenant", "acmee"),
+        ("tool", "clock", "--tenant", "acmee"),
+    ):
+        capsys.readouterr()
+        assert await ran("controls", "disable", *words, *mine) == FAILED
+        assert "of a tenant 'acmee'" in capsys.readouterr().out
     capsys.readouterr()
     assert await ran("controls", "list") == DONE
     assert capsys.readouterr().out == "nothing is switched off\n"

@@ -164,6 +164,8 @@ BROKEN: dict[str, dict[str, str]] = {
     "no URL": {"DATABASE_URL": f"host=h password={MARK}"},
     "a port that is none": {"DATABASE_URL": f"postgresql://user:{MARK}@127.0.0.1:{MARK}/db"},
     "an unknown option": {"DATABASE_URL": DSN.format(MARK) + f"?sslmode={MARK}&target_session_attrs={MARK}"},
+    "a word in the place of an option": {"DATABASE_URL": DSN.format("x") + f"?{MARK}"},
+    "an option that is none": {"DATABASE_URL": DSN.format("x") + f"?sslmode=require&ssl_min_protocol_version={MARK}"},
     "Redis is away": {"REDIS_URL": f"redis://user:{MARK}@127.0.0.1:1/0"},
     "a password of Redis that a URL cannot hold so": {"REDIS_URL": f"redis://:{MARK}/{MARK}#{MARK}@127.0.0.1:1/0"},
     "a port of Redis that is none": {"REDIS_URL": f"redis://:{MARK}@h:{MARK}/0"},

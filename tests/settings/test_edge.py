@@ -50,3 +50,13 @@ def test_what_could_never_match_stops_the_start(line: str, why: str) -> None:
     [problem] = problems({}, {TOML: f"[server]\n{line}\n"})
     assert problem.startswith(f"{TOML}:2: server.")
     assert why in problem
+
+
+@pytest.mark.parametrize(("name", "url"), [("DATABASE_URL", "postgresql://h/d"), ("REDIS_URL", "redis://h")])
+def test_the_options_of_a_url_are_pairs(name: str, url: str) -> None:
+    for good in ("?a=b", "?a=b&c=", "?a=%3F&c=d=e"):
+        load({name: url + good}, {})
+    for bad in ("?s3cret", "?a=b&s3cret", "?s3cret&a=b"):
+        [problem] = problems({name: url + bad}, {})
+        assert "cannot be read as a URL" in problem
+        assert "s3cret" not in problem

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -50,14 +50,8 @@ class PostgresApiKeyStore:
             raise DatabaseUnavailable("the database does not say whether there are API keys")
         return KeyState(changes=row["changes"], free_form=frozenset(row["free_form"]))
 
-    async def valid(self, digest: bytes) -> Valid | None:
-        row = await self._db.fetchrow(self._sql["valid"], digest)
-        if row is None:
-            return None
-        principal = Principal(
-            tenant=row["tenant"], user=row["user_id"], scopes=frozenset(row["scopes"]), actor=f"key:{row['id']}"
-        )
-        return Valid(id=row["id"], principal=principal, seconds=row["seconds"])
+    async def valid(self, digests: Sequence[bytes]) -> dict[bytes, Valid]:
+        return {row["digest"]: _valid(row) for row in await self._db.fetch(self._sql["valid"], digests)}
 
     async def usable(self) -> int:
         count: int = await self._db.fetchval(self._sql["usable"])
@@ -65,6 +59,13 @@ class PostgresApiKeyStore:
 
     async def used(self, ages: Mapping[str, float]) -> None:
         await self._db.execute(self._sql["used"], list(ages), list(ages.values()))
+
+
+def _valid(row: Any) -> Valid:
+    principal = Principal(
+        tenant=row["tenant"], user=row["user_id"], scopes=frozenset(row["scopes"]), actor=f"key:{row['id']}"
+    )
+    return Valid(id=row["id"], principal=principal, seconds=row["seconds"])
 
 
 def _key(row: Any) -> ApiKey:

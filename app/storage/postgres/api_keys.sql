@@ -47,10 +47,10 @@ FROM api_keys WHERE id = $1;
 SELECT changes, ARRAY(SELECT digest FROM api_keys WHERE free_form AND revoked_at IS NULL) AS free_form FROM key_changes;
 
 -- name: valid
--- A key that may be used, and for how many seconds more.
-SELECT id, tenant, owner AS user_id, scopes, extract(epoch FROM expires_at - clock_timestamp())::float8 AS seconds
+-- Those of many keys that may be used, and for how many seconds more. $1 digests
+SELECT digest, id, tenant, owner AS user_id, scopes, extract(epoch FROM expires_at - clock_timestamp())::float8 AS seconds
 FROM api_keys
-WHERE digest = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp());
+WHERE digest = ANY($1::bytea []) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp());
 
 -- name: usable
 -- How many keys may be used.

@@ -29,6 +29,9 @@ class PostgresControls:
         )
         return row is not None
 
+    async def seen(self, tenant: str) -> bool:
+        return await self._db.fetchrow(self._sql["seen"], tenant) is not None
+
     async def disable(self, by: Principal, reach: Reach, kind: ControlKind, name: str, reason: str | None) -> Control:
         row = await self._db.fetchrow(
             self._sql["disable"], _tenant(by, reach), kind, name, reason, by.actor, by.user,
@@ -50,10 +53,10 @@ def _tenant(by: Principal, reach: Reach) -> str:
 
 
 def _logged(by: Principal, reach: Reach, kind: ControlKind, name: str) -> str:
-    """Whose audit log it is in: of a switch for everybody the log of the tenant that it is about, else the default tenant's."""
+    """Whose audit log it is in: of a switch for everybody the log of the tenant that it is about, else nobody's, which all may read."""
     if reach == "tenant":
         return by.tenant
-    return name if kind == "tenant" else DEFAULT_TENANT
+    return name if kind == "tenant" else ""
 
 
 def _detail(reach: Reach) -> bytes:

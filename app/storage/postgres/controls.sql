@@ -18,6 +18,12 @@ WHERE ($3::text [] IS NULL OR tenant = ANY($3))
     END
 LIMIT 1;
 
+-- name: seen
+-- Whether anything is of that tenant: a key, a session, a run or a batch. $1 tenant
+SELECT FROM unnest(ARRAY[$1::text]) AS t (tenant)
+WHERE EXISTS (SELECT FROM api_keys k WHERE k.tenant = t.tenant) OR EXISTS (SELECT FROM sessions s WHERE s.tenant = t.tenant)
+    OR EXISTS (SELECT FROM runs r WHERE r.tenant = t.tenant) OR EXISTS (SELECT FROM batches b WHERE b.tenant = t.tenant);
+
 -- name: disable
 -- Switch something off, write that down, and tell every process.
 -- $1 tenant, empty for all  $2 kind  $3 name  $4 reason  $5 actor  $6 its user  $7 whose audit log  $8 detail  $9 channel

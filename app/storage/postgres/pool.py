@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 import asyncpg
 
@@ -37,8 +38,16 @@ _REFUSED = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
 )
+_MISTAKEN = (
+    ValueError,
+    asyncpg.ClientConfigurationError,
+    asyncpg.UndefinedObjectError,  # the DSN sets a parameter that the server does not know
+    asyncpg.DataError,  # or gives it a value that it cannot have
+    asyncpg.CantChangeRuntimeParamError,
+)
 _CLOSED = re.compile(r"connection is closed|released back to the pool|pool is clos|cannot switch to state")
 """The last: the server ended an idle connection a moment ago; asyncpg finds out with the next statement, before it sends it."""
+_PARTS, _WORD = re.compile(r"[/:@?&=,]+"), re.compile(r"\w+")
 _NAME = re.compile(r"-- name: *(\w*) *")
 
 
@@ -56,18 +65,27 @@ def availability() -> Iterator[None]:
 
 
 @contextmanager
-def _connecting() -> Iterator[None]:
+def _connecting(dsn: str) -> Iterator[None]:
+    """As `availability`; and what is wrong with the DSN itself is a `ConfigError` without a word of it."""
     try:
         with availability():
             yield
     except _REFUSED as error:
         raise DatabaseUnavailable(f"PostgreSQL refuses the connection: {error}") from error
-    except (asyncpg.ClientConfigurationError, ValueError) as error:
-        raise ConfigError([ConfigProblem("database.url", "cannot be used", str(error))]) from error
+    except _MISTAKEN as error:
+        raise ConfigError([ConfigProblem("database.url", "cannot be used", _without(dsn, str(error)))]) from None
 
 
 def _said(error: BaseException) -> str:
     return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+
+
+def _without(dsn: str, text: str) -> str:
+    """The text without any word of the DSN: a password may stand anywhere in one that is wrong."""
+    words = {
+        word for form in (dsn, unquote(dsn)) for word in (*_PARTS.split(form), *_WORD.findall(form)) if len(word) > 2
+    }
+    return re.sub("|".join(map(re.escape, sorted(words, key=len, reverse=True))), "***", text)
 
 
 def _same(data: bytes) -> bytes:
@@ -85,7 +103,7 @@ async def _nothing_to_reset(connection: asyncpg.Connection) -> None:
 
 async def connect(dsn: str, *, application_name: str = "steadyhand", timeout: float = 5.0) -> asyncpg.Connection:
     """One connection of the caller's own, which the caller closes. `timeout` in seconds; commands have none."""
-    with _connecting():
+    with _connecting(dsn):
         connection = await asyncpg.connect(
             dsn, timeout=timeout, server_settings={"application_name": application_name[:63]}
         )
@@ -161,7 +179,7 @@ async def open_pool(
 
     `statement_cache` 0 is for a transaction pooler. At the end, connections still in use after `close_timeout` are cut.
     """
-    with _connecting():
+    with _connecting(dsn):
         pool = await asyncpg.create_pool(
             dsn,
             min_size=min(pool_min, pool_max),

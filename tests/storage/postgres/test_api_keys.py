@@ -12,6 +12,7 @@ import pytest
 from app.access.bootstrap import keep_first_key
 from app.access.format import digest_of, is_key, new_key
 from app.access.keys import KeyService
+from app.domain.access import Valid
 from app.domain.errors import ConfigError, RequestError
 from app.domain.principals import ANONYMOUS, Principal
 from app.storage.postgres.api_keys import PostgresApiKeyStore
@@ -20,6 +21,13 @@ from app.storage.postgres.pool import open_pool
 
 BY = Principal(tenant="default")
 ACME = Principal(tenant="acme")
+
+
+async def valid(store: PostgresApiKeyStore, digest: bytes) -> Valid | None:
+    """The key of that digest, asked for beside others that are not there."""
+    found = await store.valid([b"another", digest, b"no digest"])
+    assert set(found) <= {digest}
+    return found.get(digest)
 
 
 async def test_a_key_is_made_used_and_revoked(database: str) -> None:
@@ -31,7 +39,7 @@ async def test_a_key_is_made_used_and_revoked(database: str) -> None:
         assert made.scopes == ("runs", "usage")
         assert (await store.state()).changes == 1
         assert await store.usable() == 1
-        found = await store.valid(digest_of(text))
+        found = await valid(store, digest_of(text))
         assert found is not None
         assert (found.id, found.seconds) == (made.id, None)
         assert found.principal == Principal(
@@ -47,7 +55,7 @@ async def test_a_key_is_made_used_and_revoked(database: str) -> None:
         revoked = await keys.revoke(BY, made.id)
         assert await keys.revoke(BY, made.id) == revoked, "a second time changes nothing"
         assert (await store.state()).changes == 2
-        assert await store.valid(digest_of(text)) is None
+        assert await valid(store, digest_of(text)) is None
         assert await store.usable() == 0
         with pytest.raises(RequestError, match="key_nope"):
             await keys.revoke(BY, "key_nope")
@@ -76,11 +84,11 @@ async def test_a_key_expires(database: str) -> None:
         now = datetime.now(UTC)
         _, soon = await keys.create(BY, tenant="a", user=None, scopes=["runs"], expires_at=now + timedelta(hours=1))
         _, over = await keys.create(BY, tenant="a", user=None, scopes=["runs"], expires_at=now - timedelta(seconds=1))
-        found = await store.valid(digest_of(soon))
+        found = await valid(store, digest_of(soon))
         assert found is not None
         assert found.seconds is not None
         assert 3500 < found.seconds <= 3600
-        assert await store.valid(digest_of(over)) is None
+        assert await valid(store, digest_of(over)) is None
         assert await store.usable() == 1
         assert (await store.state()).changes == 2
 
@@ -117,7 +125,7 @@ async def test_the_bootstrap_file_holds_the_first_admin_key(database: str, tmp_p
     async with open_pool(database) as opened:
         store = PostgresApiKeyStore(database=opened)
         await asyncio.gather(*(keep_first_key(store, file) for _ in range(4)))  # as several replicas begin at once
-        found = await store.valid(digest_of(text))
+        found = await valid(store, digest_of(text))
         assert found is not None
         assert found.principal == Principal(tenant="default", scopes=frozenset({"admin"}), actor=f"key:{found.id}")
         state = await store.state()
@@ -125,7 +133,7 @@ async def test_the_bootstrap_file_holds_the_first_admin_key(database: str, tmp_p
         assert state.free_form == (frozenset() if is_key(text) else {digest_of(text)})
         await store.revoke(BY, found.id)
         await keep_first_key(store, file)
-        assert await store.valid(digest_of(text)) is None, "a revocation stays"
+        assert await valid(store, digest_of(text)) is None, "a revocation stays"
         entries = await PostgresAuditLog(database=opened).entries(ANONYMOUS, "key.created", None, None, 10)
         assert [(entry.actor, entry.target) for entry in entries] == [("system", found.id)]
 
@@ -141,7 +149,7 @@ async def test_a_bootstrap_file_that_is_not_there_is_written(database: str, tmp_
         assert os.listdir(tmp_path) == [file.name]
         await keep_first_key(store, file)
         assert file.read_text().strip() == text
-        assert await store.valid(digest_of(text)) is not None
+        assert await valid(store, digest_of(text)) is not None
         assert await store.usable() == 1
 
 
@@ -158,3 +166,22 @@ async def test_a_bootstrap_file_without_a_key_stops_the_start(database: str, tmp
         with pytest.raises(ConfigError, match=r"auth\.bootstrap_key_file"):
             await keep_first_key(store, tmp_path / "nowhere" / "key")
         assert await store.usable() == 0
+
+
+async def test_a_bootstrap_file_that_anybody_may_write_or_guess_is_refused(database: str, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    async with open_pool(database) as opened:
+        store = PostgresApiKeyStore(database=opened)
+        for text in ("a" * 24, "abc" * 20, "0" * 512):
+            file.write_text(text)
+            with pytest.raises(ConfigError, match="guessed") as caught:
+                await keep_first_key(store, file)
+            assert text not in str(caught.value)
+        file.write_text(new_key()[0])
+        file.chmod(0o602)
+        with pytest.raises(ConfigError, match="write it"):
+            await keep_first_key(store, file)
+        assert (await store.state()).changes == 0
+        file.chmod(0o444)  # as secrets are mounted
+        await keep_first_key(store, file)
+        assert (await store.state()).changes == 1

@@ -218,3 +218,25 @@ def test_every_file_of_the_product_is_right() -> None:
     folder = Path(queries.__code__.co_filename).parent
     for file in folder.glob("*.sql"):
         assert queries(file.name)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "s3cretPassw0rd", "s3cretPassw0rd=x", "work_mem=s3cretPassw0rd", "sslmode=s3cretPassw0rd", "block_size=s3cretPassw0rd",
+        "sslmode=require&ssl_min_protocol_version=s3cretPassw0rd", "gsslib=s3cretPassw0rd", "port=1,2&host=s3cretPassw0rd",
+        "work_mem=%733cretPassw0rd",
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_with_a_dsn_is_said_without_a_word_of_it(database: str, mistake: str) -> None:
+    for opening in (connect, _opened):
+        with pytest.raises(ConfigError) as caught:
+            await opening(f"{database}&{mistake}")
+        assert "database.url" in str(caught.value)
+        assert "s3cret" not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+
+async def _opened(dsn: str) -> None:
+    async with open_pool(dsn):
+        pass
