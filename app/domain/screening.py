@@ -138,7 +138,7 @@ class Placeholders:
     """A session's values, each with its placeholder. Only ever grows; the same additions in the same order give the same ones.
 
     What a credential is whose words are not the user's own has a kind of its own: it is hidden where it was found, and nowhere else.
-    Else a page could write `http://x:not@y` and take that word out of what the user says.
+    Else a page could make a password of any word, in an address of its own, and take it out of what the user says.
     """
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:

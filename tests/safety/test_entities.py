@@ -50,7 +50,7 @@ def of(text: str) -> list[tuple[str, str]]:
         ("postgres://bob:hunter2xyz@db/x", [("SECRET", "hunter2xyz")]),
         ("http://localhost:8080/a@b", []),
         ("@app.route and user@2x.png and git@github.com:a/b", []),
-        ("x-sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12", []),
+        ("x-sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12", [("SECRET", "sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12")]),
         ("sk-learn-something-with-a-long-name", []),
         ("", []),
     ],
