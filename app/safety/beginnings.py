@@ -9,7 +9,8 @@ import re
 
 import msgspec
 
-from app.safety.secrets import ALPHANUMERIC, CREDENTIALS, LONGEST_NAME, RULES, TOKEN
+from app.safety.credentials import ALPHANUMERIC, LONGEST_NAME, RULE
+from app.safety.secrets import CREDENTIALS
 
 BOUNDS = {
     "pem": 8_192,
@@ -160,12 +161,8 @@ def _marked(window: str, at: int, mark: str) -> Begin | None:
         first = at + 1
         before = window[max(0, at - LONGEST_NAME) : at]
         start = max(0, at - 2) if mark == "J" or not before else at - (len(before) - len(before.rstrip(ALPHANUMERIC)))
-    known = window[start:first] in RULE and not (start and window[start - 1] in TOKEN)
+    known = window[start:first] in RULE and not (start and window[start - 1].isalnum())
     return Begin("key", start, first) if known else None
-
-
-RULE = {rule.literal: rule for rule in RULES}
-"""Rules by what their credentials begin with."""
 
 
 def _begun(kind: str, start: int, window: str, after: int) -> Begin:
