@@ -176,6 +176,8 @@ def _scopes(claims: dict[str, Any], rules: TokenRules) -> set[str]:
 def _why(error: Exception) -> str:
     """What is wrong, without anything that stands in the token."""
     match error:
+        case jwt.MissingRequiredClaimError(claim="exp"):
+            return "it has no `exp`, and would never expire"
         case jwt.InvalidAudienceError() | jwt.InvalidIssuerError() | jwt.MissingRequiredClaimError():
             return "it is not meant for this service: see auth.jwt_issuer and auth.jwt_audience"
         case jwt.InvalidAlgorithmError():

@@ -39,7 +39,8 @@ class Revocations:
 
     async def serve(self) -> None:
         """Look again and again, until cancelled. What only the database could tell stays open while it is away: nothing new is read
-        from it."""
+        from it. While it is silent a look takes as long as it may, so that expired tokens end some seconds late.
+        """
         while True:
             await asyncio.sleep(self._every)
             try:

@@ -22,6 +22,7 @@ from app.cli.commands import DONE, FAILED, USAGE
 from app.cli.credentials import headers_of
 from app.domain.batches import Batch
 from app.domain.errors import SteadyhandError
+from app.settings import secrets_of
 from app.telemetry.logs import configure_logging
 from app.workspace.load import SHIPPED, load_workspace
 
@@ -135,6 +136,7 @@ async def _service(options: argparse.Namespace) -> AsyncIterator[tuple[BatchClie
 
     workspace = load_workspace(options.workspace, os.environ)
     os.environ.update(workspace.settings.dotenv)
+    configure_logging(level="warning", format="pretty", secrets=secrets_of(workspace.settings, os.environ))
     async with own_services(workspace) as (services, name, lost):
         transport = httpx2.ASGITransport(app=services.app)
         async with httpx2.AsyncClient(transport=transport, base_url="http://steadyhand", timeout=timeout) as http:

@@ -25,6 +25,7 @@ from app.domain.errors import RequestError, SteadyhandError
 from app.domain.events import RunWaiting
 from app.runs.ids import new_id
 from app.runs.stream import Item
+from app.settings import secrets_of
 from app.telemetry.logs import configure_logging
 from app.workspace.load import SHIPPED, load_workspace
 
@@ -87,6 +88,7 @@ async def _talk(options: argparse.Namespace, screen: Screen, typed: Typed) -> bo
 
             workspace = load_workspace(options.workspace, os.environ)
             os.environ.update(workspace.settings.dotenv)
+            configure_logging(level="warning", format="pretty", secrets=secrets_of(workspace.settings, os.environ))
             service = await stack.enter_async_context(own_service(workspace))
             for text in (*workspace.settings.warnings, *workspace.settings.advice):
                 screen.notice(text)

@@ -12,6 +12,9 @@ from typing import Any
 INDEX = "https://pypi.org/simple"
 STARTUP = {"_virtualenv.pth": "import _virtualenv"}
 """Code that runs at every start of Python and is known: uv's own, of its virtual environments."""
+SEEDS = frozenset({"pip", "setuptools", "wheel"})
+"""What some tools put into every new environment."""
+UNKNOWN = "does not know it"
 CUSTOM = ("sitecustomize", "usercustomize")
 UNREACHABLE = ("error sending request", "Request failed", "operation timed out", "Could not connect", "dns error")
 """How `uv audit` says that the list of advisories did not answer."""
@@ -58,15 +61,19 @@ def startup_code(folders: Iterable[Path]) -> list[str]:
 
 
 def drifted(lock: str, installed: dict[str, str]) -> list[str]:
-    """Packages that are installed in another version than the lock's."""
+    """Packages that are installed in another version than the lock's, and those that it does not know at all."""
     locked: dict[str, set[str]] = {}
     for package in tomllib.loads(lock)["package"]:
         locked.setdefault(package["name"], set()).add(package.get("version", ""))
     return [
-        f"{name}: {version} is installed, the lock has {', '.join(sorted(locked[name]))}"
+        f"{name}: {version} is installed, the lock {_has(locked.get(name))}"
         for name, version in sorted(installed.items())
-        if name in locked and version not in locked[name]
+        if version not in locked.get(name, ()) and not (name in SEEDS and name not in locked)
     ]
+
+
+def _has(versions: set[str] | None) -> str:
+    return UNKNOWN if versions is None else f"has {', '.join(sorted(versions))}"
 
 
 def installed() -> dict[str, str]:

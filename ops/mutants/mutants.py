@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ops.mutants.access import ACCESS
 from ops.mutants.batches import BATCHES
 from ops.mutants.cache import CACHE
 from ops.mutants.decisions import DECISIONS
@@ -307,5 +308,5 @@ PEOPLE = (
 )
 
 MUTANTS: tuple[Mutant, ...] = (
-    *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *DECISIONS, *LOOPS, *MONEY, *BATCHES, *CACHE, *LIMITS,
+    *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *ACCESS, *STREAMS, *PEOPLE, *DECISIONS, *LOOPS, *MONEY, *BATCHES, *CACHE, *LIMITS,
 )  # fmt: skip

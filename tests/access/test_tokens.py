@@ -181,6 +181,13 @@ async def test_every_forged_token_is_refused() -> None:
         assert published.asked <= 2, "strangers do not make us ask"
 
 
+async def test_what_is_missing_is_said() -> None:
+    async with tokens_of(Published(SIGNER.public())) as tokens:
+        assert "has no `exp`" in await refused(tokens, SIGNER.token(exp=None))
+        for claims in ({"aud": None}, {"iss": None}, {"aud": "another"}, {"iss": "another"}):
+            assert "auth.jwt_issuer and auth.jwt_audience" in await refused(tokens, SIGNER.token(**claims))
+
+
 async def test_an_algorithm_that_is_not_allowed() -> None:
     async with tokens_of(Published(SIGNER.public(), OTHER.public()), algorithms=("ES256",)) as tokens:
         assert await tokens.principal(OTHER.token()) == ANN

@@ -56,6 +56,14 @@ def test_each_is_told_alone_and_without_a_secret(tmp_path: Path, name: str, valu
     assert "s3cret" not in warning
 
 
+def test_a_bootstrap_file_that_all_can_read(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    assert warnings(tmp_path, STEADYHAND__AUTH__BOOTSTRAP_KEY_FILE=str(key)) == [], "it is made with the right mode"
+    key.touch(mode=0o644)
+    [warning] = warnings(tmp_path, STEADYHAND__AUTH__BOOTSTRAP_KEY_FILE=str(key))
+    assert str(key) in warning
+
+
 def test_a_file_of_secrets_that_all_can_read(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.touch(mode=0o600)
@@ -63,9 +71,3 @@ def test_a_file_of_secrets_that_all_can_read(tmp_path: Path) -> None:
     path.chmod(0o644)
     [warning] = warnings(tmp_path)
     assert str(path) in warning
-    path.chmod(0o600)
-    key = tmp_path / "key"
-    assert warnings(tmp_path, STEADYHAND__AUTH__BOOTSTRAP_KEY_FILE=str(key)) == [], "it is made with the right mode"
-    key.touch(mode=0o644)
-    [warning] = warnings(tmp_path, STEADYHAND__AUTH__BOOTSTRAP_KEY_FILE=str(key))
-    assert str(key) in warning

@@ -221,3 +221,30 @@ chain = ["openai/m", "gw/m"]
         assert code == 1
         sinks.add(" ".join(command), out + err)
     sinks.clean(MARK)
+
+
+LEAK = """
+import atexit
+import logging
+import os
+
+atexit.register(lambda: logging.getLogger("tool").warning("the key is %s.", os.environ["OPENAI_API_KEY"]))
+"""
+
+
+@pytest.mark.parametrize("command", [("batch", "items"), ("chat",)])
+async def test_the_last_net_is_under_commands_that_have_a_service_of_their_own(
+    tmp_path: Path, database: str, command: tuple[str, ...]
+) -> None:
+    agent = "description: x\nkind: chat\ninstructions: x\n"
+    settings = 'default_agent = "plain"\n[models.default]\nchain = ["offline/offline"]\n'
+    services.workspace(
+        tmp_path,
+        {"steadyhand.toml": settings, "agents/plain.yaml": agent, "tools/leak.py": LEAK},
+    )
+    (tmp_path / "items").write_text('{"input": 1}\n')
+    environ = {"DATABASE_URL": database, "OPENAI_API_KEY": f"sk-{MARK}"}
+    code, out, err = await services.run(tmp_path, *command, environ=environ)
+    assert code == 0, err
+    assert "the key is ***." in err
+    assert MARK not in out + err
