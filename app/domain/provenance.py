@@ -27,11 +27,6 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     signals: tuple[str, ...] = ()
 
-    @property
-    def label(self) -> str:
-        """As people read it: `tool:NAME`, or the source."""
-        return self.source if self.name is None else f"{self.source}:{self.name}"
-
 
 Taint = Literal["clean", "tainted", "suspect"]
 """Of a whole context: `tainted` with anything untrusted in it, `suspect` where the detector also saw something in that."""
@@ -77,8 +72,3 @@ def taint(parts: Iterable[Part]) -> Taint:
 def worse(one: Taint, other: Taint) -> Taint:
     """That of two contexts together."""
     return max(one, other, key=TAINTS.index)
-
-
-def untrusted(parts: Iterable[Part]) -> tuple[str, ...]:
-    """The labels of what must not be followed, each once, in the order of their first words. The model's own words are none of them."""
-    return tuple(dict.fromkeys(p.label for p in parts if p.trust == "untrusted" and p.source != "model"))

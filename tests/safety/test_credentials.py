@@ -7,6 +7,7 @@ import pytest
 from app.safety.beginnings import BOUNDS
 from app.safety.credentials import RULE
 from app.safety.entities import find_now
+from app.safety.people import People
 from app.safety.streams import Stream
 
 MIXED = "aB3dE5gH7jK9mN1pQ3sTuV5wX7yZ9" * 3
@@ -107,11 +108,23 @@ def test_a_quoted_key_is_held_back_no_longer_than_its_bound() -> None:
     assert (pieces - 1) * (len(LINE) + 3) <= BOUNDS["pem"]
 
 
-def test_an_address_in_a_url_is_one() -> None:
-    text = "see https://x.example/?m=jo.smith%40example.com&n=50%40 off"
-    assert [(one.kind, text[one.start : one.end]) for one in find_now(text)] == [("EMAIL", "jo.smith%40example.com")]
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("see https://x.example/?m=jo.smith%40example.com&n=50%40 off", "EMAIL", "jo.smith%40example.com"),
+        ("card: 4111  1111  1111  1111, yes", "CARD", "4111  1111  1111  1111"),
+        ("12  4111  1111  1111  1111  13  14", "CARD", "4111  1111  1111  1111"),
+    ],
+)
+def test_addresses_in_urls_and_cards_in_columns(text: str, kind: str, value: str) -> None:
+    assert [(one.kind, text[one.start : one.end]) for one in find_now(text)] == [(kind, value)]
 
+    def out(parts: list[str]) -> str:
+        guard = People()
+        return "".join(map(guard.push, parts)) + guard.end()
 
-def test_a_card_in_columns() -> None:
-    text = "4111  1111  1111  1111"
-    assert [(one.kind, one.start, one.end) for one in find_now(text)] == [("CARD", 0, 22)]
+    whole = out([text])
+    assert value not in whole
+    for at in range(1, len(text)):
+        assert out([text[:at], text[at:]]) == whole, at
+    assert out(list(text)) == whole
