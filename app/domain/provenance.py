@@ -27,6 +27,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     signals: tuple[str, ...] = ()
 
+    @property
+    def label(self) -> str:
+        """As people read it: `tool:NAME`, or the source."""
+        return self.source if self.name is None else f"{self.source}:{self.name}"
+
 
 Taint = Literal["clean", "tainted", "suspect"]
 """Of a whole context: `tainted` with anything untrusted in it, `suspect` where the detector also saw something in that."""
