@@ -9,8 +9,8 @@ import re
 
 import msgspec
 
-from app.safety.credentials import ALPHANUMERIC, LONGEST_NAME, RULE
-from app.safety.secrets import CREDENTIALS
+from app.safety.credentials import ALPHANUMERIC
+from app.safety.openings import GAP, MARK, opening, spoken
 
 BOUNDS = {
     "pem": 8_192,
@@ -19,58 +19,42 @@ BOUNDS = {
     "bearer": 4_096,
     "url": 2_048,
     "destination": 2_048,
-    "attribute": 2_048,
 }
 """Characters that are held back at most, by what has begun: a private key of RSA has half of that. What is longer is judged by so much."""
 TAIL = 80
 """Characters that the longest beginning has."""
 LOOK = 96
 """Characters before that are remembered."""
+TOKEN = frozenset(f"{ALPHANUMERIC}_-")
 BACK = 4
 """Characters that what follows may still show to be no part of a body."""
-GAP = 8
-"""Characters that may stand between the mark of an assignment and its body."""
-BLANK = 16
-"""Characters of white space after which it is not looked what stands before an equals sign: it counts as an attribute's."""
-_MARK = re.compile(r"[-_./(=:JA]")
-_PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----\Z")
-_ATTRIBUTES = frozenset(
-    [
-        "src", "srcset", "imagesrcset", "srcdoc", "href", "poster", "background", "data", "action", "formaction", "ping", "content",
-        "longdesc", "manifest", "codebase", "classid", "lowsrc", "dynsrc",
-    ]
-)  # fmt: skip
-"""Attributes with addresses, some of them in the midst of other words. Those with a prefix count (`xlink:href`, `data-src`)."""
-_FUNCTIONS = frozenset(["url", "src"])
-_AFTER = {"value": re.compile(r">?\s{0,3}+[\"'`]?"), "bearer": re.compile(r"\s{1,2}+")}
-_SAID = re.compile(r"(?i)\b(is|bearer|basic)(?=\s)")
 _STAND_IN = r"<(?=\Z|[A-Z])|(?<=_[0-9])>|(?<=_[0-9][0-9])>|(?<=_[0-9][0-9][0-9])>"
 """The ends of a placeholder: what stands in its place counts."""
-_SPACE = r"(?:\s|\\[nrt]|\\(?=[\"'\\\s]|\Z))*+"
-"""White space, also as it is written in JSON."""
+_SPACE = r"(?:[\s>]|\\[nrt]|\\(?=[\"'\\\s]|\Z))*+"
+"""White space, also as it is written in JSON, and within a quotation."""
 _MORE = {
     "key": re.compile(r"[A-Za-z0-9_.+/=-]*+"),
-    "pem": re.compile(r"(?:[A-Za-z0-9+/=\s\\:,]|-(?!----))*+"),
-    "url": re.compile(rf"(?:[^\s<>\"'`]|{_STAND_IN})*+"),
-    "destination": re.compile(rf"(?:[^\s<>)]|{_STAND_IN})*+"),
-    "attribute": re.compile(r"[^\s\"'>)]*+"),
+    "pem": re.compile(r"(?:[A-Za-z0-9+/=\s\\:,;>|\"'#*]|-(?!----))*+"),
+    "url": re.compile(rf"(?:[^\s<>\"`()]|{_STAND_IN})*+"),
+    "destination": re.compile(rf"(?:[^\s<>()]|{_STAND_IN})*+"),
     "bearer": re.compile(r"[A-Za-z0-9._~+/=-]*+"),
     "value": re.compile(r"[^\s\"'`,;<>(){}\[\]\\]*+"),
 }
 """What goes on with a body of which more than white space is there."""
-BODY = _MORE | {
-    "destination": re.compile(rf"{_SPACE}<?(?:[^\s<>)]|{_STAND_IN})*+"),
-    "attribute": re.compile(rf"{_SPACE}(?:\"[^\"]*+|'[^']*+|[^\s\"'>)]*+)"),
+_BODY = _MORE | {
+    "url": re.compile(rf"(?:[^\s<>\"`]|{_STAND_IN})*+"),
+    "destination": re.compile(rf"{_SPACE}<?{_SPACE}(?:[^\s<>]|{_STAND_IN})*+"),
 }
-_QUOTED = {'"': re.compile(r"[^\"]*+"), "'": re.compile(r"[^']*+")}
-_REST = _MORE | {
-    "pem": re.compile(r"[A-Za-z0-9+/=\s\\:,-]*+"),
-    "url": re.compile(r"[^\s>\"'`]*+"),
+REST = _MORE | {
+    "pem": re.compile(r"[A-Za-z0-9+/=\s\\:,;>|\"'#*-]*+"),
+    "url": re.compile(r"[^\s>\"`]*+"),
     "destination": re.compile(r"[^\s>)]*+"),
 }
 """What is left out after a body that is longer than its bound: of single characters, so that cuts change nothing."""
-BLANKS = re.compile(r"[\s\\]*+")
-LEADING = re.compile(rf"{_SPACE}[\"'<]?")
+_INSIDE = re.compile(r"\]\(<?[A-Za-z+.-]*:?\Z")
+BLANKS = re.compile(r"[\s\\>]*+")
+LEADING = re.compile(rf"{_SPACE}<?{_SPACE}")
+_PARENTHESES = re.compile(r"[()]")
 """What stands before an address in a body."""
 
 
@@ -82,108 +66,61 @@ class Begin(msgspec.Struct, frozen=True):
     first: int
 
 
+def body_end(window: str, begin: Begin) -> int:
+    """Where what belongs to that beginning ends. An address in parentheses ends with them, and may have some of its own."""
+    body = _BODY[begin.kind].match(window, begin.first)
+    assert body is not None
+    inside = begin.kind == "destination" or (
+        begin.kind == "url" and _INSIDE.search(window, max(0, begin.start - 24), begin.start)
+    )
+    depth = 0
+    for match in _PARENTHESES.finditer(window, begin.first, body.end()) if inside else ():
+        depth += 1 if match[0] == "(" else -1
+        if depth < 0:
+            return match.start()
+    return body.end()
+
+
 def more(kind: str, body: str) -> re.Pattern[str] | None:
     """What goes on with a body that began so. None: there is only white space yet, and that depends on what comes."""
-    if kind not in ("destination", "attribute"):
+    if kind != "destination":
         return _MORE[kind]
     lead = LEADING.match(body)
     assert lead is not None
-    if lead.end() == len(body) and body[-1:] not in ('"', "'", "<"):
-        return None
-    return _QUOTED.get(lead[0][-1:], _MORE[kind]) if kind == "attribute" else _MORE[kind]
+    return None if lead.end() == len(body) else _MORE[kind]
 
 
 def dropped(kind: str, body: str) -> re.Pattern[str] | None:
-    """What is left out after a body that began so. None: white space, and then what `rest_of` says."""
-    going = more(kind, body)
-    return _REST[kind] if going is _MORE[kind] else going
-
-
-def rest_of(kind: str, first: str) -> re.Pattern[str]:
-    """What is left out after white space, by its first character."""
-    return _QUOTED.get(first, _REST[kind]) if kind == "attribute" else _REST[kind]
+    """What is left out after a body that began so. None: white space, and then what `REST` says."""
+    return None if more(kind, body) is None else REST[kind]
 
 
 def begins(window: str, base: int) -> list[Begin]:
     """Every beginning whose body begins in window[base:], or will, in order."""
     near = max(0, base - GAP)
     found: list[Begin] = []
-    mark = _MARK.search(window, near)
+    mark = MARK.search(window, near)
     while mark is not None:
         at = mark.start()
-        begin = _marked(window, at, window[at])
+        begin = _marked(window, at, mark[0])
         if begin is not None and begin.first >= base:
             found.append(begin)
-        mark = _MARK.search(window, at + 1)
-    if window.find("is", near) >= 0 or window.find("earer", near) >= 0 or window.find("asic", near) >= 0:
-        for word in _SAID.finditer(window, near):
-            begin = _said(window, word.end() - 1)
-            if begin is not None and begin.first >= base:
-                found.append(begin)
-        found.sort(key=_place)
-    return found
+        mark = MARK.search(window, at + 1)
+    said = spoken(window, base)
+    return sorted((*found, *(Begin(*one) for one in said)), key=_place) if said else found
 
 
 def _place(begin: Begin) -> int:
     return begin.first
 
 
-def _said(window: str, at: int) -> Begin | None:
-    """`bearer`, or `is` after a name."""
-    if window[at] in "sS":
-        name = _assigned_name(window, at - 1)
-        return None if name is None else _begun("value", name, window, at + 1)
-    return _begun("bearer", at, window, at + 1)
-
-
 def _marked(window: str, at: int, mark: str) -> Begin | None:
     """The beginning whose last mark stands there."""
-    if mark == "/":
-        return (
-            Begin("url", at - 1, at + 1)
-            if window[max(0, at - 2) : at].endswith("/") and window[at - 2 : at] != "//"
-            else None
-        )
-    if mark in "=:(":
-        if at and window[at - 1] == "]" and mark != "=":
-            return Begin("destination", at - 1, at + 1)
-        name = _assigned_name(window, at) if mark != "(" else None
-        if name is not None:
-            return _begun("value", name, window, at + 1)
-        return Begin("attribute", at, at + 1) if mark != ":" and _attribute(window, at, mark) else None
-    if mark == "A":
-        first = at + 4
-        start = at
-    elif mark == "-" and window[max(0, at - 4) : at + 1] == "-----":
-        block = _PEM.search(window[max(0, at - 72) : at + 1])
-        return None if block is None else Begin("pem", at + 1 - len(block[0]), at + 1)
-    else:
-        first = at + 1
-        before = window[max(0, at - LONGEST_NAME) : at]
-        start = max(0, at - 2) if mark == "J" or not before else at - (len(before) - len(before.rstrip(ALPHANUMERIC)))
-    known = window[start:first] in RULE and not (start and window[start - 1].isalnum())
-    return Begin("key", start, first) if known else None
-
-
-def _begun(kind: str, start: int, window: str, after: int) -> Begin:
-    following = _AFTER[kind].match(window, after)
-    return Begin(kind, start, after if following is None else following.end())
-
-
-def _assigned_name(window: str, at: int) -> int | None:
-    """Where the name of a credential begins that something is assigned to there."""
-    before = window[max(0, at - 40) : at].rstrip(" \t\n:")
-    name = before.rstrip("]\"'")[-20:].lower()
-    return at - 20 if name.endswith(CREDENTIALS) else None
-
-
-def _attribute(window: str, at: int, mark: str) -> bool:
-    """Whether the name of an attribute or function with an address stands before that mark, or what may be one."""
-    before = window[max(0, at - BLANK - 12) : at]
-    name = before.rstrip() if mark == "=" else before
-    if len(before) - len(name) >= BLANK:
-        return True
-    while name.endswith(("\\n", "\\r", "\\t")) and mark == "=":
-        name = name[:-2].rstrip()
-    word = name[len(name.rstrip(ALPHANUMERIC)) :].lower()
-    return word in (_ATTRIBUTES if mark == "=" else _FUNCTIONS)
+    if mark == "/" and window[max(0, at - 2) : at] == ":/":
+        return Begin("url", at - 1, at + 1)
+    if mark == "." and window[max(0, at - 3) : at].lower() == "www" and window[max(0, at - 4) : at - 3] not in TOKEN:
+        return Begin("url", at - 3, at + 1)
+    if mark[0] in ":(" and at and window[at - 1] == "]":
+        return Begin("destination", at - 1, at + 1)
+    known = opening(window, at, mark)
+    return None if known is None else Begin(*known)

@@ -26,7 +26,7 @@ LONGEST = 24
 """Characters of the longest number that is no card."""
 MOST_GROUPS = 4
 """Groups of digits before a number that are looked past."""
-_NUMBER = re.compile(r"[+\d](?:(?:\) ?| \(|[ .\-/(])?+\d){6,40}+")
+_NUMBER = re.compile(r"[+\d](?:(?:\) ?| \(| {1,2}|[.\-/(])?+\d){6,40}+")
 
 
 async def find(text: str) -> list[Found]:
@@ -111,6 +111,8 @@ def _digits(text: str, at: int, to: int) -> Iterator[Entity]:
                 continue
             if last - first < 8:
                 break
+            if text[first] == " " or text[last - 1] == " ":
+                continue
             kind = identities.number(text, first, last)
             if kind is None and contacts.phone(text, first, last, told=told):
                 kind = "PHONE"

@@ -8,6 +8,7 @@ from app.domain.screening import Found, GuardKind, OutputGuard, Screening
 from app.safety import entities
 from app.safety.leaks import Instructions, Leaks
 from app.safety.people import People
+from app.safety.rendering import Rendering
 from app.safety.streams import Stream
 
 KEPT = 256
@@ -21,6 +22,7 @@ class Guard:
         self._stream = Stream(policy.link_hosts)
         self._leaks = Leaks(instructions) if instructions.enough else None
         self._people = People() if policy.output == "pii" else None
+        self._rendering = Rendering(policy.link_hosts)
 
     @property
     def acted(self) -> set[GuardKind]:
@@ -30,6 +32,8 @@ class Guard:
             acted.add("prompt")
         if self._people is not None and self._people.acted:
             acted.add("pii")
+        if self._rendering.acted:
+            acted.add("link")
         return acted
 
     def push(self, text: str) -> str:
@@ -37,14 +41,18 @@ class Guard:
         text = self._stream.push(text)
         if self._leaks is not None and text:
             text = self._leaks.push(text)
-        return self._people.push(text) if self._people is not None and text else text
+        if self._people is not None and text:
+            text = self._people.push(text)
+        return self._rendering.push(text) if text else text
 
     def end(self) -> str:
         """The rest: the text is whole."""
         text = self._stream.end()
         if self._leaks is not None:
             text = self._leaks.push(text) + self._leaks.end()
-        return self._people.push(text) + self._people.end() if self._people is not None else text
+        if self._people is not None:
+            text = self._people.push(text) + self._people.end()
+        return self._rendering.push(text) + self._rendering.end()
 
 
 class Screener:

@@ -42,8 +42,8 @@ CREDENTIALS = (
 NAMES = ("api", "secret", "access", "account", "token", "pass", "pwd")
 """What `ASSIGNED` begins with, in lower case."""
 _OPTION = re.compile(r"-(?:-[A-Za-z]|u[ =])")
-OPTION = re.compile(rf"(?i)--[A-Za-z-]{{0,24}}{_NAME}[ \t]{{1,3}}+[\"']?(?P<value>[^\s\"'`,;<>(){{}}\[\]\\]{{8,200}}+)")
-USER = re.compile(r"(?<!\S)(?:-u|--user)[ =][\"']?[^\s:\"'@/]{1,64}:(?P<value>[^\s\"'`]{8,200}+)")
+OPTION = re.compile(rf"(?i)--[A-Za-z-]{{0,16}}{_NAME}[ \t]{{1,3}}+[\"']?(?P<value>[^\s\"'`,;<>(){{}}\[\]\\]{{8,200}}+)")
+USER = re.compile(r"(?<!\S)(?:-u|--user)[ =][\"']?[^\s:\"'@/]{1,40}:(?P<value>[^\s\"'`]{8,200}+)")
 """User and password as options of a program."""
 BEARER = re.compile(r"(?i:bearer|basic|token)\s{1,2}(?P<value>[A-Za-z0-9._~+/=-]{20,}+)")
 AUTHORIZATION = re.compile(r"(?i)authorization[\\\"']{0,4}\s{0,2}[:=]\s{0,2}[\\\"']{0,4}\Z")

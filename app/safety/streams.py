@@ -1,4 +1,4 @@
-"""Secrets and carrying links in a text that grows, taken out before anybody sees them, however the text was cut.
+"""Secrets, and links that carry something away, in a text that grows, taken out before anybody sees them, however the text was cut.
 
 A credential has a beginning that everybody knows (`ghp_`, `password=`, `://user:`): that is shown. What comes after it is held back
 until it is known to be whole, and then shown or not. Text without such a beginning is never held back.
@@ -15,19 +15,19 @@ from app.domain.screening import GuardKind
 from app.safety.beginnings import (
     BACK,
     BLANKS,
-    BODY,
     BOUNDS,
     LEADING,
     LOOK,
+    REST,
     TAIL,
     Begin,
     begins,
+    body_end,
     dropped,
     more,
-    rest_of,
 )
 from app.safety.credentials import PEM, RULE, random
-from app.safety.links import carries, fetches, leads_out, leaves
+from app.safety.links import carries, leads_out
 from app.safety.secrets import LOGIN, assigned, public
 
 REMOVED = "[secret removed]"
@@ -35,13 +35,10 @@ NOWHERE = "about:blank"
 LINK = "[link removed]"
 NESTED = 16
 """Beginnings within one another that are judged; those after them are taken out: nobody writes that for a reader."""
-_SIGN = re.compile(r"(?i)(!\[)|(\n\n)|<style|<script|@import|image-set|image\(|cross-fade|style(?:\s{0,16}+=|\s{17})")
-"""What changes how addresses after it are judged."""
-_HOST = re.compile(r"\A[^\s/?#]*[.\[:@%&0-9]")
 
 
 class Stream:
-    """One text, looked at while it grows. `hosts`: where links and images may lead. `acted`: what was taken out of it."""
+    """One text, looked at while it grows. `hosts`: where links may lead. `acted`: what was taken out of it."""
 
     def __init__(self, hosts: Sequence[str]) -> None:
         self.acted: set[GuardKind] = set()
@@ -50,19 +47,12 @@ class Stream:
         self._start = 0  # where what is remembered begins in the text
         self._tail = ""
         self._held = ""
-        self._image = False  # an image may have begun in this paragraph
-        self._program = False  # a style or script may have begun
         self._open: str | None = None
         self._more: re.Pattern[str] | None = None
         self._dropping: str | None = None
         self._dropped: re.Pattern[str] | None = None
         self._reach = 0
         self._nested = 0
-
-    @property
-    def held(self) -> int:
-        """Characters that are held back."""
-        return len(self._held)
 
     def push(self, text: str) -> str:
         """What may be shown after that much more."""
@@ -89,9 +79,8 @@ class Stream:
         if self._more is None:
             return text.isspace()
         last = self._held[-2 * BACK :]
-        least = 0 if self._open == "attribute" else BACK
         whole = last + text
-        went = self._more.match(whole, max(0, len(last) - least))
+        went = self._more.match(whole, max(0, len(last) - BACK))
         return went is not None and went.end() == len(whole)
 
     def _look(self, text: str, *, final: bool) -> str:
@@ -120,8 +109,8 @@ class Stream:
             at = lead.end()
             if at == len(window):
                 return at
-            self._dropped = rest_of(self._dropping, window[at])
-            at += window[at] in "\"'<"
+            self._dropped = REST[self._dropping]
+            at += window[at] == "<"
         rest = self._dropped.match(window, at)
         assert rest is not None
         return rest.end()
@@ -130,22 +119,17 @@ class Stream:
         """What may be shown of window[base:], and from where on it is held back."""
         shown: list[str] = []
         self._open = None
-        signs = list(_SIGN.finditer(window))[::-1]
         at = base
         for begin in begins(window, base):
             first = begin.first
             if first < at:
                 continue
-            self._pass(signs, first)
-            if begin.kind == "url" and not self._program and window[begin.start - 1 : begin.start] != ":":
-                continue
-            body = BODY[begin.kind].match(window, first)
-            assert body is not None
-            if body.end() == first:
+            end = body_end(window, begin)
+            if end == first:
                 continue
             bound = first + BOUNDS[begin.kind] - BACK
-            to = min(body.end(), bound)
-            if body.end() == len(window) < bound + BACK and not final:
+            to = min(end, bound)
+            if end == len(window) < bound + BACK and not final:
                 self._open = begin.kind
                 self._more = more(begin.kind, window[first:])
                 shown.append(window[at:first])
@@ -163,24 +147,15 @@ class Stream:
                     at = self._drop(window, last)
                     if at < len(window):
                         self._dropping = None
-        self._pass(signs, len(window))
         shown.append(window[at:])
         return "".join(shown), len(window)
-
-    def _pass(self, signs: list[re.Match[str]], first: int) -> None:
-        while signs and signs[-1].end() <= first:
-            sign = signs.pop()
-            if sign[1] is None and sign[2] is None:
-                self._program = True
-            else:
-                self._image = sign[2] is None
 
     def _judged(self, begin: Begin, window: str, to: int) -> tuple[GuardKind, int, str] | None:
         """What is taken out after that beginning, up to where, and what stands there instead. None: nothing is."""
         kind, first = begin.kind, begin.first
         body = window[first:to]
         if self._nested > NESTED:
-            link = kind in ("url", "destination", "attribute")
+            link = kind in ("url", "destination")
             return ("link", to, LINK) if link else ("secret", to, REMOVED)
         if kind == "key":
             rule = RULE[window[begin.start : first]]
@@ -195,35 +170,22 @@ class Stream:
             return ("secret", first + len(body.rstrip(".!?")), REMOVED) if good else None
         if kind == "url":
             return self._url(window, begin, body)
-        return self._address(window, begin, body)
+        return self._address(begin, body)
 
     def _url(self, window: str, begin: Begin, body: str) -> tuple[GuardKind, int, str] | None:
         first = begin.first
-        scheme = window[begin.start - 1 : begin.start] == ":"
-        login = LOGIN.match(window, first, first + len(body) + 1) if scheme else None
+        login = LOGIN.match(window, first, first + len(body) + 1) if window[first - 1] == "/" else None
         if login is not None and not public(login["value"]):
             return "secret", login.end("value"), f"{window[first : login.start('value')]}{REMOVED}"
-        body = re.split(r"[)\]]", body, maxsplit=1)[0].rstrip("\\")  # in JSON that belongs to a quote
-        url = f"https://{body.lstrip('/')}"
-        if self._program and (scheme or _HOST.match(body) is not None) and fetches(url, self._hosts):
-            return "link", first + len(body), LINK
-        return ("link", first + len(body), LINK) if scheme and carries(url, self._hosts) else None
+        body = body.partition("](")[0].rstrip("\\")  # in JSON that belongs to a quote
+        said = body.rstrip(").,;:!?'*_]}")
+        return ("link", first + len(said), LINK) if carries(f"https://{said.lstrip('/')}", self._hosts) else None
 
-    def _address(self, window: str, begin: Begin, body: str) -> tuple[GuardKind, int, str] | None:
-        """Of an attribute, of an image, of a link, or of a reference that an image may name, before it or after.
-
-        Where it is longer than its bound, also with white space, it is taken out as it is.
-        """
+    def _address(self, begin: Begin, body: str) -> tuple[GuardKind, int, str] | None:
+        """Of a link, in its place or in a definition. Where it is longer than its bound, also with white space, it is taken out as it is."""
         lead = LEADING.match(body)
         assert lead is not None
-        url = body[lead.end() :]
-        reference = begin.kind == "destination" and window[begin.start + 1] == ":"
-        if len(body) >= BOUNDS[begin.kind] - BACK:
-            bad = True
-        elif begin.kind == "attribute" or reference:
-            document = window[max(0, begin.start - BACK * 8) : begin.start].rstrip().lower().endswith("srcdoc")
-            bad = leaves(url, self._hosts) or document
-        else:
-            bad = fetches(url, self._hosts) if self._image else leads_out(url, self._hosts)
-        last = len(body) if len(body) >= BOUNDS[begin.kind] - BACK else len(body.rstrip("\\"))
+        long = len(body) >= BOUNDS[begin.kind] - BACK
+        bad = long or leads_out(body[lead.end() :], self._hosts)
+        last = len(body) if long else len(body.rstrip("\\"))
         return ("link", begin.first + last, f"{lead[0]}{NOWHERE}") if bad else None

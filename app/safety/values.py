@@ -6,6 +6,7 @@ from typing import Any
 
 from app.domain.screening import Screening
 from app.safety.leaks import Instructions, Leaks
+from app.safety.rendering import Rendering
 from app.safety.streams import Stream
 
 
@@ -24,10 +25,11 @@ def _guarded(value: Any, policy: Screening, known: Instructions | None) -> Any:
     if isinstance(value, str):
         stream = Stream(policy.link_hosts)
         text = stream.push(value) + stream.end()
-        if known is None:
-            return text
-        leaks = Leaks(known)
-        return leaks.push(text) + leaks.end()
+        if known is not None:
+            leaks = Leaks(known)
+            text = leaks.push(text) + leaks.end()
+        rendering = Rendering(policy.link_hosts)
+        return rendering.push(text) + rendering.end()
     if isinstance(value, list):
         return [_guarded(one, policy, known) for one in value]
     if isinstance(value, dict):

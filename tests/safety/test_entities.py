@@ -159,7 +159,7 @@ def test_a_window_may_end_anywhere() -> None:
 HOSTILE = [
     "@", "a@", "a.", "1", "1 ", "+1", "sk-", "ghp_", "A", "A1 ", "DE89 3704 ", "-----BEGIN PRIVATE KEY-----AAAA", "-----BEGIN ", "://",
     "a://b:", "password=", "password: aB3$aB3$", ":", "ab:", "1.1.1.1", "1.", "eyJabcdefgh.", "basic ", "-", "_", "(1)", "tel 123456789 ",
-    "4111 1111 1111 1112 ", "![", "<A", "](", '<img src="http://a', "token is ", "\n", "İ", "\ud7ff", "é@é.",
+    "4111 1111 1111 1112 ", "![", "<A", "](", '<img src="http://a', "token is ", "\n", "İ", "--token ", "--a-", "-u a:", "_a", "a_sk-", "1:AA", "pass=", "> -----BEGIN PRIVATE KEY-----\n> ", "%40", "a%40a.", "1  ", "\ud7ff", "é@é.",
 ]  # fmt: skip
 
 

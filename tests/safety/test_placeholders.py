@@ -47,6 +47,7 @@ def test_known_values_are_hidden_wherever_they_stand() -> None:
     )
     assert put(values, "Tr0ub4dor&3 and more: Tr0ub4dor&3, Tr0ub4dor&34", []) == "<SECRET_2>: <SECRET_1>, Tr0ub4dor&34"
     assert put(values, "030 901820 22", [Found("PHONE", 4, 13)]) == "<PHONE_1><PHONE>"
+    assert put(values, "Tr0ub4dor&3 and more", [Found("SECRET", 0, 11)]) == "<SECRET_2>"
     assert put(values, "22 and 22", []) == "22 and 22", "what is left of one that overlaps is no value"
     assert put(values, "call 030 901820", [], keep="030 901820 is ours") == "call 030 901820"
 

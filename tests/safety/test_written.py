@@ -67,7 +67,7 @@ def test_every_string_of_a_value_is_guarded() -> None:
         "c": "fine",
     }
     assert guarded(value, Screening(), instructions) == {
-        "a": ["key ghp_[secret removed]", 1, None, {"![x](about:blank)": "<img src=\n'about:blank'>"}],
+        "a": ["key ghp_[secret removed]", 1, None, {"! [x](https://e.org/)": "< img src=\n'//e.org'>"}],
         "b": guarded(instructions, Screening(), instructions),
         "c": "fine",
     }
