@@ -29,11 +29,31 @@ PATIENCE = 6
 TRIES = 2
 """So many failures that ask to be tried again count as one."""
 
-_PLACES = frozenset({"page", "offset", "skip", "limit", "start", "size", "top", "k", "max", "per", "p"})
+_PLACES = frozenset({"page", "offset", "skip", "limit", "start", "top", "k", "max", "per", "p"})
 _CURSORS = frozenset({"cursor", "page", "continuation", "next"})
-_QUERIES = frozenset({"q", "query", "queries", "question", "search", "keywords", "prompt"})
+_QUERIES = frozenset({"q", "query", "queries", "question", "search", "keywords", "prompt", "topic"})
+_REASONS = frozenset({"reason", "reasoning", "explanation", "rationale", "justification"})
 _LOOKS = frozenset({"get", "fetch", "read", "list", "describe", "show", "query", "find", "look", "lookup", "view", "search", "check", "status",
                     "poll", "is", "watch", "monitor", "ask"})  # fmt: skip
+_DEEDS = frozenset(
+    {
+        "set",
+        "update",
+        "change",
+        "add",
+        "create",
+        "delete",
+        "remove",
+        "send",
+        "post",
+        "put",
+        "write",
+        "edit",
+        "clear",
+        "save",
+    }
+)
+_SEARCHES = frozenset({"search", "find", "ask", "google", "lookup", "research"})
 _SLEEPS = frozenset({"wait", "sleep"})
 _YES_OR_NO = frozenset({"yes", "no", "true", "false", "ok"})
 _DIGITS = re.compile(r"[\w-]*\d[\w.-]*")
@@ -44,6 +64,7 @@ _NOTHING = re.compile(
     re.I,
 )
 _PART = re.compile(r"\b\d+ ?(?:of|out of|/) ?\d+\b")
+_CODE = re.compile(r"[=;(){}<>]|\n")
 _AGAIN = re.compile(r"\b(?:retry|try again|try later|temporar\w+)\b", re.I)
 _COUNTED = re.compile(r"/(?:p|page)/\d+(?=[/ ]|$)")
 
@@ -70,7 +91,7 @@ def read(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: str) -> 
     asked = text_of(quiet(_asked(given))) if isinstance(given, dict) else call.arguments.strip()
     if is_error:
         return _failed(call, given, asked, result)
-    looks = _looks(call, spec)
+    looks = _looks(call, spec, given)
     value = parsed(result) if len(result) <= LONGEST else result
     if _may_wait(call, spec, looks, value):
         same = (call.name, asked, settled(value, result))
@@ -93,8 +114,11 @@ def read(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: str) -> 
 def _failed(call: ToolCall, given: Any, asked: str, result: str) -> Step:
     """The same error is the same step, whatever the words and the numbers were that it came of."""
     error = unechoed(result[:LONGEST], [item for _, item in leaves(given) if isinstance(item, str) and len(item) > 2])
-    error = _DIGITS.sub("#", _PATH.sub("#", error))
-    alike = _NUMBER.sub("#", text_of(quiet(_asked(given, words=True)))) if isinstance(given, dict) else ""
+    error = _DIGITS.sub("#", _PATH.sub("#", settled(error, error))).replace("<id>", "#")
+    alike = ""
+    if isinstance(given, dict):
+        words = frozenset(name for name, item in given.items() if isinstance(item, str) and len(item.split()) > 2)
+        alike = _NUMBER.sub("#", text_of(quiet(_asked(given, words | _queries(call, given)))))
     same = (call.name, asked, error)
     patience = TRIES if _AGAIN.search(result[:LONGEST]) else 1
     return Step(same=same, alike=("error", call.name, alike, error), news=(same, (call.name, error)), patience=patience)
@@ -107,20 +131,26 @@ def _alike(call: ToolCall, given: Any, kind: Kind, value: Any, result: str) -> K
     """
     if kind == "long":
         return "long", call.name, exact(value, result)
-    if not isinstance(given, dict) or (kind == "verdict" and not _worded(value, given)):
+    if not isinstance(given, dict):
+        return None
+    queries = _queries(call, given)
+    if kind == "verdict" and not _worded(value, given, queries):
         return None
     if kind == "nothing":
         came = "nothing"
     else:
         places = {name: item for name, item in given.items() if _is_place(name, item)}
-        queries = [item for name, item in given.items() if _is_query(name, item, 1)]
-        came = unechoed(exact(_away(value, places), result), queries)
-    return kind, call.name, text_of(quiet(_asked(given, query=kind))), came
+        came = unechoed(exact(_away(value, places), result), [given[name] for name in queries])
+    several = frozenset(name for name in queries if kind != "nothing" or len(given[name].split()) > 1)
+    return kind, call.name, text_of(quiet(_asked(given, several, places=False))), came
 
 
-def _looks(call: ToolCall, spec: ToolSpec | None) -> bool:
-    """Whether it changes nothing: as declared, else (what says nothing counts as a write) by its name."""
-    return (spec is not None and spec.effect == "read") or not _LOOKS.isdisjoint(tokens(call.name))
+def _looks(call: ToolCall, spec: ToolSpec | None, given: Any) -> bool:
+    """Whether it changes nothing: as declared, else (what says nothing counts as a write) because words are searched with, or by its name."""
+    if (spec is not None and spec.effect == "read") or (isinstance(given, dict) and _queries(call, given)):
+        return True
+    words = tokens(call.name) or [""]
+    return words[0] in _LOOKS or (words[-1] in _LOOKS and words[0] not in _DEEDS)
 
 
 def _may_wait(call: ToolCall, spec: ToolSpec | None, looks: bool, value: Any) -> bool:
@@ -134,7 +164,7 @@ def _kind(value: Any, result: str) -> Kind:
     if len(result) >= BRIEFEST:
         return "nothing" if isinstance(value, dict | list) and _has_nothing(value) else "long"
     if isinstance(value, str):
-        if not value.strip() or _NOTHING.search(value):
+        if value.strip().lower() not in _YES_OR_NO and (not value.strip() or _NOTHING.search(value)):
             return "nothing"
         return "verdict" if len(value) <= SENTENCE else "content"
     if _has_nothing(value):
@@ -169,10 +199,10 @@ def _empty(value: Any) -> bool:
     )
 
 
-def _worded(value: Any, given: dict[str, Any]) -> bool:
+def _worded(value: Any, given: dict[str, Any], queries: frozenset[str]) -> bool:
     """Whether a verdict is words about a query, or several about a place in a list: no yes, no number."""
     words = [item for _, item in leaves(value) if isinstance(item, str) and item.lower() not in _YES_OR_NO]
-    if any(_is_query(name, item, 2) for name, item in given.items()):
+    if any(len(given[name].split()) > 1 for name in queries):
         return bool(words)
     return any(len(item.split()) > 1 for item in words) and any(_is_place(name, item) for name, item in given.items())
 
@@ -185,8 +215,21 @@ def _away(value: Any, places: dict[str, Any]) -> Any:
     return {key: item for key, item in value.items() if not (_is_place(key, item) and str(item) in asked)}
 
 
-def _is_query(name: str, item: Any, words: int) -> bool:
-    return isinstance(item, str) and not _QUERIES.isdisjoint(tokens(name)) and len(item.split()) >= words
+def _queries(call: ToolCall, given: dict[str, Any]) -> frozenset[str]:
+    """The arguments that are words to search with: named so, or several words told to a tool that searches, unless they are a name or code."""
+    searches = not _SEARCHES.isdisjoint(tokens(call.name))
+    return frozenset(
+        name
+        for name, item in given.items()
+        if isinstance(item, str)
+        and _CODE.search(item) is None
+        and (not _QUERIES.isdisjoint(tokens(name)) or (searches and _is_prose(item)))
+    )
+
+
+def _is_prose(text: str) -> bool:
+    words = text.split()
+    return len(words) > 2 and sum(word[0].islower() for word in words) * 2 > len(words)
 
 
 def _is_place(name: str, item: Any) -> bool:
@@ -199,18 +242,13 @@ def _is_place(name: str, item: Any) -> bool:
     return cursor or (number and not _PLACES.isdisjoint(words))
 
 
-def _asked(given: dict[str, Any], *, query: Kind | None = None, words: bool = False) -> dict[str, Any]:
-    """Arguments as they count. `query`: without queries and places, for a result of that kind; `words`: without any text of several words."""
+def _asked(given: dict[str, Any], words: frozenset[str] = frozenset(), *, places: bool = True) -> dict[str, Any]:
+    """Arguments as they count: without reasons given beside others, those `words`, and without `places` in a list."""
     kept: dict[str, Any] = {}
     for name, item in given.items():
-        if item is None:
+        if item is None or (len(given) > 1 and name in _REASONS) or (not places and _is_place(name, item)):
             continue
-        if query is not None and (_is_place(name, item) or _is_query(name, item, 2 if query == "nothing" else 1)):
-            kept |= {} if _is_place(name, item) else {name: "<query>"}
-        elif words and isinstance(item, str) and (len(item.split()) >= 3 or _is_query(name, item, 1)):
-            kept[name] = "<text>"
-        else:
-            kept[name] = plain(item)
-            if query is not None and isinstance(kept[name], str):
-                kept[name] = _COUNTED.sub("/<page>", kept[name])
+        kept[name] = "<words>" if name in words else plain(item)
+        if not places and isinstance(kept[name], str):
+            kept[name] = _COUNTED.sub("/<page>", kept[name])
     return kept

@@ -36,11 +36,11 @@ _QUOTA = frozenset({"rate", "quota", "credits", "ratelimit"})
 _COMMENT = re.compile(r"\s(?:--|#|//)\s.*$|/\*.*?\*/", re.M)
 _TRY = re.compile(r"[(\[]?\b(?:attempt|try|retry|nonce)\b[\s#:=]*\d+[)\]]?", re.I)
 _CLOCK = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?: ?Z|[+-]\d\d:?\d\d)?|\b\d{1,2}:\d\d:\d\d(?:\.\d+)?\b"
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?: ?Z|[+-]\d\d:?\d\d)?|\b\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?\b"
     r"|\b(?:1[5-9]|20)\d{8}(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?\b|\b\d+(?:\.\d+)? ?(?:ms|µs|ns|s|sec|seconds)\b"
 )
 _SIGN = re.compile(
-    r"\b(?:id|request|ref)\b\W{0,3}[\w-]*\d[\w-]*|(?=[a-z_/+=-]*\d)(?=[\d_/+=-]*[a-z])[\w/+=-]{2,}|(?<=#)\d+|\b\d{5,}\b",
+    r"\b(?:ref|trace)\b\W{0,3}[\w-]+|\b(?:id|request)\b\W{0,3}[\w-]*\d[\w-]*|(?=[a-z_/+=-]*\d)(?=[\d_/+=-]*[a-z])[\w/+=-]{2,}|(?<=#)\d+|\b\d{5,}\b",
     re.I,
 )
 
@@ -117,10 +117,10 @@ def _unsigned(text: str) -> str:
 
 
 def exact(value: Any, result: str) -> str:
-    """A result to the letter, but for clocks, quotas and the order of lists."""
+    """A result to the letter, but for what is noise by its name, and the order of lists: a time may be what was asked for."""
     if isinstance(value, dict | list):
-        return _CLOCK.sub("<time>", text_of(_sorted(value)))
-    return _CLOCK.sub("<time>", result) if len(result) <= LONGEST else result
+        return text_of(_sorted(value))
+    return result
 
 
 def _sorted(value: Any) -> Any:

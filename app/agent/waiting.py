@@ -36,6 +36,7 @@ _SAYS = re.compile(
     re.I,
 )
 _STATED = re.compile(r"\b(?:status|state|phase)\b(?: is\b)?[\s:='\"]{1,4}([\w-]{1,60})", re.I)
+_PART = re.compile(r"(?<!page )(?<!showing )\b(\d{1,6}) ?(?:of|out of|/) ?(\d{1,6})\b(?!/)", re.I)
 _DOING = re.compile(r"(?!(?:nothing|missing|warning|string)\b)[a-z]{3,20}ing", re.I)
 
 
@@ -120,5 +121,7 @@ def _is_no(parts: list[tuple[str, Any]]) -> bool:
 
 def _text_waits(text: str) -> bool:
     if _SAYS.search(text) is not None or any(_on_the_way(state) for state in _STATED.findall(text)):
+        return True
+    if any(int(part) < int(of) for part, of in _PART.findall(text)):
         return True
     return _DOING.fullmatch(text.strip().rstrip(".…")) is not None

@@ -19,6 +19,7 @@ from app.domain.messages import Message, ToolCall
 from tests.agent.acting import act
 from tests.agent.acting import agent as acting_agent
 from tests.agent.fruitless import RUNAWAYS, WEAK
+from tests.agent.held_out import HELD_OUT_REPETITIONS, HELD_OUT_RUNAWAYS
 from tests.agent.repetitions import REPETITIONS
 from tests.agent.states import SCHEMA, asked, rejected, result, said, state, user
 from tests.agent.states import agent as states_agent
@@ -45,6 +46,14 @@ def test_runaway_runs_are_contained() -> None:
     total = EACH * len(RUNAWAYS)
     assert total >= 800
     assert escaped.total() < total / 100, escaped
+
+
+def test_shapes_that_the_rules_were_not_made_for() -> None:
+    assert not [make.__name__ for make in HELD_OUT_RUNAWAYS for seed in range(BENIGN) if not contained(make, seed)]
+    for make in HELD_OUT_REPETITIONS:
+        for seed in range(BENIGN):
+            model, tools = make(random.Random(f"{make.__name__}{seed}"))
+            assert act(model, tools).end == Finish(output="done"), (make.__name__, seed)
 
 
 def test_what_could_be_work_ends_later() -> None:
