@@ -64,19 +64,14 @@ def asked_as_text(rng: random.Random) -> Case:
 def spaced_sql(rng: random.Random) -> Case:
     fresh, table = random.Random(rng.random()), text(rng, 1)
 
-    def sql(_: int) -> list[Wish]:
-        pad = lambda: " " * fresh.randint(1, 3) + fresh.choice(["", "\n"])  # noqa: E731
-        return [
-            (
-                "query_db",
-                {
-                    "sql": f"SELECT{pad()}*{pad()}FROM {table}{pad()}WHERE id = 3"
-                    + fresh.choice(["", "  ", " -- again", " /* try */"])
-                },
-            )
-        ]
+    def pad() -> str:
+        return " " * fresh.randint(1, 3) + fresh.choice(["", "\n"])
 
-    return case(rng, sql, always(rng.choice([[], [{"id": 3, "name": "x"}]])))
+    def model(_: int) -> list[Wish]:
+        ending = fresh.choice(["", "  ", " -- again", " /* try */"])
+        return [("query_db", {"sql": f"SELECT{pad()}*{pad()}FROM {table}{pad()}WHERE id = 3{ending}"})]
+
+    return case(rng, model, always(rng.choice([[], [{"id": 3, "name": "x"}]])))
 
 
 def failing_between_naps(rng: random.Random) -> Case:

@@ -93,7 +93,8 @@ def test_results_of_the_same_arguments(one: str, other: str, same: bool) -> None
 )
 def test_another_question_with_the_same_answer(one: str, other: str, result: str, same: bool) -> None:
     assert alike(step(one, result), step(other, result)) is same
-    assert not alike(step(one, result, spec=WRITE), step(other, result, spec=WRITE))
+    if "query" not in one:
+        assert not alike(step(one, result, spec=WRITE), step(other, result, spec=WRITE))
 
 
 def test_what_is_only_said_back_is_no_difference() -> None:
