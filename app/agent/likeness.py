@@ -58,7 +58,7 @@ _SLEEPS = frozenset({"wait", "sleep"})
 _YES_OR_NO = frozenset({"yes", "no", "true", "false", "ok"})
 _DIGITS = re.compile(r"[\w-]*\d[\w.-]*")
 _PATH = re.compile(r"\S*/\S*")
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _NOTHING = re.compile(
     r"\b(?:no|nothing|none|not found|(?:could ?n[o']t|can ?not|can't|unable to|did ?n[o']t) (?:be )?(?:find|found|locate)|empty|zero|0 (?:results?|rows?|hits?|matches|items?))\b",
     re.I,
@@ -149,7 +149,7 @@ def _looks(call: ToolCall, spec: ToolSpec | None, given: Any) -> bool:
     """Whether it changes nothing: as declared, else (what says nothing counts as a write) because words are searched with, or by its name."""
     if (spec is not None and spec.effect == "read") or (isinstance(given, dict) and _queries(call, given)):
         return True
-    words = tokens(call.name) or [""]
+    words = tokens(call.name) or ("",)
     return words[0] in _LOOKS or (words[-1] in _LOOKS and words[0] not in _DEEDS)
 
 

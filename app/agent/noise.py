@@ -12,7 +12,9 @@ import msgspec
 from app.agent.waiting import tokens
 
 LONGEST = 4_000
-"""Characters of a result that is searched for noise; of a longer one only its two ends are."""
+"""Characters of a result that is read as JSON; a longer one counts as a text."""
+END = 1_000
+"""Characters of each end of a text that are searched for noise; what is between them does not count where the call is the same."""
 _NOISE = frozenset({
     "nonce", "timestamp", "ts", "now", "attempt", "attempts", "retry", "retries", "try", "tries", "iteration", "iter", "salt", "seed", "random",
     "rand", "rnd", "bust", "buster", "cachebuster", "cb", "trace", "correlation", "idempotency", "elapsed", "took", "latency", "counter", "seq",
@@ -36,13 +38,14 @@ _QUOTA = frozenset({"rate", "quota", "credits", "ratelimit"})
 _COMMENT = re.compile(r"\s(?:--|#|//)\s.*$|/\*.*?\*/", re.M)
 _TRY = re.compile(r"[(\[]?\b(?:attempt|try|retry|nonce)\b[\s#:=]*\d+[)\]]?", re.I)
 _CLOCK = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?: ?Z|[+-]\d\d:?\d\d)?|\b\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?\b"
-    r"|\b(?:1[5-9]|20)\d{8}(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?\b|\b\d+(?:\.\d+)? ?(?:ms|µs|ns|s|sec|seconds)\b"
+    r"(?=\d)(?<!\w)(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?: ?Z|[+-]\d\d:?\d\d)?|\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?\b"
+    r"|(?:1[5-9]|20)\d{8}(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?\b|\d+(?:\.\d+)? ?(?:ms|µs|ns|s|sec|seconds)\b)"
 )
 _SIGN = re.compile(
-    r"\b(?:ref|trace)\b\W{0,3}[\w-]+|\b(?:id|request)\b\W{0,3}[\w-]*\d[\w-]*|(?=[a-z_/+=-]*\d)(?=[\d_/+=-]*[a-z])[\w/+=-]{2,}|(?<=#)\d+|\b\d{5,}\b",
-    re.I,
+    r"(?<![\w/+=-])(?:(?=[a-zA-Z_/+=-]*\d)(?=[\d_/+=-]*[a-zA-Z])[\w/+=-]{2,}|\d{5,}\b|(?<=#)\d+|(?i:ref|trace)\b\W{0,3}[\w-]+"
+    r"|(?i:id|request)\b\W{0,3}[\w-]*\d[\w-]*)"
 )
+_MAY_HAVE = re.compile(r"\d|\bref\b|\btrace\b", re.I)
 
 
 def plain(value: Any) -> Any:
@@ -98,10 +101,10 @@ def _is_sign(name: str) -> bool:
 
 def settled(value: Any, result: str) -> str:
     """A result of the same call, without times, ids and noise, lists in no order. Digits within a word make it an id."""
-    if len(result) > LONGEST:
-        result = result[: LONGEST // 2] + result[-LONGEST // 2 :]
-        return f"{_unsigned(result)}"
-    return _unsigned(value) if isinstance(value, str) else text_of(_settle(value))
+    if isinstance(value, str):
+        ends = result if len(result) <= 2 * END else result[:END] + result[-END:]
+        return _unsigned(ends)
+    return text_of(_settle(value))
 
 
 def _settle(value: Any) -> Any:
@@ -113,7 +116,7 @@ def _settle(value: Any) -> Any:
 
 
 def _unsigned(text: str) -> str:
-    return _SIGN.sub("<id>", _CLOCK.sub("<time>", text))
+    return _SIGN.sub("<id>", _CLOCK.sub("<time>", text)) if _MAY_HAVE.search(text) else text
 
 
 def exact(value: Any, result: str) -> str:
@@ -130,12 +133,10 @@ def _sorted(value: Any) -> Any:
 
 
 def unechoed(result: str, given: list[str]) -> str:
-    """Without what it only says after the arguments, as whole words."""
+    """Without what it only says after the arguments."""
     for item in sorted(given, key=len, reverse=True):
-        for form in {item, text_of(item)[1:-1] if len(item) > 2 else item}:
-            result = (
-                re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", "<asked>", result, flags=re.I) if form in result else result
-            )
+        if len(item) > 2:
+            result = result.replace(item, "<asked>").replace(text_of(item)[1:-1], "<asked>")
     return result
 
 

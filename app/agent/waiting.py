@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 BRIEFEST = 200
@@ -40,9 +41,10 @@ _PART = re.compile(r"(?<!page )(?<!showing )\b(\d{1,6}) ?(?:of|out of|/) ?(\d{1,
 _DOING = re.compile(r"(?!(?:nothing|missing|warning|string)\b)[a-z]{3,20}ing", re.I)
 
 
-def tokens(name: str) -> list[str]:
+@lru_cache(maxsize=1_000)
+def tokens(name: str) -> tuple[str, ...]:
     """The words of a name, however they are joined."""
-    return _TOKEN.findall(_CAMEL.sub("_", name).lower())
+    return tuple(_TOKEN.findall(_CAMEL.sub("_", name[:BRIEFEST]).lower()))
 
 
 def leaves(value: Any, name: str = "") -> list[tuple[str, Any]]:
@@ -108,8 +110,10 @@ def _is_part(name: str, item: Any, parts: list[tuple[str, Any]]) -> bool:
     words = tokens(name)
     if not _SHARES.isdisjoint(words):
         return item < 1 or 1 < item < 100
+    if _DONE.isdisjoint(words):
+        return False
     total = next((of for key, of in parts if "total" in tokens(key) and isinstance(of, int | float)), None)
-    return total is not None and not _DONE.isdisjoint(words) and item < total
+    return total is not None and item < total
 
 
 def _is_no(parts: list[tuple[str, Any]]) -> bool:

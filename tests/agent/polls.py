@@ -130,14 +130,21 @@ def polling_as_declared(rng: random.Random) -> Run:
 
 def watching_a_number(rng: random.Random) -> Run:
     """What is measured goes up and down."""
+    looks, exact = rng.randint(4, 12), rng.random() < 0.5
+    values = [rng.randint(100, 999) if exact else round(20 + 5 * rng.random(), 2) for _ in range(looks)]
+    return steps(*[[("stock_price", {"symbol": "ACME"})]] * looks), gives(*[("ok", {"price": one}) for one in values])
+
+
+def watching_what_grows(rng: random.Random) -> Run:
+    """A number that rises, by another step each time."""
     looks = rng.randint(4, 12)
-    values = [round(20 + 5 * rng.random(), 2) if rng.random() < 0.5 else rng.randint(100, 999) for _ in range(looks)]
-    return steps(*[[("stock_price", {"symbol": "ACME"})]] * looks), gives(
-        *[("ok", {"price": value}) for value in values]
+    values = [100 * n * n + rng.randint(1, 40) for n in range(looks)]
+    return steps(*[[("query_db", {"table": "orders"})]] * looks), gives(
+        *[("ok", {"rows": one, "table": "orders"}) for one in values]
     )
 
 
 POLLING: tuple[Callable[[random.Random], Run], ...] = (
     polling_a_state, polling_a_no, polling_a_sentence, polling_progress, polling_with_plateaus, polling_through_states, polling_with_a_clock, polling_with_waits,
-    polling_several, polling_as_declared, watching_a_number,
+    polling_several, polling_as_declared, watching_a_number, watching_what_grows,
 )  # fmt: skip
