@@ -1,294 +1,254 @@
-"""When two calls of tools are the same step again: what of their arguments and results counts, and what is only noise.
+"""What a call of a tool and its result are, without their noise: what tells whether it is the same step again, and how sure that is.
 
-A step is what was asked and what came of it. Three readings of it are kept, because what is noise depends on the other half:
-the same arguments with results that differ in times and ids only, the same with results in which nothing but numbers moved, and
-a read whose result is the same whatever it was asked.
+Nothing here is remembered: `app.agent.loops` compares steps. See ops/decisions/0021 for why what counts depends on the result.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from app.agent import waiting
+from app.agent.noise import LONGEST, exact, parsed, plain, quiet, settled, text_of, unechoed
+from app.agent.waiting import BRIEFEST, leaves, tokens
 from app.domain.messages import ToolCall
 from app.domain.tools import ToolSpec
 
-Pair = tuple[str, str, str]
-"""A tool, what it was asked, and what came of it, each without its noise."""
+Key = tuple[str, ...]
+Kind = Literal["nothing", "verdict", "content", "long"]
+"""What a result is: that there is nothing; a few plain values, which answer the very question that was asked; more than that; much more."""
 
-LONGEST = 4_000
-"""Characters of a result that is searched for noise; a longer one is taken as it is."""
-BRIEFEST = 200
-"""Characters of a result that may be a sentence about waiting."""
-ACCEPTED = 202
-"""The status of HTTP for what is still to be done."""
-REFUSED: Pair = ("", "", "refused")
-"""Every call that was not run: an unknown tool, arguments that do not fit, a denial. Which one it was makes no progress."""
+SENTENCE = 100
+"""Characters of a text that may be a verdict."""
+FEW = 6
+"""Plain values of a verdict, at most."""
+PATIENCE = 6
+"""So many times of waiting count as one: 24 looks at what is not there yet."""
+TRIES = 2
+"""So many failures that ask to be tried again count as one."""
 
-_TOKEN = re.compile(r"[a-z0-9]+")
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_NOISE = frozenset({
-    "nonce", "timestamp", "ts", "now", "attempt", "attempts", "retry", "retries", "try", "tries", "iteration", "iter",
-    "salt", "random", "rand", "cachebuster", "trace", "correlation", "idempotency", "elapsed", "took", "latency",
-})  # fmt: skip
-_NOISE_NAMES = frozenset({"request_id", "req_id", "cache_buster", "duration_ms", "server_time", "_"})
-_NAMING = frozenset({
-    "id", "ids", "name", "names", "path", "paths", "file", "files", "filename", "folder", "dir",
-    "directory", "url", "uri", "link", "email", "mail", "user", "account", "customer", "order", "ticket", "issue",
-    "number", "no", "code", "sku", "symbol", "ticker", "city", "country", "place", "location", "address", "lat", "lon",
-    "latitude", "longitude", "zip", "date", "day", "days", "month", "year", "week", "from", "to", "start", "end",
-    "since", "until", "before", "after", "begin", "host", "domain", "table", "column", "row", "index", "repo", "branch",
-    "commit", "version", "channel", "topic", "project", "item", "product", "ref", "tag",
-})  # fmt: skip
-_PLACES = frozenset({"page", "offset", "cursor", "skip", "limit", "token"})
-_UNFINISHED = frozenset({
-    "pending", "queued", "running", "processing", "waiting", "scheduled", "started", "starting", "working", "building",
-    "created", "submitted", "accepted", "progress", "inprogress", "initializing", "provisioning", "retrying", "incomplete",
-    "busy", "unfinished",
-})  # fmt: skip
-_TERMINAL = frozenset({
-    "done", "succeeded", "success", "successful", "failed", "failure", "fail", "completed", "complete", "finished", "error", "errored",
-    "cancelled", "canceled", "aborted", "stopped", "terminated", "closed", "resolved", "rejected", "refused", "denied", "expired", "timeout",
-    "ok", "okay", "ready", "available", "none", "null", "empty", "missing", "unknown", "found", "deleted", "removed", "gone", "invalid",
-    "skipped", "passed", "approved", "merged", "published", "shipped", "delivered", "sent", "paid", "refunded", "returned", "archived",
-    "disabled", "inactive", "dead", "killed", "crashed",
-})  # fmt: skip
-_STATES = frozenset({"status", "state", "phase"})
-_ENDS = frozenset({"done", "finished", "ready", "complete", "completed", "available"})
-_PARTS = frozenset({"progress", "percent", "percentage"})
-_LEFT = frozenset({"left", "remaining", "eta"})
-_QUOTA = frozenset({"rate", "limit", "quota", "credits", "budget", "calls", "requests"})
-_IDS = frozenset(
-    {"etag", "hash", "checksum", "digest", "signature", "token", "uuid", "guid", "session", "query", "request"}
+_PLACES = frozenset({"page", "offset", "skip", "limit", "start", "top", "k", "max", "per", "p"})
+_CURSORS = frozenset({"cursor", "page", "continuation", "next"})
+_QUERIES = frozenset({"q", "query", "queries", "question", "search", "keywords", "prompt", "topic"})
+_REASONS = frozenset({"reason", "reasoning", "explanation", "rationale", "justification"})
+_LOOKS = frozenset({"get", "fetch", "read", "list", "describe", "show", "query", "find", "look", "lookup", "view", "search", "check", "status",
+                    "poll", "is", "watch", "monitor", "ask"})  # fmt: skip
+_DEEDS = frozenset(
+    {
+        "set",
+        "update",
+        "change",
+        "add",
+        "create",
+        "delete",
+        "remove",
+        "send",
+        "post",
+        "put",
+        "write",
+        "edit",
+        "clear",
+        "save",
+    }
 )
-_WATCHING = frozenset(
-    {"status", "state", "poll", "check", "wait", "watch", "await", "monitor", "is", "ready", "done", "progress"}
-)
-_LOOKING = _WATCHING | {"get", "fetch", "read", "list", "describe", "show", "query", "find", "look", "view", "search"}
-_NO = frozenset({"", "false", "null", "no", "none", "0", "[]", "{}"})
-_WAITS = re.compile(
-    r"\b(?:pending|queued|in[ -](?:progress|queue)|processing|loading|yet|still|later|being|busy|wait(?:ing)?|eta|check back|almost|soon|shortly"
-    r"|preparing|one moment|hold on|not (?:ready|done|finished|complete|completed|available))\b|\b\d{1,2}(?:\.\d+)? ?%|\b\d+ (?:of|out of) \d+\b",
+_SEARCHES = frozenset({"search", "find", "ask", "google", "lookup", "research"})
+_SLEEPS = frozenset({"wait", "sleep"})
+_YES_OR_NO = frozenset({"yes", "no", "true", "false", "ok"})
+_DIGITS = re.compile(r"[\w-]*\d[\w.-]*")
+_PATH = re.compile(r"\S*/\S*")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_NOTHING = re.compile(
+    r"\b(?:no|nothing|none|not found|(?:could ?n[o']t|can ?not|can't|unable to|did ?n[o']t) (?:be )?(?:find|found|locate)|empty|zero|0 (?:results?|rows?|hits?|matches|items?))\b",
     re.I,
 )
-_STATED = re.compile(r"\b(?:status|state|phase)\b(?: is\b)?[\s:='\"]{0,4}([\w-]{1,60})", re.I)
-_DOING = re.compile(r"(?!(?:nothing|missing|warning|string)\b)[a-z]{3,20}ing", re.I)
-_NOTHING = re.compile(r"\b(?:no|nothing|none|not found|empty|zero|0 (?:results?|rows?|hits?|matches|items?))\b", re.I)
-_CLOCK = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?: ?Z|[+-]\d\d:?\d\d)?|\b\d{1,2}:\d\d:\d\d(?:\.\d+)?\b"
-    r"|\b(?:1[5-9]|20)\d{8}(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?\b|\b\d+(?:\.\d+)? ?(?:ms|µs|ns)\b"
-)
-_NUMBERED = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b[0-9a-f]{16,}\b|\d+", re.I)
-_ID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b(?!\d+\b)[0-9a-f]{8,}\b", re.I)
-_COUNTED = re.compile(r"\b(?=[a-z_-]{0,20}\d)[\w-]+|\d+", re.I)
-_SCALAR = re.compile(r"\s*(?:-?\d[\d.,]*(?:e[+-]?\d+)?|true|false|yes|no)\s*", re.I)
+_PART = re.compile(r"\b\d+ ?(?:of|out of|/) ?\d+\b")
+_CODE = re.compile(r"[=;(){}<>]|\n")
+_AGAIN = re.compile(r"\b(?:retry|try again|try later|temporar\w+)\b", re.I)
+_COUNTED = re.compile(r"/(?:p|page)/\d+(?=[/ ]|$)")
 
 
-def same_asked(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: str) -> Pair:
-    """The step by its arguments, without nonces and counters of attempts; times and ids in its result do not count, nor do numbers in
-    one that finds nothing. A write does the same again whatever it says of it, unless that is more than a receipt.
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A call and what came of it.
+
+    `same`: the same call with the same result. `alike`: another call whose difference makes no other question of it, with that very result
+    (None: every difference does). `counted`: as `same`, with `numbers` left out of the result (None: it has none, or they are progress).
+    `news`: two readings of the result; where both are known, it said nothing new. `patience`: so many times count as one.
     """
+
+    same: Key
+    alike: Key | None = None
+    counted: Key | None = None
+    numbers: tuple[float, ...] = ()
+    news: tuple[Key, Key]
+    patience: int = 1
+
+
+def read(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: str) -> Step:
+    """The step that a call of that tool was; `result` as the model reads it."""
+    given = parsed(call.arguments) if call.arguments.strip() else {}
+    asked = text_of(quiet(_asked(given))) if isinstance(given, dict) else call.arguments.strip()
     if is_error:
-        return call.name, _arguments(call, named_only=False), _failure(result)
-    if _writes(call, spec) and len(result) <= BRIEFEST:
-        return call.name, _arguments(call, named_only=False), "written"
-    nothing = _nothing(result) and not waits(call, spec, is_error, result)
-    result = _settled(result)
-    return call.name, _arguments(call, named_only=False), _uncounted(result) if nothing else result
-
-
-def same_but_numbers(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: str) -> Pair:
-    """As `same_asked`, with no number in the result either, unless it says that something is on its way: then they are its progress."""
-    name, asked, came = same_asked(call, spec, is_error, result)
-    return name, asked, came if waits(call, spec, is_error, result) else _uncounted(came)
-
-
-def same_found(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: str) -> Pair:
-    """The step by its result, to the letter but for the words that it only says after its arguments. Of a read's arguments only what
-    names a thing or a day counts: other words that find the same are no progress. A call that writes does something else with every
-    argument; a number, a yes or a no answers its own question.
-    """
-    if is_error:
-        return call.name, _arguments(call, named_only=True), _failure(result)
-    reads = spec is not None and spec.effect == "read" and _SCALAR.fullmatch(result[:50]) is None
-    return call.name, _arguments(call, named_only=reads), _unechoed(call, result) if reads else result
-
-
-def waits(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: str) -> bool:
-    """Whether the result says that it is not there yet: the same call again is then waiting, not a loop.
-
-    A state counts as one on the way unless it is known to be an end. A plain no says so where the tool is one that looks after
-    something, by its name. What is written again is no waiting, whatever state it says: only a tool that is declared so.
-    """
-    if is_error:
-        return False
-    if spec is not None and spec.polls is True:
-        return True
-    if len(result) > LONGEST or _writes(call, spec):
-        return False
-    if result.strip().lower() in _NO:
-        return not _WATCHING.isdisjoint(_tokens(call.name))
-    value = _json(result)
-    if isinstance(value, dict | list):
-        return _unfinished(value)
-    return len(result) <= BRIEFEST and _says_wait(result)
-
-
-def _writes(call: ToolCall, spec: ToolSpec | None) -> bool:
-    """Whether it changes something each time: a tool that says nothing of it counts as one that does, so its name is asked too."""
-    return spec is not None and spec.effect == "write" and _LOOKING.isdisjoint(_tokens(call.name))
-
-
-def _arguments(call: ToolCall, *, named_only: bool) -> str:
-    value = _json(call.arguments) if call.arguments.strip() else {}
-    if value is msgspec.UNSET:
-        return "" if named_only else call.arguments.strip()
-    value = _plain(value)
-    if isinstance(value, dict):
-        value = _named(value) if named_only else _quiet(value)
-    return _text(value)
-
-
-def _settled(result: str) -> str:
-    """A result without times, ids that are made anew each time, and ids of requests."""
-    if len(result) > LONGEST:
-        return result
-    value = _json(result)
-    if isinstance(value, dict | list):
-        result = _text(_unsigned(_quiet(_plain(value))))
-    return _ID.sub("<id>", _CLOCK.sub("<time>", result))
-
-
-def _uncounted(result: str) -> str:
-    """A result without numbers, and words with digits in them."""
-    return result if len(result) > LONGEST else _COUNTED.sub("<n>", result)
-
-
-def _nothing(result: str) -> bool:
-    """Whether it says that nothing was found: an empty list or object among plain values, or so in words."""
-    value = _json(result)
-    if isinstance(value, dict):
-        inner = [item for item in value.values() if isinstance(item, dict | list)]
-        return bool(inner) and not any(inner) and not _unfinished(value)
-    return isinstance(value, msgspec.UnsetType) and len(result) <= BRIEFEST and _NOTHING.search(result) is not None
-
-
-def _unechoed(call: ToolCall, result: str) -> str:
-    """A result without the texts of the call's arguments, where it repeats them."""
-    given = _json(call.arguments) if len(result) <= LONGEST else None
-    said = (
-        [item for item in given.values() if isinstance(item, str) and len(item) > 2] if isinstance(given, dict) else []
+        return _failed(call, given, asked, result)
+    looks = _looks(call, spec, given)
+    value = parsed(result) if len(result) <= LONGEST else result
+    if _may_wait(call, spec, looks, value):
+        same = (call.name, asked, settled(value, result))
+        return Step(same=same, news=(same, (call.name, result)), patience=PATIENCE)
+    kind = _kind(value, result)
+    came = "nothing" if kind == "nothing" else settled(value, result)
+    same = (call.name, asked, came)
+    numbers = tuple(float(found) for found in _NUMBER.findall(came)[:50])
+    counted = (call.name, asked, _NUMBER.sub("#", came)) if numbers and not _PART.search(came) else None
+    told = (call.name, result) if looks else (call.name, came)
+    return Step(
+        same=same,
+        alike=_alike(call, given, kind, value, result) if looks else None,
+        counted=counted,
+        numbers=numbers,
+        news=(counted or same, told),
     )
-    for item in sorted(said, key=len, reverse=True):
-        result = result.replace(item, "<asked>").replace(_text(item)[1:-1], "<asked>")
-    return result
 
 
-def _failure(result: str) -> str:
-    """An error without its numbers and ids: the same error again, wherever it stands."""
-    return _NUMBERED.sub("<n>", result[:LONGEST])
+def _failed(call: ToolCall, given: Any, asked: str, result: str) -> Step:
+    """The same error is the same step, whatever the words and the numbers were that it came of."""
+    error = unechoed(result[:LONGEST], [item for _, item in leaves(given) if isinstance(item, str) and len(item) > 2])
+    error = _DIGITS.sub("#", _PATH.sub("#", settled(error, error))).replace("<id>", "#")
+    alike = ""
+    if isinstance(given, dict):
+        words = frozenset(name for name, item in given.items() if isinstance(item, str) and len(item.split()) > 2)
+        alike = _NUMBER.sub("#", text_of(quiet(_asked(given, words | _queries(call, given)))))
+    same = (call.name, asked, error)
+    patience = TRIES if _AGAIN.search(result[:LONGEST]) else 1
+    return Step(same=same, alike=("error", call.name, alike, error), news=(same, (call.name, error)), patience=patience)
 
 
-def _json(text: str) -> Any:
-    """The value; UNSET where it is no JSON."""
-    try:
-        return msgspec.json.decode(text.encode())
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return msgspec.UNSET
+def _alike(call: ToolCall, given: Any, kind: Kind, value: Any, result: str) -> Key | None:
+    """What stays of a look where the words of its query, and the place in the list, are left out, with the result to the letter but for those.
+
+    A long result is the same whatever was asked. A verdict answers its own question, unless it is words about a query.
+    """
+    if kind == "long":
+        return "long", call.name, exact(value, result)
+    if not isinstance(given, dict):
+        return None
+    queries = _queries(call, given)
+    if kind == "verdict" and not _worded(value, given, queries):
+        return None
+    if kind == "nothing":
+        came = "nothing"
+    else:
+        places = {name: item for name, item in given.items() if _is_place(name, item)}
+        came = unechoed(exact(_away(value, places), result), [given[name] for name in queries])
+    several = frozenset(name for name in queries if kind != "nothing" or len(given[name].split()) > 1)
+    return kind, call.name, text_of(quiet(_asked(given, several, places=False))), came
 
 
-def _text(value: Any) -> str:
-    return msgspec.json.encode(value, order="deterministic").decode()
+def _looks(call: ToolCall, spec: ToolSpec | None, given: Any) -> bool:
+    """Whether it changes nothing: as declared, else (what says nothing counts as a write) because words are searched with, or by its name."""
+    if (spec is not None and spec.effect == "read") or (isinstance(given, dict) and _queries(call, given)):
+        return True
+    words = tokens(call.name) or ("",)
+    return words[0] in _LOOKS or (words[-1] in _LOOKS and words[0] not in _DEEDS)
 
 
-def _plain(value: Any) -> Any:
-    """Without nulls, without needless whitespace, whole numbers as such."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
+def _may_wait(call: ToolCall, spec: ToolSpec | None, looks: bool, value: Any) -> bool:
+    """What is written again is no waiting, whatever state it says: only a tool that is declared so, or that does nothing else."""
+    if (spec is not None and spec.polls is True) or not _SLEEPS.isdisjoint(tokens(call.name)):
+        return True
+    return looks and waiting.waits(value)
+
+
+def _kind(value: Any, result: str) -> Kind:
+    if len(result) >= BRIEFEST:
+        return "nothing" if isinstance(value, dict | list) and _has_nothing(value) else "long"
     if isinstance(value, str):
-        return " ".join(value.split())
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        if value.strip().lower() not in _YES_OR_NO and (not value.strip() or _NOTHING.search(value)):
+            return "nothing"
+        return "verdict" if len(value) <= SENTENCE else "content"
+    if _has_nothing(value):
+        return "nothing"
+    parts = leaves(value)
+    plain = all(not isinstance(item, str) for _, item in parts)
+    brief = len(parts) <= FEW and all(not isinstance(item, str) or len(item) <= SENTENCE for _, item in parts)
+    return "verdict" if brief and (plain or not _listed(value)) else "content"
 
 
-def _tokens(key: str) -> list[str]:
-    return _TOKEN.findall(_CAMEL.sub("_", key).lower())
+def _listed(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, dict) and any(_listed(item) for item in value.values()))
 
 
-@lru_cache(maxsize=1_000)
-def _is_noise(key: str) -> bool:
-    tokens = _tokens(key)
-    return key == "_" or "_".join(tokens) in _NOISE_NAMES or not _NOISE.isdisjoint(tokens)
-
-
-def _quiet(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _quiet(item) for key, item in value.items() if not _is_noise(key)}
-    return [_quiet(item) for item in value] if isinstance(value, list) else value
-
-
-def _unsigned(value: Any) -> Any:
-    """Without what tells answers apart that say the same: their own ids, and what is left of a quota."""
-    if isinstance(value, dict):
-        return {key: _unsigned(item) for key, item in value.items() if isinstance(item, dict | list) or not _signs(key)}
-    return [_unsigned(item) for item in value] if isinstance(value, list) else value
-
-
-@lru_cache(maxsize=1_000)
-def _signs(key: str) -> bool:
-    tokens = _tokens(key)
-    quota = not _QUOTA.isdisjoint(tokens) and not _LEFT.isdisjoint(tokens)
-    return quota or (not _IDS.isdisjoint(tokens) and (len(tokens) == 1 or tokens[-1] == "id") and tokens[0] != "token")
-
-
-def _named(value: dict[str, Any]) -> dict[str, Any]:
-    return {key: _quiet(item) for key, item in value.items() if isinstance(item, dict | list) or _names(key)}
-
-
-@lru_cache(maxsize=1_000)
-def _names(key: str) -> bool:
-    """Whether it says of what thing, or of when, the caller speaks; where in a list it reads is not that."""
-    tokens = _tokens(key)
-    place = not _PLACES.isdisjoint(tokens) and "id" not in tokens
-    return not _NAMING.isdisjoint(tokens) and not place and not _is_noise(key)
-
-
-def _unfinished(value: Any, *, listed: bool = False) -> bool:
-    """Whether a state in it is none of the ends. In a list of things only a state that is known to be on the way says so."""
-    if isinstance(value, list):
-        return any(_unfinished(item, listed=True) for item in value)
-    return isinstance(value, dict) and any(_says_unfinished(key, item, listed) for key, item in value.items())
-
-
-def _says_unfinished(key: str, item: Any, listed: bool) -> bool:
-    tokens = _tokens(key)
-    if not _STATES.isdisjoint(tokens) and (item == ACCEPTED or (isinstance(item, str) and _on_the_way(item, listed))):
+def _has_nothing(value: Any) -> bool:
+    """Null, an empty list or object, or one with such in it and no other; zeros and nothing else; a sentence that says so."""
+    if value is None or value in ([], {}):
         return True
-    number = isinstance(item, int | float) and not isinstance(item, bool)
-    if not _PARTS.isdisjoint(tokens) and number:
-        return bool(item < 1 or 1 < item < 100)
-    if not _LEFT.isdisjoint(tokens) and _QUOTA.isdisjoint(tokens) and number:
-        return bool(item > 0)
-    return (not _ENDS.isdisjoint(tokens) and item is False) or _unfinished(item, listed=listed)
-
-
-def _on_the_way(text: str, listed: bool) -> bool:
-    """Whether the name of a state is that of one on the way, or (not `listed`) at least none that is known to be an end."""
-    words = _tokens(text[:BRIEFEST])
-    if not _UNFINISHED.isdisjoint(words):
+    if not isinstance(value, dict):
+        return False
+    inner = [item for item in value.values() if isinstance(item, dict | list)]
+    if inner:
+        return all(_empty(item) for item in inner)
+    if any(isinstance(item, str) and " " in item and _NOTHING.search(item) for item in value.values()):
         return True
-    if "not" in words:
-        return "found" not in words
-    return bool(words) and not listed and _TERMINAL.isdisjoint(words)
+    return all(item is None or item == "" or (item == 0 and item is not False) for item in value.values())
 
 
-def _says_wait(text: str) -> bool:
-    if _WAITS.search(text) is not None or any(_on_the_way(state, False) for state in _STATED.findall(text)):
-        return True
-    words = _tokens(text)
-    known = len(words) <= 3 and not _UNFINISHED.isdisjoint(words)
-    return known or _DOING.fullmatch(text.strip().rstrip(".…")) is not None
+def _empty(value: Any) -> bool:
+    return not value or (
+        isinstance(value, dict) and all(isinstance(item, dict | list) and not item for item in value.values())
+    )
+
+
+def _worded(value: Any, given: dict[str, Any], queries: frozenset[str]) -> bool:
+    """Whether a verdict is words about a query, or several about a place in a list: no yes, no number."""
+    words = [item for _, item in leaves(value) if isinstance(item, str) and item.lower() not in _YES_OR_NO]
+    if any(len(given[name].split()) > 1 for name in queries):
+        return bool(words)
+    return any(len(item.split()) > 1 for item in words) and any(_is_place(name, item) for name, item in given.items())
+
+
+def _away(value: Any, places: dict[str, Any]) -> Any:
+    """Without the place that was asked for, where it says that back under a name of a place."""
+    if not isinstance(value, dict):
+        return value
+    asked = set(map(str, places.values()))
+    return {key: item for key, item in value.items() if not (_is_place(key, item) and str(item) in asked)}
+
+
+def _queries(call: ToolCall, given: dict[str, Any]) -> frozenset[str]:
+    """The arguments that are words to search with: named so, or several words told to a tool that searches, unless they are a name or code."""
+    searches = not _SEARCHES.isdisjoint(tokens(call.name))
+    return frozenset(
+        name
+        for name, item in given.items()
+        if isinstance(item, str)
+        and _CODE.search(item) is None
+        and (not _QUERIES.isdisjoint(tokens(name)) or (searches and _is_prose(item)))
+    )
+
+
+def _is_prose(text: str) -> bool:
+    words = text.split()
+    return len(words) > 2 and sum(word[0].islower() for word in words) * 2 > len(words)
+
+
+def _is_place(name: str, item: Any) -> bool:
+    """Whether it says where in a list to read, and how much: no other question where nothing else came of it."""
+    words = tokens(name)
+    if "id" in words or isinstance(item, dict | list | bool):
+        return False
+    number = not isinstance(item, str) or item.isdecimal()
+    cursor = "cursor" in words or ("token" in words and not _CURSORS.isdisjoint(words))
+    return cursor or (number and not _PLACES.isdisjoint(words))
+
+
+def _asked(given: dict[str, Any], words: frozenset[str] = frozenset(), *, places: bool = True) -> dict[str, Any]:
+    """Arguments as they count: without reasons given beside others, those `words`, and without `places` in a list."""
+    kept: dict[str, Any] = {}
+    for name, item in given.items():
+        if item is None or (len(given) > 1 and name in _REASONS) or (not places and _is_place(name, item)):
+            continue
+        kept[name] = "<words>" if name in words else plain(item)
+        if not places and isinstance(kept[name], str):
+            kept[name] = _COUNTED.sub("/<page>", kept[name])
+    return kept

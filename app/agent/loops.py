@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from app.agent import likeness, structured
-from app.agent.likeness import REFUSED, Pair
+from app.agent.likeness import Key, Step
 from app.domain import events as ev
 from app.domain.fold import RunState
 from app.domain.messages import Message, ToolCall
@@ -20,18 +20,18 @@ REPEATS = 4
 """How often a pattern may come: once, and three times more."""
 WARNED = REPEATS - 1
 """When the model is told."""
-PATIENCE = 5
-"""So many times of waiting for something count as one: twenty looks at a job that is not done yet."""
-FEW = 2
-"""So many times of which nothing but numbers is new count as one: eight looks at a counter."""
-FAILURES = 2 * REPEATS
+FAILURES = 8
 """So many rounds in turn in which every call failed, whatever was tried."""
+IDLE = 32
+"""So many rounds in turn of which none told anything new, whatever was asked."""
 LONGEST = 12
 """Rounds of the longest pattern that is looked for: the most of which four fit into a run."""
 PARALLEL = 32
 """Calls of one message that are run."""
 CALLS = 256
 """Calls of one run, all messages together, after which it has to answer."""
+REFUSED = 0
+"""The number of every call that was not run: which one it was makes no progress."""
 
 NOTE = (
     "[The last steps repeat earlier ones, with the same outcome: they make no progress. Do something else, or answer with what is known. "
@@ -43,17 +43,18 @@ TOO_MANY = (
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of the model with its results. `asked`, `moved` and `found` are its readings (`likeness`), in no order; `end` is the id of
-    its last message. `waits`: something in it is not there yet; `failed`: every call of it failed.
+    """One message of the model with its results. `calls`: the numbers of its steps, `counts` those with their numbers as steps of a count, both
+    in no order; `loosely`: one of them was known by another reading than that of the very same call; `patience`: so many times count as one.
     """
 
-    asked: tuple[Pair, ...]
-    moved: tuple[Pair, ...]
-    found: tuple[Pair, ...]
+    calls: tuple[int, ...]
+    counts: tuple[int, ...]
     tools: tuple[str, ...]
-    end: str
-    waits: bool = False
+    patience: int = 1
+    loosely: bool = False
+    counting: bool = False
     failed: bool = False
+    news: bool = True
 
 
 def found(state: RunState) -> ev.LoopDetected | None:
@@ -76,79 +77,123 @@ def beyond(state: RunState) -> set[str]:
     return {call.id for call in said.tool_calls[PARALLEL:]}
 
 
+class _Steps:
+    """The steps since the user last spoke, by number: one that is the same as an earlier one, in either reading, has its number."""
+
+    def __init__(self) -> None:
+        self._known: dict[Key, int] = {}
+        self._last: dict[Key, tuple[float, ...]] = {}
+        self._told: set[Key] = set()
+
+    def number(self, step: Step) -> tuple[int, bool]:
+        """The number of that step, and whether it is known by a reading that leaves something out."""
+        number = self._known.get(step.same)
+        loosely = number is None and step.alike is not None and step.alike in self._known
+        if number is None:
+            number = self._known[step.alike] if loosely and step.alike is not None else self._next()
+        self._known.setdefault(step.same, number)
+        if step.alike is not None:
+            self._known.setdefault(step.alike, number)
+        return number, loosely
+
+    def count(self, step: Step, number: int) -> tuple[int, bool]:
+        """The number of the step as one of a count, and whether it is one: the same call again, in whose result whole numbers have risen.
+        By how much is part of it: a count goes on evenly, what is measured does not.
+        """
+        if step.counted is None:
+            return number, False
+        before = self._last.get(step.counted)
+        self._last[step.counted] = step.numbers
+        if before is None or before == step.numbers:
+            return number, False
+        rise = [now - then for now, then in zip(step.numbers, before, strict=True)]
+        if min(rise) < 0 or any(part % 1 for part in rise):
+            return number, False
+        return self._known.setdefault((*step.counted, str(rise)), self._next()), True
+
+    def tells(self, step: Step) -> bool:
+        """Whether its result had not been told before."""
+        new = self._told.isdisjoint(step.news)
+        self._told.update(step.news)
+        return new
+
+    def _next(self) -> int:
+        return len(self._known) + 1
+
+
 class _Watch:
     """The rounds since the user last spoke, one by one."""
 
     def __init__(self) -> None:
-        self._asked = _Reading()
-        self._moved = _Reading()
-        self._found = _Reading()
-        self._failures: list[Round] = []
+        self._rounds: list[Round] = []
+        self._turns, self._counts = _Turns(), _Turns()
+        self._failures = self._idle = 0
 
     def take(self, made: Round) -> tuple[int, ev.LoopDetected | None]:
         """How often the pattern that the run is in has come by now, and the loop that it is from `REPEATS` on."""
-        self._failures = [*self._failures, made] if made.failed else []
-        asked, by_asked = self._asked.take(made.asked, made)
-        moved, by_moved = self._moved.take(made.moved, made)
-        found, by_found = self._found.take(made.found, made)
-        failed = len(self._failures) * REPEATS // FAILURES
-        moved //= FEW
-        times = max(asked, moved, found, failed)
-        if times < REPEATS:
-            return times, None
-        if asked == times:
-            refused = all(pairs == (REFUSED,) for pairs in (one.asked for one in by_asked))
-            return times, _loop("refused" if refused else "repeated" if len(by_asked) == 1 else "cycle", by_asked)
-        return times, _loop(
-            "no_progress", by_found if found == times else by_moved if moved == times else self._failures
-        )
+        self._rounds.append(made)
+        self._failures = self._failures + 1 if made.failed else 0
+        self._idle = 0 if made.news else self._idle + (made.patience == 1)
+        rounds = self._rounds
+        best, length = max((self._patient(times, steps), -steps) for times, steps in self._turns.take(made.calls))
+        for times, steps in self._counts.take(made.counts):
+            # The first of a count is not known to be one: it is the one before.
+            if times > 1 and any(one.counting for one in rounds[-steps:]) and self._patient(times + 1, steps) > best:
+                best, length = self._patient(times + 1, steps), -steps
+        tired = max(self._failures * REPEATS // FAILURES, self._idle * REPEATS // IDLE)
+        if max(best, tired) < REPEATS:
+            return max(best, tired), None
+        if best < tired:
+            return tired, _loop("no_progress", rounds[-max(self._failures, self._idle) :])
+        return best, _loop(_kind(rounds[length:]), rounds[length:])
+
+    def _patient(self, times: int, length: int) -> int:
+        return times // max(made.patience for made in self._rounds[-length:])
 
 
-class _Reading:
-    """One reading of the rounds. A pattern comes in turn (the last rounds are those of a while ago), or its steps come in any order
-    (nothing is new any more).
+class _Turns:
+    """What came in turn, in one reading of the rounds. A pattern comes in turn (the last rounds are those of a while ago), or its steps come
+    in any order (nothing is new any more).
     """
 
     def __init__(self) -> None:
-        self._rounds: list[Round] = []
-        self._said: list[tuple[Pair, ...]] = []
+        self._said: list[tuple[int, ...]] = []
         self._same = [0] * (LONGEST + 1)
-        self._seen: set[Pair] = set()
+        self._seen: set[int] = set()
         self._stale = 0
 
-    def take(self, pairs: tuple[Pair, ...], made: Round) -> tuple[int, list[Round]]:
-        """How often the pattern has come, with times of waiting counted as fewer, and its rounds."""
-        self._said.append(pairs)
-        self._rounds.append(made)
+    def take(self, calls: tuple[int, ...]) -> list[tuple[int, int]]:
+        """How often each pattern has come that the last round may belong to, and of how many rounds it is."""
+        self._said.append(calls)
         at = len(self._said) - 1
-        best, pattern = 1, [made]
-        for period in range(1, LONGEST + 1):
-            again = at >= period and self._said[at - period] == pairs
-            self._same[period] = self._same[period] + 1 if again else 0
-            if (times := _patient(1 + self._same[period] // period, self._rounds[-period:])) > best:
-                best, pattern = times, self._rounds[-period:]
-        self._stale = self._stale + 1 if self._seen.issuperset(pairs) else 0
+        found = [(1, 1)]
+        for period in range(1, min(LONGEST, at) + 1):
+            self._same[period] = self._same[period] + 1 if self._said[at - period] == calls else 0
+            if (times := 1 + self._same[period] // period) > 1:
+                found.append((times, period))
+        self._stale = self._stale + 1 if self._seen.issuperset(calls) else 0
         if self._stale:
-            stirred = self._stirred(at)
-            rounds = self._rounds[stirred:]
-            said = self._said[stirred:]
-            steps = min(len(set(said)), len({pair for pairs in said for pair in pairs}))
-            if (times := _patient(len(rounds) // max(1, steps), rounds)) > best:
-                best, pattern = times, rounds
-        self._seen.update(pairs)
-        return best, pattern
+            said = self._said[self._stirred(at) :]
+            steps = min(len(set(said)), len({call for calls in said for call in calls}))
+            found.append((len(said) // max(1, steps), len(said)))
+        self._seen.update(calls)
+        return found
 
     def _stirred(self, at: int) -> int:
         """Where the steps that are not new any more began: the rounds from there on hold nothing else."""
         first = at - self._stale + 1
-        steps = {pair for pairs in self._said[first:] for pair in pairs}
+        steps = {call for calls in self._said[first:] for call in calls}
         while first and steps.issuperset(self._said[first - 1]):
             first -= 1
         return first
 
 
-def _patient(times: int, pattern: Sequence[Round]) -> int:
-    return times // PATIENCE if any(made.waits for made in pattern) else times
+def _kind(pattern: Sequence[Round]) -> ev.LoopKind:
+    if all(made.calls == (REFUSED,) for made in pattern):
+        return "refused"
+    if any(made.loosely or made.counting for made in pattern):
+        return "no_progress"
+    return "repeated" if len({made.calls for made in pattern}) == 1 else "cycle"
 
 
 def _loop(kind: ev.LoopKind, pattern: Sequence[Round]) -> ev.LoopDetected:
@@ -175,7 +220,7 @@ class _Followed:
         self._taken = len(state.messages)
 
     def _begin(self) -> None:
-        self._watch, self._times = _Watch(), 0
+        self._watch, self._steps, self._times = _Watch(), _Steps(), 0
         self.loop = None
         self._said: Message | None = None
         self._results: dict[str, Message] = {}
@@ -184,7 +229,7 @@ class _Followed:
         if message.role == "tool":
             self._results[message.call_id or ""] = message
             if self._said is not None and all(call.id in self._results for call in self._said.tool_calls):
-                self._finish(_round(state, self._said, self._results, message.id))
+                self._finish(_round(state, self._steps, self._said, self._results), message.id)
                 self._said = None
         elif message.role == "user":
             self._begin()
@@ -193,13 +238,14 @@ class _Followed:
                 self._said, self._results = message, {}
             elif message.stop == "pause":
                 native = "" if message.native is None else bytes(message.native.items).decode()
-                pairs = (("", message.content.strip(), native),)
-                self._finish(Round(asked=pairs, moved=pairs, found=pairs, tools=(), end=message.id))
+                said = ("", message.content.strip(), native)
+                number, _ = self._steps.number(Step(same=said, news=(said, said)))
+                self._finish(Round(calls=(number,), counts=(number,), tools=()), message.id)
 
-    def _finish(self, made: Round) -> None:
+    def _finish(self, made: Round, end: str) -> None:
         times, self.loop = self._watch.take(made)
         if self._times < WARNED <= times and made.tools:
-            self.told[made.end] = NOTE
+            self.told[end] = NOTE
         self._times = times
 
 
@@ -213,32 +259,34 @@ def _followed(state: RunState) -> _Followed:
     return watched
 
 
-def _round(state: RunState, said: Message, results: dict[str, Message], end: str) -> Round:
-    asked: set[Pair] = set()
-    moved: set[Pair] = set()
-    found: set[Pair] = set()
-    waits, failed = False, True
+def _round(state: RunState, steps: _Steps, said: Message, results: dict[str, Message]) -> Round:
+    calls: set[int] = set()
+    counts: set[int] = set()
+    patience, loosely, counting, failed, news = 1, False, False, True, False
     for call in said.tool_calls:
         result, spec = results[call.id], state.agent.tool(call.name)
         failed = failed and result.is_error
         if _refused(state, call, result):
-            asked.add(REFUSED)
-            moved.add(REFUSED)
-            found.add(REFUSED)
+            calls.add(REFUSED)
+            counts.add(REFUSED)
             continue
-        waits = waits or likeness.waits(call, spec, result.is_error, result.content)
-        asked.add(likeness.same_asked(call, spec, result.is_error, result.content))
-        moved.add(likeness.same_but_numbers(call, spec, result.is_error, result.content))
-        found.add(likeness.same_found(call, spec, result.is_error, result.content))
-    tools = tuple(sorted({call.name for call in said.tool_calls}))
+        step = likeness.read(call, spec, result.is_error, result.content)
+        number, known_loosely = steps.number(step)
+        count, is_count = steps.count(step, number)
+        calls.add(number)
+        counts.add(count)
+        patience = max(patience, step.patience)
+        loosely, counting = loosely or known_loosely, counting or is_count
+        news = steps.tells(step) or news
     return Round(
-        asked=tuple(sorted(asked)),
-        moved=tuple(sorted(moved)),
-        found=tuple(sorted(found)),
-        tools=tools,
-        end=end,
-        waits=waits,
+        calls=tuple(sorted(calls)),
+        counts=tuple(sorted(counts)),
+        tools=tuple(sorted({call.name for call in said.tool_calls})),
+        patience=patience,
+        loosely=loosely,
+        counting=counting,
         failed=failed,
+        news=news,
     )
 
 

@@ -26,11 +26,15 @@ Model = Callable[[int], Sequence[Wish] | str]
 """What the model says at its n-th turn: calls, or a text: the answer, or with a trailing … a pause."""
 Tools = Callable[[str, Any], Outcome]
 
+READS = (
+    "search", "read_file", "get_order", "list_items", "calendar", "web_search", "lookup_customer", "kb_find", "fetch_page", "query_db", "weather",
+    "stock_price", "crm_contacts", "inventory", "translate", "geo", "ask_docs", "run_tests", "validate", "probe", "job_status", "calculator", "clock",
+)  # fmt: skip
+WRITES = ("add_item", "edit_file", "send_message", "create_ticket", "set_value", "press", "run_command", "book")
 TOOLS = (
-    tool_spec("search"), tool_spec("read_file"), tool_spec("get_order"), tool_spec("job_status"), tool_spec("list_items"),
-    tool_spec("calculator"), tool_spec("clock"), tool_spec("calendar"), tool_spec("run_tests"),
-    tool_spec("build_status", polls=True), tool_spec("wait", effect="idempotent"), tool_spec("edit_file", effect="write"),
-    tool_spec("add_item", effect="write"), tool_spec("risky", risk="high", effect="write"),
+    *(tool_spec(name) for name in READS), *(tool_spec(name, effect="write") for name in WRITES),
+    tool_spec("get_job", effect="write"), tool_spec("build_status", polls=True), tool_spec("wait", effect="idempotent"),
+    tool_spec("risky", risk="high", effect="write"),
     tool_spec("strict", schema={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}),
 )  # fmt: skip
 

@@ -1,179 +1,69 @@
-"""Runs that repeat themselves for a reason: each made from a seed, and each ends by itself with "done"."""
+"""Runs that repeat themselves for a reason; as in `polls`."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable
+from datetime import date, timedelta
 from typing import Any
 
-from tests.agent.acting import Model, Outcome, Tools, Wish
-from tests.agent.runaways import text
-
-Run = tuple[Model, Tools]
-PENDING = ("pending", "queued", "running", "in_progress", "IN PROGRESS", "processing")
-
-
-def steps(*rounds: Sequence[Wish]) -> Model:
-    """Those rounds, then the answer."""
-    return lambda turn: rounds[turn] if turn < len(rounds) else "done"
-
-
-def gives(*outcomes: Outcome) -> Tools:
-    """Those outcomes, in the order of the calls."""
-    left: Iterator[Outcome] = iter(outcomes)
-    return lambda *_: next(left)
-
-
-def polling_the_same(rng: random.Random) -> Run:
-    """The job says the very same until it is done."""
-    looks, asked = rng.randint(4, 18), {"job_id": rng.randint(1, 99)}
-    state = rng.choice(PENDING)
-    shape = rng.choice(
-        [{"status": state}, {"job": {"id": 7, "state": state}}, {"done": False, "result": None}, "The job is still running.", "not ready yet"]
-    )  # fmt: skip
-    outcomes = [("ok", shape)] * looks + [("ok", {"status": "done", "result": 42})]
-    return steps(*[[("job_status", asked)]] * (looks + 1)), gives(*outcomes)
-
-
-def polling_in_other_words(rng: random.Random) -> Run:
-    """Words of states and of waiting that nobody listed: each service has its own."""
-    looks = rng.randint(4, 18)
-    word = rng.choice(
-        [
-            "UPDATE_IN_PROGRESS",
-            "RUNNING",
-            "warmingUp",
-            "compiling",
-            "rolling_out",
-            "LAUNCHING",
-            "AWAITING_REVIEW",
-            "transcoding",
-            "ENQUEUED",
-            "live",
-            "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
-            "in-transit",
-            "half open",
-            "not_started",
-            "Rendering",
-            "PARTIALLY_PROVISIONED",
-        ]
-    )
-    shape: Any = rng.choice(
-        [
-            {"id": 7, "status": word},
-            {"deployment": {"name": "web", "state": word}},
-            {"phase": word, "retries": 0},
-            f"Status: {word}",
-            f"job 7 has state={word}",
-        ]
-    )
-    return steps(*[[("get_order", {"order_id": 7})]] * (looks + 1)), gives(*[("ok", shape)] * looks, ("ok", "done"))
-
-
-def polling_in_sentences(rng: random.Random) -> Run:
-    looks = rng.randint(4, 18)
-    sentence = rng.choice(
-        [
-            "Your file is being made.",
-            "No result yet.",
-            "Try again later.",
-            "ETA 12 min",
-            "busy",
-            "We are still at it.",
-            "compiling…",
-            "Almost there",
-            "Please wait.",
-            "The upload is in progress",
-            "Ready soon.",
-        ]
-    )
-    return steps(*[[("get_order", {"order_id": 7})]] * (looks + 1)), gives(*[("ok", sentence)] * looks, ("ok", "done"))
-
-
-def receipts(rng: random.Random) -> Run:
-    """Pages of a book that is turned by a tool that changes where it is open: the same call, another text each time."""
-    pages = rng.randint(4, 20)
-    return steps(*[[("edit_file", {"turn": "on"})]] * pages), gives(
-        *[("ok", f"{n} " + " ".join(text(rng, 8) for _ in range(8))) for n in range(pages)]
-    )
-
-
-def counted(rng: random.Random) -> Run:
-    """A counter, looked at a few times."""
-    looks = rng.randint(4, 7)
-    return steps(*[[("get_order", {"table": "orders"})]] * looks), gives(
-        *[("ok", {"rows": 10 * n, "table": "orders"}) for n in range(looks)]
-    )
-
-
-def polling_for_a_yes(rng: random.Random) -> Run:
-    """A tool that only says no, until it says yes."""
-    looks = rng.randint(4, 18)
-    no: Any = rng.choice([False, None, 0, "no", []])
-    return steps(*[[("job_status", {"job_id": 7})]] * (looks + 1)), gives(*[("ok", no)] * looks, ("ok", True))
-
-
-def polling_with_plateaus(rng: random.Random) -> Run:
-    """It makes progress, but not all the time."""
-    key = rng.choice(["progress", "percent_complete"])
-    seen = sorted(rng.choice([0, 10, 50, 90]) for _ in range(rng.randint(4, 18)))
-    return steps(*[[("job_status", {})]] * (len(seen) + 1)), gives(
-        *[("ok", {key: part}) for part in seen], ("ok", {key: 100})
-    )
-
-
-def polling_with_a_clock(rng: random.Random) -> Run:
-    looks, start = rng.randint(4, 18), datetime(2026, 11, 22, 9, tzinfo=UTC)
-    outcomes = [
-        ("ok", {"status": "pending", "checked_at": (start + timedelta(seconds=5 * n)).isoformat()})
-        for n in range(looks)
-    ]
-    return steps(*[[("job_status", {})]] * (looks + 1)), gives(*outcomes, ("ok", "finished"))
-
-
-def polling_with_progress(rng: random.Random) -> Run:
-    looks = rng.randint(4, 30)
-    shape: Callable[[int], Any] = rng.choice(
-        [
-            lambda n: {"state": "working", "progress": 3 * n},
-            lambda n: f"{n} of {looks} parts",
-            lambda n: {"left": looks - n},
-        ]
-    )
-    return steps(*[[("job_status", {})]] * looks), gives(*[("ok", shape(n)) for n in range(looks)])
-
-
-def polling_with_waits(rng: random.Random) -> Run:
-    looks, apart = rng.randint(4, 15), rng.random() < 0.5
-    wait, look = ("wait", {"seconds": 5}), ("job_status", {"job_id": 1})
-    rounds = [[wait], [look]] * looks if apart else [[wait, look]] * looks
-    pending, done = [("ok", "ok"), ("ok", {"status": "queued"})], [("ok", "ok"), ("ok", {"status": "done"})]
-    return steps(*rounds), gives(*pending * (looks - 1), *done)
-
-
-def polling_as_declared(rng: random.Random) -> Run:
-    """The tool says nothing of waiting, but was declared to be one that is asked again."""
-    looks = rng.randint(4, 18)
-    return steps(*[[("build_status", {})]] * (looks + 1)), gives(*[("ok", "red")] * looks, ("ok", "green"))
+from tests.agent.acting import READS, Outcome, Wish
+from tests.agent.polls import POLLING, Run, gives, look, steps
+from tests.agent.runaways import WORDS, page, text, token
 
 
 def paging(rng: random.Random) -> Run:
-    pages, key = rng.randint(4, 30), rng.choice(["cursor", "page", "offset", "page_token"])
-    rounds: list[list[Wish]] = [[("list_items", {"filter": "open", key: 20 * n})] for n in range(pages)]
-    whole = [("ok", {"items": [text(rng, 4) for _ in range(3)], "next": 20 * (n + 1)}) for n in range(pages - 1)]
-    return steps(*rounds), gives(*whole, ("ok", {"items": [], "next": None}))
+    pages, key = rng.randint(4, 30), rng.choice(["cursor", "page", "offset", "page_token", "start", "skip", "after"])
+    fresh = random.Random(rng.random())
+    value: Callable[[int], Any] = (
+        (lambda n: token(fresh)) if key in ("cursor", "page_token", "after") else (lambda n: 20 * n)
+    )
+    rounds: list[list[Wish]] = [[("list_items", {"filter": "open", key: value(n)})] for n in range(pages)]
+    full: Callable[[int], Any] = rng.choice([
+        lambda n: {"items": [text(rng, 4) for _ in range(3)], "next": 20 * (n + 1)}, lambda n: [{"id": 10 * n + at} for at in range(3)], lambda _: page(rng),
+        lambda n: {"page": n, "items": [f"item-{n}-{at}" for at in range(5)]}, lambda n: f"page {n}: {text(rng, 3)}", lambda n: {"rows": [n], "has_more": True},
+    ])  # fmt: skip
+    return steps(*rounds), gives(*[("ok", full(n)) for n in range(pages - 1)], ("ok", {"items": [], "next": None}))
+
+
+FAILURES = (
+    "HTTPError: 503 Service Unavailable",
+    "timed out after 30 s",
+    "ConnectionError: reset by peer",
+    "429 Too Many Requests",
+    "500",
+    "database is locked",
+)
 
 
 def retries(rng: random.Random) -> Run:
     """Every item fails up to three times before it works."""
     rounds: list[list[Wish]] = []
     outcomes: list[Outcome] = []
-    for item in range(rng.randint(2, 8)):
+    for item in range(rng.randint(1, 8)):
         failures = rng.randint(0, 3)
         rounds += [[(rng.choice(["get_order", "add_item"]), {"order_id": item})]] * (failures + 1)
-        outcomes += [("error", "HTTPError: 503 Service Unavailable")] * failures + [("ok", {"ok": True, "id": item})]
+        outcomes += [("error", rng.choice(FAILURES))] * failures + [("ok", {"ok": True, "id": item})]
     return steps(*rounds), gives(*outcomes)
+
+
+def retries_with_numbers(rng: random.Random) -> Run:
+    failures, error = rng.randint(1, 3), rng.choice(FAILURES)
+    rounds: list[list[Wish]] = [[("web_search", {"query": "x", "attempt": n})] for n in range(failures + 1)]
+    return steps(*rounds), gives(*[("error", f"{error} (attempt {n})") for n in range(failures)], ("ok", [text(rng)]))
+
+
+def patient_retries(rng: random.Random) -> Run:
+    """The error asks to be tried again."""
+    failures = rng.randint(4, 7)
+    error = rng.choice(
+        [
+            "429 Too Many Requests, retry after 2 s",
+            "Service unavailable, please try again later",
+            "temporarily overloaded",
+        ]
+    )
+    return steps(*[look(rng)] * (failures + 1)), gives(*[("error", error)] * failures, ("ok", "there"))
 
 
 def corrections(rng: random.Random) -> Run:
@@ -182,42 +72,125 @@ def corrections(rng: random.Random) -> Run:
     return steps(*rounds, [("strict", {"n": 1})]), gives(("ok", "fine"))
 
 
+def items(rng: random.Random) -> Run:
+    """The same question about one thing after the other, and each is answered alike."""
+    count, at = rng.randint(4, 20), rng.randint(1, 9_000)
+    names: Callable[[int], Any] = rng.choice([
+        lambda n: at + n, lambda n: WORDS[n], lambda n: f"{WORDS[n]}_{n}", lambda n: f"INV-{at + n}", lambda n: f"src/{WORDS[n]}/mod{n}.py", lambda n: f"Room {n}",
+        lambda n: f"{WORDS[n].title()} {WORDS[-n].title()}", lambda n: f"{WORDS[n]}@example.org", lambda n: f"https://a.example/items/{at + n}", lambda n: [at + n],
+        lambda n: f"https://a.example/items?id={at + n}", lambda n: token(rng), lambda n: f"10.0.0.{n}", lambda n: {"type": "room", "name": WORDS[n]},
+    ])  # fmt: skip
+    key = rng.choice(
+        [
+            "id",
+            "room",
+            "module",
+            "server",
+            "flag",
+            "size",
+            "person",
+            "invoice",
+            "value",
+            "url",
+            "path",
+            "dish",
+            "name",
+            "symbol",
+            "department",
+            "key",
+        ]
+    )
+    answer: Any = rng.choice([
+        {"free": True}, {"paid": False}, "No issues found.", {"state": "shipped"}, [], "", None, "ok", {"errors": []}, {"enabled": False}, "no", 0, True,
+        {"in_stock": False, "size": "M"}, "no matches", {"count": 0}, {"results": []}, "clean", {"sanctioned": False, "matches": []}, [{"count": 0}], "paid",
+        {"status": "ok", "warnings": 0}, "No article.", {"valid": True, "reason": None}, "not found", {"alarm": False, "battery": "low"}, {"status": "pending"},
+    ])  # fmt: skip
+    tool, more = rng.choice(READS), dict(rng.choice([{}, {"slot": "morning"}, {"lang": "en"}]))
+    return steps(*[[(tool, {key: names(n), **more})] for n in range(count)]), gives(*[("ok", answer)] * count)
+
+
+def texts(rng: random.Random) -> Run:
+    """One text after the other is judged, or written down, alike."""
+    count, key = (
+        rng.randint(4, 15),
+        rng.choice(["text", "comment", "message", "thought", "paragraph", "content", "body", "value"]),
+    )
+    answer = rng.choice(
+        [
+            {"valid": True},
+            {"errors": []},
+            {"flagged": False, "reason": None},
+            "Thought recorded.",
+            "No issues found.",
+            {"language": "en"},
+            "ok",
+        ]
+    )
+    rounds: list[list[Wish]] = [
+        [("validate", {key: f"{text(rng, 9).capitalize()}.", "lang": "en"})] for _ in range(count)
+    ]
+    return steps(*rounds), gives(*[("ok", answer)] * count)
+
+
 def files(rng: random.Random) -> Run:
-    count = rng.randint(4, 20)
-    same = rng.random() < 0.5
-    outcomes = [("ok", "" if same else text(rng, 10)) for _ in range(count)]
-    return steps(*[[("read_file", {"path": f"src/part{n}/__init__.py"})] for n in range(count)]), gives(*outcomes)
-
-
-def orders(rng: random.Random) -> Run:
-    """One after the other, and all have come to the same."""
-    count, key = rng.randint(4, 20), rng.choice(["order_id", "id", "orderNumber", "email"])
-    return (
-        steps(*[[("get_order", {key: 1_000 + n})] for n in range(count)]),
-        gives(*[("ok", {"state": "shipped"})] * count),
+    count = rng.randint(4, 30)
+    what: Callable[[int], Any] = rng.choice([
+        lambda n: "" if n < 20 else text(rng, 4), lambda n: page(rng), lambda n: f"contents of src/part{n}.py", lambda n: {"path": f"src/part{n}.py", "lines": n},
+    ])  # fmt: skip
+    return steps(*[[("read_file", {"path": f"src/part{n}.py"})] for n in range(count)]), gives(
+        *[("ok", what(n)) for n in range(count)]
     )
 
 
 def days(rng: random.Random) -> Run:
     count, start = rng.randint(4, 20), date(2026, 11, 22)
-    rounds: list[list[Wish]] = [[("calendar", {"day": str(start + timedelta(days=n))})] for n in range(count)]
-    return steps(*rounds), gives(*[("ok", [])] * count)
+    rounds: list[list[Wish]] = [
+        [("calendar", {"day": str(start + timedelta(days=n)), "user": "ann"})] for n in range(count)
+    ]
+    return steps(*rounds), gives(*[("ok", rng.choice([[], {"events": []}, "free"]))] * count)
+
+
+def slots(rng: random.Random) -> Run:
+    count = rng.randint(4, 9)
+    rounds: list[list[Wish]] = [
+        [("calendar", {"from": f"2026-11-22T{n + 9:02}:00:00Z", "room": "Blue"})] for n in range(count)
+    ]
+    return steps(*rounds), gives(*[("ok", {"free": False})] * count)
 
 
 def writes(rng: random.Random) -> Run:
-    count = rng.randint(4, 25)
-    return (
-        steps(*[[("add_item", {"title": text(rng, 3), "n": n})] for n in range(count)]),
-        gives(*[("ok", "ok")] * count),
+    count, tool = rng.randint(4, 25), rng.choice(["add_item", "send_message", "create_ticket", "set_value"])
+    answer: Callable[[int], Any] = rng.choice([
+        lambda _: "ok", lambda _: {"ok": True}, lambda n: {"id": n, "created": True}, lambda _: "", lambda _: "Your message was sent successfully to its reader.",
+        lambda _: {"status": "queued"}, lambda n: f"Created T-{n}.",
+    ])  # fmt: skip
+    what: Callable[[int], Any] = rng.choice(
+        [
+            lambda n: {"title": text(rng, 3), "n": n},
+            lambda n: {"text": f"note {n}"},
+            lambda n: {"key": WORDS[n], "value": 1},
+        ]
     )
+    return steps(*[[(tool, what(n))] for n in range(count)]), gives(*[("ok", answer(n)) for n in range(count)])
+
+
+def commands(rng: random.Random) -> Run:
+    count = rng.randint(4, 12)
+    rounds: list[list[Wish]] = [[("run_command", {"command": f"mkdir -p build/{WORDS[n]}"})] for n in range(count)]
+    return steps(*rounds), gives(*[("ok", "")] * count)
 
 
 def sums(rng: random.Random) -> Run:
     count = rng.randint(4, 12)
-    return (
-        steps(*[[("calculator", {"expression": f"{n} - {n}"})] for n in range(count)]),
-        gives(*[("ok", 0)] * count),
+    return steps(*[[("calculator", {"expression": f"{n} * 7 - {n * 7}"})] for n in range(count)]), gives(
+        *[("ok", rng.choice([0, "0"]))] * count
     )
+
+
+def tables(rng: random.Random) -> Run:
+    count = rng.randint(4, 9)
+    rounds: list[list[Wish]] = [[("query_db", {"sql": f"SELECT count(*) FROM {WORDS[n]}"})] for n in range(count)]
+    return steps(*rounds), gives(*[("ok", rng.choice([[{"count": 0}], [[0]]]))] * count)
 
 
 def searches(rng: random.Random) -> Run:
@@ -235,15 +208,35 @@ def searches(rng: random.Random) -> Run:
 
 def edits(rng: random.Random) -> Run:
     """Change something, run the tests, which fail alike: again and again, until they do not."""
-    tries = rng.randint(4, 15)
+    tries = rng.randint(4, 12)
     rounds: list[list[Wish]] = []
     for n in range(tries):
-        rounds += [[("edit_file", {"path": "main.py", "text": f"{text(rng)} {n}"})], [("run_tests", {})]]
+        rounds += [[("edit_file", {"path": "main.py", "text": f"{text(rng)} = {n}"})], [("run_tests", {})]]
     outcomes = [("ok", "ok"), ("ok", "2 failed, 10 passed")] * (tries - 1) + [("ok", "ok"), ("ok", "12 passed")]
     return steps(*rounds), gives(*outcomes)
 
 
+def acts_and_looks(rng: random.Random) -> Run:
+    """One thing after the other is done, and each time the same list is looked at, which grows."""
+    count = rng.randint(4, 10)
+    rounds: list[list[Wish]] = []
+    for n in range(count):
+        rounds += [[("add_item", {"name": WORDS[n]})], [("list_items", {})]]
+    outcomes: list[Outcome] = [
+        one for n in range(count) for one in (("ok", {"ok": True}), ("ok", list(WORDS[: n + 1])))
+    ]
+    return steps(*rounds), gives(*outcomes)
+
+
+def turns_of_pages(rng: random.Random) -> Run:
+    """The same deed again, which shows another thing each time."""
+    count = rng.randint(4, 20)
+    return steps(*[[("press", {"key": "PageDown"})]] * count), gives(
+        *[("ok", page(rng) if rng.random() < 0.9 else text(rng, 5)) for _ in range(count)]
+    )
+
+
 REPETITIONS: tuple[Callable[[random.Random], Run], ...] = (
-    polling_the_same, polling_in_other_words, polling_in_sentences, receipts, counted, polling_for_a_yes, polling_with_plateaus, polling_with_a_clock, polling_with_progress, polling_with_waits, polling_as_declared, paging, retries,
-    corrections, files, orders, days, writes, sums, searches, edits,
+    *POLLING, paging, retries, retries_with_numbers, patient_retries, corrections, items, texts, files, days, slots, writes, commands, sums, tables, searches,
+    edits, acts_and_looks, turns_of_pages,
 )  # fmt: skip

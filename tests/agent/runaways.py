@@ -1,6 +1,6 @@
-"""Runs that never end by themselves, and runs that only look like it: each made from a seed.
+"""Runs that never end by themselves, each made from a seed.
 
-A maker gives a model, its tools, the rounds of useful work before, and the rounds of its pattern.
+A maker gives a model, its tools, the rounds of useful work before, and the rounds after which it has to have ended.
 """
 
 from __future__ import annotations
@@ -12,43 +12,142 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.agent.acting import Model, Outcome, Tools, Wish
+from tests.agent.acting import READS, WRITES, Model, Outcome, Tools, Wish
 
 Case = tuple[Model, Tools, int, int]
-WORDS = (
-    "alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet", "kilo", "lima", "mike",
-    "november", "oscar", "papa",
-)  # fmt: skip
-READS = ("search", "read_file", "get_order", "list_items", "calendar")
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "dune",
+    "ember",
+    "fjord",
+    "grove",
+    "heath",
+    "inlet",
+    "jetty",
+    "knoll",
+    "lagoon",
+    "marsh",
+    "nook",
+    "orchard",
+    "prairie",
+    "quarry",
+    "ridge",
+    "slope",
+    "tundra",
+    "upland",
+    "vale",
+    "woods",
+    "yard",
+    "zenith",
+    "cliff",
+    "delta",
+    "estuary",
+    "glade",
+    "haven",
+    "refund",
+    "policy",
+    "invoice",
+    "shipping",
+    "contract",
+    "warranty",
+]
 
 
 def text(rng: random.Random, words: int = 3) -> str:
     return " ".join(rng.sample(WORDS, words))
 
 
+def token(rng: random.Random, size: int = 12) -> str:
+    return "".join(rng.choices("abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789", k=size - 1)) + "7"
+
+
 def arguments(rng: random.Random) -> dict[str, Any]:
-    keys = ("query", "path", "order_id", "filter", "lang", "limit", "deep")
-    return {key: rng.choice([text(rng), rng.randint(1, 99), True]) for key in rng.sample(keys, rng.randint(0, 4))}
+    keys = (
+        "query",
+        "path",
+        "order_id",
+        "filter",
+        "lang",
+        "deep",
+        "city",
+        "user",
+        "date",
+        "url",
+        "sku",
+        "room",
+        "symbol",
+    )
+    values = [
+        text(rng),
+        rng.randint(1, 99),
+        True,
+        rng.choice(WORDS),
+        token(rng),
+        [1, 2],
+        {"a": rng.choice(WORDS)},
+        f"{rng.random() * 90:.3f}",
+    ]
+    return {key: rng.choice(values) for key in rng.sample(keys, rng.randint(0, 4))}
 
 
 def wish(rng: random.Random) -> Wish:
     return rng.choice(READS), arguments(rng)
 
 
-def result(rng: random.Random) -> Any:
+def page(rng: random.Random) -> str:
+    return "\n".join(text(rng, 9).capitalize() + "." for _ in range(rng.randint(5, 12)))
+
+
+def found(rng: random.Random) -> Any:
+    """What a search finds."""
+    docs = [
+        {"id": rng.randint(1, 99), "title": text(rng), "score": round(rng.random(), 3)}
+        for _ in range(rng.randint(1, 4))
+    ]
     return rng.choice(
-        ["nothing found", [], {}, {"items": [text(rng)]}, {"ok": True}, text(rng, 12), 42, None, {"total": 0, "rows": []}]
-    )  # fmt: skip
+        [
+            {"results": docs},
+            docs,
+            [text(rng), text(rng)],
+            page(rng),
+            f"{text(rng, 6).capitalize()}.",
+            {"answer": text(rng, 5)},
+        ]
+    )
 
 
-def wishes(rng: random.Random, count: int) -> list[Wish]:
+def nothing(rng: random.Random) -> Any:
+    return rng.choice([
+        [], {}, None, "", {"results": []}, {"items": [], "total": 0}, "No results found.", "nothing found", {"data": {"hits": []}}, "0 results",
+        {"message": "No documents matched."}, {"rows": [], "count": 0}, "not found", {"results": [], "next": None},
+    ])  # fmt: skip
+
+
+def result(rng: random.Random) -> Any:
+    plain = [
+        {"ok": True},
+        42,
+        {"temperature": 21.5, "unit": "C"},
+        {"status": "shipped", "id": 7},
+        "yes",
+        {"status": "ok"},
+        {"price": 19.99},
+        "done",
+    ]
+    kind = rng.randrange(3)
+    return found(rng) if kind == 0 else nothing(rng) if kind == 1 else rng.choice(plain)
+
+
+def steps(rng: random.Random, count: int) -> list[Wish]:
     """So many that differ."""
-    found: list[Wish] = []
-    while len(found) < count:
+    made: list[Wish] = []
+    while len(made) < count:
         new = wish(rng)
-        if new not in found:
-            found.append(new)
-    return found
+        if new not in made:
+            made.append(new)
+    return made
 
 
 def fixed(rng: random.Random) -> Tools:
@@ -57,235 +156,197 @@ def fixed(rng: random.Random) -> Tools:
     return lambda name, asked: ("ok", result(random.Random(f"{seed}{name}{json.dumps(asked, sort_keys=True)}")))
 
 
-def after_work(rng: random.Random, model: Model, tools: Tools, period: int) -> Case:
+def gives(what: Any) -> Tools:
+    return lambda *_: ("ok", what)
+
+
+def case(rng: random.Random, model: Model, tools: Tools, bound: int = 4) -> Case:
     """The same after a few steps that led somewhere."""
-    before = rng.choice([0, 0, 1, 3])
+    before = rng.choice([0, 0, 1, 3, 6])
 
     def acts(turn: int) -> Sequence[Wish] | str:
         return [("read_file", {"path": f"notes-{turn}.md"})] if turn < before else model(turn - before)
 
-    def gives(name: str, asked: Any) -> Outcome:
+    def outcome(name: str, asked: Any) -> Outcome:
         path = str(asked.get("path", ""))
-        return ("ok", f"the notes of {path}") if path.startswith("notes-") else tools(name, asked)
+        return ("ok", f"the notes of {path}: {turns[path]}") if path.startswith("notes-") else tools(name, asked)
 
-    return acts, gives, before, period
+    turns = {f"notes-{n}.md": text(random.Random(n), 5) for n in range(before)}
+    return acts, outcome, before, bound
 
 
 def identical(rng: random.Random) -> Case:
     same = [wish(rng)]
-    return after_work(rng, lambda _: same, fixed(rng), 1)
+    return case(rng, lambda _: same, fixed(rng))
 
 
-def reordered(rng: random.Random) -> Case:
+def written_again(rng: random.Random) -> Case:
+    """The same deed again and again, each with a receipt of its own."""
+    same, fresh = [(rng.choice(WRITES), {"title": text(rng), "to": "ann@example.org"})], random.Random(rng.random())
+    receipt: Callable[[], Any] = rng.choice([
+        lambda: {"ok": True}, lambda: {"id": f"T-{fresh.randint(1000, 9999)}", "status": "open"}, lambda: f"sent (id {token(fresh)})", lambda: "",
+        lambda: {"status": "queued", "message_id": str(uuid.UUID(int=fresh.getrandbits(128)))}, lambda: {"created": True, "ticket_id": fresh.randint(1, 9**6)},
+    ])  # fmt: skip
+    return case(rng, lambda _: same, lambda *_: ("ok", receipt()))
+
+
+def in_another_form(rng: random.Random) -> Case:
     name, asked = rng.choice(READS), {"query": text(rng), "limit": 5, "deep": {"a": 1, "b": [1, 2]}}
     spaced = random.Random(rng.random())
 
     def model(_: int) -> list[Wish]:
         items = list(asked.items())
         spaced.shuffle(items)
-        indent = spaced.choice([None, 1, 4])
-        again = json.dumps(dict(items), indent=indent, separators=spaced.choice([(",", ":"), (", ", ": ")]))
-        return [(name, again.replace("5", spaced.choice(["5", "5.0"])))]
+        again = json.dumps(
+            dict(items), indent=spaced.choice([None, 1, 4]), separators=spaced.choice([(",", ":"), (" , ", ": ")])
+        )
+        return [
+            (
+                name,
+                again.replace("5", spaced.choice(["5", "5.0"])).replace(
+                    text_of, spaced.choice([text_of, f"  {text_of} ", text_of.upper()])
+                ),
+            )
+        ]
 
-    return after_work(rng, model, fixed_by_name(rng), 1)
-
-
-def fixed_by_name(rng: random.Random) -> Tools:
-    """Tools that give the same whatever they are asked."""
-    seed = rng.random()
-    return lambda name, _: ("ok", result(random.Random(f"{seed}{name}")))
+    text_of = str(asked["query"])
+    return case(rng, model, gives(result(rng)))
 
 
 def nonces(rng: random.Random) -> Case:
     name, asked = rng.choice([*READS, "add_item"]), {"query": text(rng), "order_id": rng.randint(1, 9)}
-    key = rng.choice(["nonce", "timestamp", "attempt", "request_id", "retryCount", "_ts", "idempotency-key"])
+    key = rng.choice([
+        "nonce", "timestamp", "attempt", "request_id", "retryCount", "_ts", "idempotency-key", "ts", "_", "retry", "try", "seed", "trace_id", "cacheBuster",
+        "attempt_number", "requestId", "iteration",
+    ])  # fmt: skip
     fresh = random.Random(rng.random())
 
     def model(turn: int) -> list[Wish]:
-        value = fresh.choice([turn, f"{fresh.getrandbits(128):032x}", f"2026-11-22T10:00:{turn:02}Z"])
+        value = fresh.choice([turn, fresh.random(), token(fresh), f"2026-11-22T10:00:{turn:02}Z", 1763805600 + turn])
         return [(name, {**asked, key: value})]
 
-    return after_work(rng, model, fixed_by_name(rng), 1)
+    return case(rng, model, gives(result(rng)))
+
+
+def numbered_tries(rng: random.Random) -> Case:
+    base, form = text(rng, 4), rng.choice(["{} (attempt {})", "{} [retry {}]", "{} try #{}", "{} attempt {}"])
+    return case(rng, lambda turn: [("search", {"query": form.format(base, turn + 1)})], gives(result(rng)))
+
+
+def cache_busters(rng: random.Random) -> Case:
+    base, fresh = f"https://{rng.choice(WORDS)}.example/{rng.choice(WORDS)}", random.Random(rng.random())
+    form = rng.choice(["{}?ts={}", "{}?_={}", "{}#{}", "{}?nonce={}", "{}?q=a&cb={}", "{}?rand={}"])
+    more = rng.random() < 0.2
+    what = rng.choice(["Please enable JavaScript to view this page.", page(rng), "Access denied", {"ok": True}])
+    return case(
+        rng,
+        lambda turn: [("fetch_page", {"url": base + "?" * turn if more else form.format(base, fresh.getrandbits(30))})],
+        gives(what),
+    )
 
 
 def told_the_time(rng: random.Random) -> Case:
     """The same call, whose result differs in nothing but when it was made."""
     same, start = [wish(rng)], datetime(2026, 11, 22, rng.randint(0, 20), 0, 0, tzinfo=UTC)
-    ticks = iter(range(1_000))
-    shape = rng.randrange(4)
+    ticks, what = iter(range(1_000)), found(rng)
+    shape = rng.randrange(5)
 
     def tools(_: str, __: Any) -> Outcome:
         at = start + timedelta(seconds=7 * next(ticks), microseconds=next(ticks))
         return "ok", (
-            {"items": [], "fetched_at": at.isoformat()}, f"nothing new (as of {at:%H:%M:%S})",
-            {"items": [], "timestamp": at.timestamp(), "elapsed_ms": next(ticks)}, f"no results, took {next(ticks)} ms",
+            {"found": what, "fetched_at": at.isoformat()}, f"nothing new (as of {at:%H:%M:%S})", {"data": what, "timestamp": at.timestamp()},
+            f"{text(random.Random(7), 5)}, took {next(ticks)} ms", {"items": what, "elapsed_ms": next(ticks), "server_time": int(at.timestamp())},
         )[shape]  # fmt: skip
 
-    return after_work(rng, lambda _: same, tools, 1)
+    return case(rng, lambda _: same, tools)
+
+
+def told_a_number(rng: random.Random) -> Case:
+    """The same call, whose result differs in an id or a count only."""
+    same, fresh, begin, by = (
+        [wish(rng)],
+        random.Random(rng.random()),
+        rng.randint(0, 5000),
+        rng.choice([1, 1, 1, 2, 10]),
+    )
+    ticks, what, words = iter(range(begin, begin + 10_000, by)), found(rng), text(rng, 5)
+    shape: Callable[[], Any] = rng.choice([
+        lambda: {"result": what, "count": next(ticks)}, lambda: f"{words}; call {next(ticks)}", lambda: {"id": fresh.randint(1, 9999), "data": what},
+        lambda: {"request_id": token(fresh), "results": []}, lambda: f"{words} (ref {fresh.getrandbits(32):08x})", lambda: {"visits": next(ticks), "page": "home"},
+        lambda: {"id": str(uuid.UUID(int=fresh.getrandbits(128))), "items": what}, lambda: f"Result #{next(ticks)}: {words}", lambda: [next(ticks), words],
+        lambda: {"data": what, "rate_limit_remaining": 9999 - next(ticks)}, lambda: {"session": token(fresh), "answer": words},
+    ])  # fmt: skip
+    return case(rng, lambda _: same, lambda *_: ("ok", shape()))
+
+
+def shuffled(rng: random.Random) -> Case:
+    same, hits, fresh = [wish(rng)], [text(rng) for _ in range(8)], random.Random(rng.random())
+    return case(rng, lambda _: same, lambda *_: ("ok", {"hits": fresh.sample(hits, 8)}))
+
+
+def ping_pong(rng: random.Random) -> Case:
+    made = steps(rng, 2)
+    return case(rng, lambda turn: [made[turn % 2]], fixed(rng), 8)
+
+
+def moody_ping_pong(rng: random.Random) -> Case:
+    """One half with other words each time, one with a clock in its result."""
+    fresh, other, what, ticks = (
+        random.Random(rng.random()),
+        ("clock", {"zone": "UTC"}),
+        nothing(rng),
+        iter(range(1_000)),
+    )
+
+    def tools(name: str, _: Any) -> Outcome:
+        return "ok", {"time": f"10:{next(ticks):02}:00"} if name == "clock" else what
+
+    return case(rng, lambda turn: [other if turn % 2 else ("web_search", {"query": text(fresh, 3)})], tools, 8)
 
 
 def cycles(rng: random.Random) -> Case:
-    period = rng.choice([2, 2, 2, 3, 4, 5, 8, 11])
-    steps = wishes(rng, period)
-    return after_work(rng, lambda turn: [steps[turn % period]], fixed(rng), period)
+    period = rng.choice([3, 3, 4, 5, 8])
+    made = steps(rng, period)
+    return case(rng, lambda turn: [made[turn % period]], fixed(rng), 4 * period)
 
 
-def parallel_cycles(rng: random.Random) -> Case:
-    period = rng.choice([1, 2, 3, 4])
-    steps, mixed = [wishes(rng, rng.randint(2, 5)) for _ in range(period)], random.Random(rng.random())
-
-    def model(turn: int) -> list[Wish]:
-        step = steps[turn % period]
-        return mixed.sample(step, len(step))
-
-    return after_work(rng, model, fixed(rng), period)
+def parallel(rng: random.Random) -> Case:
+    period, mixed = rng.choice([1, 1, 2, 3]), random.Random(rng.random())
+    made = [steps(rng, rng.randint(2, 5)) for _ in range(period)]
+    return case(rng, lambda turn: mixed.sample(step := made[turn % period], len(step)), fixed(rng), 4 * period)
 
 
 def in_any_order(rng: random.Random) -> Case:
     """A few steps, all of them every so many rounds, in another order each time."""
     period = rng.choice([2, 3, 4])
-    steps, mixed = wishes(rng, period), random.Random(rng.random())
+    made, mixed = steps(rng, period), random.Random(rng.random())
     order: list[Wish] = []
 
     def model(_: int) -> list[Wish]:
         if not order:
-            order.extend(mixed.sample(steps, period))
+            order.extend(mixed.sample(made, period))
         return [order.pop()]
 
-    return after_work(rng, model, fixed(rng), period)
+    return case(rng, model, fixed(rng), 4 * period)
 
 
-def errors(rng: random.Random) -> Case:
-    same, kind = [wish(rng)], rng.choice(["error", "timeout"])
-    counted = iter(range(1_000))
-    message = rng.choice(
-        ["ConnectionError: refused (attempt {})", "HTTPError: 503 after {} ms", "timed out", "No such id"]
+def toggles(rng: random.Random) -> Case:
+    key, values = text(rng, 1), rng.choice([(True, False), ("on", "off"), (1, 2)])
+    return case(
+        rng,
+        lambda turn: [("set_value", {"key": key, "value": values[turn % 2]})],
+        gives(rng.choice(["saved", {"ok": True}])),
+        8,
     )
-    return after_work(rng, lambda _: same, lambda *_: (kind, message.format(next(counted))), 1)
-
-
-def reworded_errors(rng: random.Random) -> Case:
-    fresh = random.Random(rng.random())
-    return after_work(
-        rng, lambda _: [("search", {"query": text(fresh, 4)})], lambda *_: ("error", "SyntaxError: unexpected token"), 1
-    )
-
-
-def unknown_tools(rng: random.Random) -> Case:
-    fresh = random.Random(rng.random())
-    return after_work(
-        rng, lambda _: [(f"{fresh.choice(WORDS)}_{fresh.randint(1, 99)}", arguments(fresh))], fixed(rng), 1
-    )
-
-
-def misfits(rng: random.Random) -> Case:
-    fresh = random.Random(rng.random())
-
-    def model(turn: int) -> list[Wish]:
-        return [("strict", fresh.choice([{}, {"n": text(fresh)}, {"m": turn}, '{"n": ', f"[{turn}]", {"n": None}]))]
-
-    return after_work(rng, model, fixed(rng), 1)
-
-
-def denied(rng: random.Random) -> Case:
-    fresh, vary = random.Random(rng.random()), rng.random() < 0.5
-    same = arguments(rng)
-    return after_work(rng, lambda turn: [("risky", {**same, "n": turn} if vary else same)], fixed(rng), 1) if vary else (
-        after_work(rng, lambda _: [("risky", arguments(fresh))], fixed(rng), 1)
-    )  # fmt: skip
-
-
-def refused_in_turn(rng: random.Random) -> Case:
-    """Denied, unknown, not fitting: one after the other."""
-    fresh = random.Random(rng.random())
-    ways: list[Callable[[], Wish]] = [
-        lambda: ("risky", arguments(fresh)),
-        lambda: (fresh.choice(WORDS), {}),
-        lambda: ("strict", {"n": text(fresh)}),
-    ]
-    return after_work(rng, lambda turn: [ways[turn % 3]()], fixed(rng), 1)
-
-
-def denied_and_read(rng: random.Random) -> Case:
-    read = wish(rng)
-    return after_work(rng, lambda turn: [read if turn % 2 else ("risky", {"n": turn})], fixed(rng), 2)
-
-
-def reworded(rng: random.Random) -> Case:
-    """Other words, the same outcome, to the letter."""
-    fresh = random.Random(rng.random())
-    same: Any = rng.choice(["no results", [], None, {"items": [], "total": 0}, text(rng, 14)])
-
-    def model(turn: int) -> list[Wish]:
-        extra: dict[str, Any] = fresh.choice(
-            [{}, {"limit": turn + 5}, {"page": turn}, {"pageNumber": turn}, {"cursor": f"{fresh.getrandbits(64):x}"}]
-        )
-        return [("search", {"query": text(fresh, 3), **extra})]
-
-    return after_work(rng, model, lambda *_: ("ok", same), 1)
-
-
-def empty_handed(rng: random.Random) -> Case:
-    """The same question, the same nothing, and one word in it that is new each time."""
-    same, fresh, ticks = [wish(rng)], random.Random(rng.random()), iter(range(1, 1_000))
-    shapes: list[Callable[[], Any]] = [
-        lambda: f"Tried {next(ticks)} shards, nothing there.",
-        lambda: f"search {fresh.getrandbits(32):08x}: no hits",
-        lambda: f"0 rows (run {uuid.UUID(int=fresh.getrandbits(128))})",
-        lambda: {"hits": [], "search_id": str(uuid.UUID(int=fresh.getrandbits(128)))},
-        lambda: {"items": [], "hash": f"{fresh.getrandbits(64):x}"},
-        lambda: {"results": [], "meta": {}, "quota_left": 900 - next(ticks)},
-        lambda: {"data": {}, "api_calls_remaining": 900 - next(ticks)},
-        lambda: {"user": "ann", "version": f"{fresh.getrandbits(128):032x}"},
-    ]
-    shape = rng.choice(shapes)
-    return after_work(rng, lambda _: same, lambda *_: ("ok", shape()), 1)
-
-
-def only_numbers(rng: random.Random) -> Case:
-    """The same question, and a counter: that is looked at twice as often."""
-    same, ticks = [wish(rng)], iter(range(1, 1_000))
-    shape: Callable[[int], Any] = rng.choice(
-        [lambda n: {"visits": n, "page": "home"}, lambda n: f"Ticket T-{n} is next", lambda n: [n, n + 1]]
-    )
-    return after_work(rng, lambda _: same, lambda *_: ("ok", shape(next(ticks))), 2)
-
-
-def echoes(rng: random.Random) -> Case:
-    """Other words, and an answer that says them back."""
-    fresh = random.Random(rng.random())
-    shape: Callable[[str], Any] = rng.choice(
-        [
-            lambda q: f"No match for {q!r}.",
-            lambda q: {"query": q, "hits": []},
-            lambda q: f"Your search - {q} - found nothing",
-        ]
-    )
-    return after_work(
-        rng, lambda _: [("search", {"query": text(fresh, 3)})], lambda _, asked: ("ok", shape(asked.get("query", ""))), 1
-    )  # fmt: skip
-
-
-def written_again(rng: random.Random) -> Case:
-    """The same thing made again and again, with a receipt of its own each time."""
-    same: list[Wish] = [("add_item", {"title": text(rng)})]
-    fresh, ticks = random.Random(rng.random()), iter(range(1, 1_000))
-    shapes: list[Callable[[], Any]] = [
-        lambda: {"id": str(uuid.UUID(int=fresh.getrandbits(128))), "status": "open"},
-        lambda: f"Created item {text(fresh)}",
-        lambda: {"number": next(ticks), "state": "pending"},
-        lambda: "ok",
-    ]
-    shape = rng.choice(shapes)
-    return after_work(rng, lambda _: same, lambda *_: ("ok", shape()), 1)
 
 
 def pauses(rng: random.Random) -> Case:
-    same = rng.choice(["Let me think about that…", "One moment…"])
-    return (lambda _: same), fixed(rng), 0, 1
+    """No call, and the same words."""
+    words = text(rng, 6)
+    return case(rng, lambda _: f"{words}…", fixed(rng))
 
 
-RUNAWAYS: tuple[Callable[[random.Random], Case], ...] = (
-    identical, reordered, nonces, told_the_time, cycles, parallel_cycles, in_any_order, errors, reworded_errors, unknown_tools,
-    misfits, denied, refused_in_turn, denied_and_read, reworded, empty_handed, only_numbers, echoes, written_again, pauses,
+REPEATING: tuple[Callable[[random.Random], Case], ...] = (
+    identical, written_again, in_another_form, nonces, numbered_tries, cache_busters, told_the_time, told_a_number, shuffled, ping_pong, moody_ping_pong, cycles,
+    parallel, in_any_order, toggles, pauses,
 )  # fmt: skip

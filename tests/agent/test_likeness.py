@@ -1,26 +1,26 @@
-"""When two calls are the same step again."""
+"""When two calls of tools are the same step again, and when a result says that it is not there yet."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 import pytest
 
-from app.agent.likeness import LONGEST, same_asked, same_found, waits
+from app.agent.likeness import PATIENCE, TRIES, Step, read
+from app.agent.noise import LONGEST
 from app.domain.messages import ToolCall
 from app.domain.tools import ToolSpec
 from tests.scripted import tool_spec
 
 READ, WRITE = tool_spec("t"), tool_spec("t", effect="write")
+LONG = "a page of many words " * 20
 
 
-def asked(arguments: str, result: str = "same", *, is_error: bool = False) -> Any:
-    return same_asked(ToolCall("c", "t", arguments), READ, is_error, result)
+def step(arguments: str, result: str = "same", *, spec: ToolSpec = READ, is_error: bool = False) -> Step:
+    return read(ToolCall("c", spec.name, arguments), spec, is_error, result)
 
 
-def found(arguments: str, result: str = "same", *, spec: ToolSpec = READ, is_error: bool = False) -> Any:
-    return same_found(ToolCall("c", "t", arguments), spec, is_error, result)
+def alike(one: Step, other: Step) -> bool:
+    return one.same == other.same or (one.alike is not None and one.alike == other.alike)
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,16 @@ def found(arguments: str, result: str = "same", *, spec: ToolSpec = READ, is_err
         ("{}", " { } ", True),
         ('{"a":1,"b":[1,2]}', '{ "b": [1, 2], "a": 1.0 }', True),
         ('{"a":1}', '{"a":1,"b":null}', True),
-        ('{"a":" x  y "}', '{"a":"x y"}', True),
+        ('{"a":" x  Y "}', '{"a":"x y"}', True),
         ('{"a":1,"nonce":"q"}', '{"a":1,"nonce":"z"}', True),
         ('{"a":1,"requestId":"q"}', '{"a":1}', True),
+        ('{"a":1,"r":0.7311938472}', '{"a":1,"r":0.1311938475}', True),
         ('{"a":{"retry_count":1}}', '{"a":{"retry_count":2}}', True),
+        ('{"a":"the words (attempt 2)"}', '{"a":"the words (attempt 3)"}', True),
+        ('{"a":"x = 1 # one"}', '{"a":"x = 1 # two"}', True),
+        ('{"u":"https://a.example/x?ts=1#a"}', '{"u":"https://a.example/x???"}', True),
         ("not json", " not json ", True),
+        ('{"u":"https://a.example/x?id=1"}', '{"u":"https://a.example/x?id=2"}', False),
         ('{"a":1}', '{"a":2}', False),
         ('{"a":1}', '{"a":true}', False),
         ('{"a":[1,2]}', '{"a":[2,1]}', False),
@@ -43,7 +48,7 @@ def found(arguments: str, result: str = "same", *, spec: ToolSpec = READ, is_err
     ],
 )
 def test_arguments(one: str, other: str, same: bool) -> None:
-    assert (asked(one) == asked(other)) is same
+    assert (step(one).same == step(other).same) is same
 
 
 @pytest.mark.parametrize(
@@ -52,52 +57,74 @@ def test_arguments(one: str, other: str, same: bool) -> None:
         ("as of 10:00:01", "as of 10:00:09", True),
         ('{"at":"2026-11-22T10:00:00Z"}', '{"at":"2026-11-22T10:00:09.5+01:00"}', True),
         ('{"now":1,"n":1}', '{"n":1,"now":2}', True),
-        ("epoch 1763805600", "epoch 1763805699", True),
+        ('{"ticket_id":1,"n":1}', '{"n":1,"ticket_id":9}', True),
+        ('{"hits":["a","b"]}', '{"hits":["b","a"]}', True),
+        ("sent (id abcdefg7)", "sent (id 8)", True),
         ("took 12 ms", "took 14.5 ms", True),
+        ("Nothing there.", '{"hits":[],"hint":"try more"}', True),
+        ("x" * LONGEST + " 10:00:01", "x" * LONGEST + " 10:00:09", True),
         ("10 %", "20 %", False),
-        ('{"progress":1}', '{"progress":2}', False),
-        ("order 1000000001", "order 1000000002", False),
-        ("2026-11-22", "2026-11-23", False),
-        ("a 0af7651916cd43dd8448eb211c80319c", "a 1af7651916cd43dd8448eb211c80319c", True),
-        ("x" * LONGEST + " 10:00:01", "x" * LONGEST + " 10:00:09", False),
+        ('{"price":1}', '{"price":2}', False),
+        ("red", "green", False),
     ],
 )
 def test_results_of_the_same_arguments(one: str, other: str, same: bool) -> None:
-    assert (asked("{}", one) == asked("{}", other)) is same
-    assert found("{}", one) != found("{}", other)
-
-
-def test_errors_are_the_same_whatever_their_numbers() -> None:
-    one = asked("{}", "HTTPError: 503 after 12 s (0af7651916cd43dd8448eb211c80319c)", is_error=True)
-    assert one == asked("{}", "HTTPError: 503 after 99 s (1bf7651916cd43dd8448eb211c80319d)", is_error=True)
-    assert one != asked("{}", "KeyError: 1", is_error=True)
+    assert (step("{}", one).same == step("{}", other).same) is same
 
 
 @pytest.mark.parametrize(
     ("one", "other", "result", "same"),
     [
-        ('{"query":"a"}', '{"query":"b"}', "nothing", True),
-        ('{"query":"a","page":1}', '{"query":"b","pageNumber":7}', "[]", True),
-        ('{"query":"a"}', '{"query":"b"}', "null", True),
-        ('{"query":"a"}', '{"query":"b"}', " 42 ", False),
-        ('{"query":"a"}', '{"query":"b"}', "true", False),
-        ('{"order_id":1}', '{"order_id":2}', "shipped", False),
-        ('{"orderId":1}', '{"orderId":2}', "shipped", False),
-        ('{"page_id":1}', '{"page_id":2}', "empty", False),
-        ('{"path":"a"}', '{"path":"b"}', "", False),
-        ('{"filter":{"a":1}}', '{"filter":{"a":2}}', "[]", False),
+        ('{"query":"red fox"}', '{"query":"a quick fox"}', "[]", True),
+        ('{"query":"red fox"}', '{"query":"a quick fox"}', '["doc"]', True),
+        ('{"query":"red fox","page":1}', '{"query":"a fox","page":2}', '{"answer":"unknown"}', True),
+        ('{"page":3}', '{"page":4}', '{"items":[]}', True),
+        ('{"cursor":"abc"}', '{"cursor":"def"}', "[[1,2,3,4,5,6,7]]", True),
+        ('{"id":1}', '{"id":2}', LONG, True),
+        ('{"url":"https://a.example/p/1"}', '{"url":"https://a.example/p/2"}', "No content.", True),
+        ('{"query":"red fox"}', '{"query":"a quick fox"}', "true", False),
+        ('{"query":"red"}', '{"query":"fox"}', "[]", False),
+        ('{"text":"a red fox ran"}', '{"text":"two quick foxes ran"}', '{"errors":[]}', False),
+        ('{"page":3}', '{"page":4}', '{"ok":true}', False),
+        ('{"room":"Blue"}', '{"room":"Red"}', '{"free":true}', False),
+        ('{"id":1}', '{"id":2}', "[]", False),
+        ('{"url":"https://a.example/1"}', '{"url":"https://a.example/2"}', "No article.", False),
     ],
 )
-def test_a_read_that_finds_the_same(one: str, other: str, result: str, same: bool) -> None:
-    assert (found(one, result) == found(other, result)) is same
-    assert found(one, result, spec=WRITE) != found(other, result, spec=WRITE)
+def test_another_question_with_the_same_answer(one: str, other: str, result: str, same: bool) -> None:
+    assert alike(step(one, result), step(other, result)) is same
+    if "query" not in one:
+        assert not alike(step(one, result, spec=WRITE), step(other, result, spec=WRITE))
 
 
-def test_the_same_error_for_other_words_is_the_same_for_a_write_too() -> None:
-    assert found('{"text":"a"}', "E1", spec=WRITE, is_error=True) == found(
-        '{"text":"b"}', "E2", spec=WRITE, is_error=True
-    )
-    assert found('{"id":"a"}', "E1", spec=WRITE, is_error=True) != found('{"id":"b"}', "E1", spec=WRITE, is_error=True)
+def test_what_is_only_said_back_is_no_difference() -> None:
+    one, other = '{"query":"red fox"}', '{"query":"blue bird"}'
+    assert alike(step(one, '["red fox","x"]'), step(other, '["blue bird","x"]'))
+    assert not alike(step(one, '["red fox","x"]'), step(other, '["blue bird","y"]'))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ('{"sql":"SELECT a FROM b"}', '{"sql":"SELECT c FROM d"}', True),
+        ('{"path":"/tmp/1"}', '{"path":"/tmp/2"}', True),
+        ('{"path":"/tmp/a"}', '{"path":"/tmp/b"}', False),
+    ],
+)
+def test_the_same_error(one: str, other: str, same: bool) -> None:
+    first = step(one, "HTTPError: 500 after 12 s (abcdef12)", is_error=True)
+    assert alike(first, step(other, "HTTPError: 500 after 99 s (fedcba98)", is_error=True)) is same
+    assert not alike(first, step(one, "KeyError", is_error=True))
+    assert first.patience == 1
+    assert step(one, "busy, try again", is_error=True).patience == TRIES
+
+
+def test_a_count() -> None:
+    one, other = step("{}", '{"visits":1}'), step("{}", '{"visits":2}')
+    assert one.counted == other.counted
+    assert (one.numbers, other.numbers) == ((1.0,), (2.0,))
+    assert step("{}", "1 of 10").counted is None
+    assert step("{}", "none").counted is None
 
 
 @pytest.mark.parametrize(
@@ -106,43 +133,44 @@ def test_the_same_error_for_other_words_is_the_same_for_a_write_too() -> None:
         ('{"status":"pending"}', True),
         ('{"state":"IN PROGRESS"}', True),
         ('{"job":{"phase":"Running"}}', True),
+        ('{"phase":"Warmup"}', True),
+        ('{"status":"not_started"}', True),
         ('{"done":false}', True),
+        ('{"paid":false}', True),
+        ("false", True),
+        ('{"result":null}', True),
         ("The report is not ready yet.", True),
         ("still running", True),
-        ("running", True),
         ("In Progress", True),
         ("40 % of it", True),
         ('{"progress":0.4}', True),
         ('{"percent_complete":99}', True),
+        ('{"processed":3,"total":10}', True),
+        ('{"status":202}', True),
+        ('[{"id":1,"status":"done"},{"id":2,"status":"pending"}]', True),
         ('{"progress":1}', False),
         ('{"progress":100}', False),
-        ('{"is_ready":false}', True),
-        ('{"status":202}', True),
+        ('{"processed":10,"total":10}', False),
         ('{"status":200}', False),
-        ('{"status":"running late"}', True),
         ('{"status":"done"}', False),
+        ('{"status":"shipped"}', False),
+        ('{"status":"not found"}', False),
+        ('{"name":"a","email":"b","plan":"c","since":1,"status":"gold"}', False),
+        ('[{"status":"gold"}]', False),
         ('{"done":true}', False),
-        ('{"status":["pending"]}', False),
-        ('[{"id":1,"status":"done"},{"id":2,"status":"pending"}]', True),
+        ('{"success":false}', False),
+        ('{"found":false,"results":[]}', False),
+        ('{"user":null}', False),
+        ("null", False),
+        ("[]", False),
         ("Nothing found.", False),
         ("not ready yet " + "x" * 200, False),
     ],
 )
 def test_what_is_not_there_yet(result: str, waiting: bool) -> None:
-    call, polls = ToolCall("c", "t", "{}"), msgspec.structs.replace(READ, polls=True)
-    assert waits(call, READ, False, result) is waiting
-    assert not waits(call, READ, True, result)
-    assert waits(call, polls, False, result)
-    assert not waits(call, polls, True, result)
-
-
-@pytest.mark.parametrize("result", ["false", "null", "0", "", "[]", " No "])
-def test_a_plain_no_of_a_tool_that_looks_after_something(result: str) -> None:
-    for name, waiting in (
-        ("is_ready", True),
-        ("checkJob", True),
-        ("job-status", True),
-        ("search", False),
-        ("island", False),
-    ):
-        assert waits(ToolCall("c", name, "{}"), READ, False, result) is waiting
+    assert (step("{}", result).patience == PATIENCE) is waiting
+    assert step("{}", result, spec=WRITE).patience == 1
+    assert step("{}", result, is_error=True).patience < PATIENCE
+    looks, polls = tool_spec("get_it", effect="write"), msgspec.structs.replace(READ, polls=True)
+    assert (step("{}", result, spec=looks).patience == PATIENCE) is waiting
+    assert step("{}", result, spec=polls).patience == PATIENCE
