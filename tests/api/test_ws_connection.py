@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.api.aside import Aside
 from app.api.authentication import Access
 from app.api.guards import Gate
 from app.api.limits import LimitRules, Limits
@@ -95,6 +96,7 @@ def connect(socket: Socket, service: Service, **more: Any) -> tuple[asyncio.Task
         seat=Seat(OpenStreams(limit=9)),
         request_id="r",
         max_frame=10_000,
+        aside=Aside(),
         **more,
     )
     return asyncio.create_task(connection.serve(gate, 0.0)), gate
