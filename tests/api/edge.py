@@ -252,6 +252,7 @@ async def open_edge(
             gate=gate,
             limits=Limits(
                 limiter=LocalLimiter() if limiter is None else limiter,
+                repeats=LocalLimiter(),
                 rules=rules,
                 refused=metrics.refused,
             ),

@@ -92,7 +92,7 @@ def connect(socket: Socket, service: Service, **more: Any) -> tuple[asyncio.Task
         service=service,  # type: ignore[arg-type]
         access=Access(authentication=Always(ANONYMOUS)),
         credential=None,
-        limits=Limits(limiter=LocalLimiter(), rules=LimitRules(), refused=lambda _: None),
+        limits=Limits(limiter=LocalLimiter(), repeats=LocalLimiter(), rules=LimitRules(), refused=lambda _: None),
         seat=Seat(OpenStreams(limit=9)),
         request_id="r",
         max_frame=10_000,
