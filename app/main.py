@@ -30,6 +30,7 @@ from app.api import (
 )
 from app.api import controls as control_routes
 from app.api import usage as usages
+from app.api.aside import Aside
 from app.api.authentication import METRICS, SCOPE, Access, allowed, principal_of_requests, scopes_of
 from app.api.cors import Origins
 from app.api.decoding import StrictRequest
@@ -129,6 +130,7 @@ def create_app(
     tracing: Tracing,
     gate: Gate,
     limits: Limits,
+    aside: Aside,
     max_body: int,
     max_streams: int,
     max_stream_age: float,
@@ -173,12 +175,13 @@ def create_app(
             access=access,
             limits=limits,
             max_frame=max_body,
+            aside=aside,
             max_age=max_stream_age,
             origins=origins,
         ),
         "principal": principal_of_requests(),
     }
-    state = State({"gate": gate, "access": access, "limits": limits})
+    state = State({"gate": gate, "access": access, "limits": limits, "aside": aside})
     litestar: Any = _litestar(SERVICE, dependencies, state, max_body, root_path)
     edge = HttpEdge(app=litestar, origins=origins, read_timeout=read_timeout)
     telemetry = HttpTelemetry(app=edge, tracing=tracing, metrics=metrics)

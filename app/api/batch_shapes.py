@@ -14,6 +14,8 @@ from app.domain.batches import BatchResult as BatchResult
 MAX_ITEMS = 50_000
 MAX_BODY = 8_000_000
 """Bytes of a batch's body: more than any other's."""
+MAX_CONTAINERS = 5 * MAX_ITEMS
+"""Arrays and objects of a batch's body: each item is one, and has a few."""
 DAY = 86_400
 
 
@@ -26,6 +28,9 @@ class BatchItemRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     input: Input
     context: Context | None = None
     tags: Tags = {}
+
+    def __post_init__(self) -> None:
+        """Nothing: by being called it lets other threads have their turn, amid the decoding of many items."""
 
 
 class BatchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,7 +11,8 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from app.api.authentication import SCOPE
-from app.api.batch_shapes import MAX_BODY, Batch, BatchPage, BatchRequest, BatchResultPage
+from app.api.batch_shapes import MAX_BODY, MAX_CONTAINERS, Batch, BatchPage, BatchRequest, BatchResultPage
+from app.api.decoding import CONTAINERS
 from app.api.described import BODY_ERRORS
 from app.api.limits import Limits
 from app.api.once import Once
@@ -27,7 +28,7 @@ from app.runs.ids import new_id
 
 @post(
     "/v1/batches",
-    opt={SCOPE: "runs", "limited": True},
+    opt={SCOPE: "runs", "limited": True, CONTAINERS: MAX_CONTAINERS},
     status_code=202,
     tags=["batches"],
     summary="Begin a batch",

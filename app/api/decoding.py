@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, Final
 
 import msgspec
 from litestar import Request
@@ -12,17 +12,17 @@ from litestar.enums import RequestEncodingType
 from litestar.exceptions import InternalServerException
 from litestar.types import Empty
 
+from app.api.aside import Aside
+from app.api.nesting import MAX_CONTAINERS, nested_wrongly
 from app.domain.errors import FieldError, RequestError
+from app.domain.numbers import number
 
 _AT = re.compile(r"(?P<message>.*?)(?: - at `(?P<path>key in )?\$?\.?(?P<at>[^`]*)`)?", re.DOTALL)
-_NUL = re.compile(rb"\x00|\\u0000")
+_NUL = b"\\u0000"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _FIELD = re.compile(r"Object (?P<what>contains unknown|missing required) field `(?P<name>[^`]*)`")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
-_NO_BRACKETS = re.compile(rb"[^][{}]+")
-_PAIR = re.compile(rb"\[\]|\{\}")
-MAX_DEPTH = 100
-"""How deep arrays and objects may stand in each other: far below what any layer of ours can take."""
+CONTAINERS: Final = "containers"
+"""The key of a handler's `opt` that says how many arrays and objects its body may have, where that is not as many as any."""
 
 
 class StrictRequest(Request[Any, Any, Any]):
@@ -50,13 +50,24 @@ class StrictRequest(Request[Any, Any, Any]):
                 raise RequestError("unsupported_media_type", "Send the body as application/json.")
             if self.headers.get("content-encoding", "identity").strip().lower() != "identity":
                 raise RequestError("unsupported_media_type", "Send the body as it is, without a Content-Encoding.")
-            wanted = self.route_handler.parsed_fn_signature.parameters["data"].annotation
-            self._json = self._connection_state.json = decode_body(await self.body(), wanted)
+            body = await self.body()
+            aside: Aside = self.app.state.aside
+            self._json = self._connection_state.json = await aside.run(len(body), partial(self._decoded, body))
         return self._json
 
+    def _decoded(self, body: bytes) -> Any:
+        handler = self.route_handler
+        wanted = handler.parsed_fn_signature.parameters["data"].annotation
+        return decode_body(body, wanted, containers=handler.opt.get(CONTAINERS, MAX_CONTAINERS))
 
-def decode_body(body: bytes, wanted: Any, what: str = "The body") -> Any:
-    """The body as `wanted`, called `what`. Raises `RequestError`: malformed_json, invalid_encoding or validation_error."""
+
+def decode_body(body: bytes, wanted: Any, what: str = "The body", containers: int = MAX_CONTAINERS) -> Any:
+    """The body as `wanted`, called `what`. Raises `RequestError`: malformed_json, invalid_encoding or validation_error.
+
+    The time that it takes grows with the bytes and with nothing else: how they are nested is looked at first, in few passes.
+    """
+    if (wrong := nested_wrongly(body, containers)) is not None:
+        raise _wrong(what, "", wrong)
     try:
         value = _decoder(wanted).decode(body)
     except msgspec.ValidationError as error:
@@ -66,18 +77,14 @@ def decode_body(body: bytes, wanted: Any, what: str = "The body") -> Any:
         raise RequestError("malformed_json", f"{what} is not JSON: {error}.{surrogate}") from None
     except UnicodeDecodeError:
         raise RequestError("invalid_encoding", f"{what} is not UTF-8.") from None
-    except RecursionError:
-        raise _wrong(what, "", "is nested too deeply") from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
-        raise _wrong(what, "", f"is nested more than {MAX_DEPTH} levels deep")
-    if _NUL.search(body) and _has_nul(value):
+    if _NUL in body and _NUL in body.replace(b"\\\\", b""):  # behind an escaped backslash it is text about NUL
         raise _wrong(what, "", "holds a NUL character (U+0000), which no text may have")
     return value
 
 
 @lru_cache(maxsize=64)
 def _decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(wanted)
+    return msgspec.json.Decoder(wanted, float_hook=number)
 
 
 def _invalid(error: msgspec.ValidationError, what: str) -> RequestError:
@@ -94,24 +101,3 @@ def _invalid(error: msgspec.ValidationError, what: str) -> RequestError:
 def _wrong(what: str, path: str, message: str) -> RequestError:
     where = f"`{path}`" if path else what
     return RequestError("validation_error", f"{where}: {message}.", [FieldError(path, message)])
-
-
-def _depth(body: bytes) -> int:
-    """The deepest nesting of valid JSON, counted as far as it may be: each pass takes away whatever holds nothing."""
-    shape, depth = _NO_BRACKETS.sub(b"", _STRING.sub(b"", body)), 0
-    while shape and depth <= MAX_DEPTH:
-        shape, depth = _PAIR.sub(b"", shape), depth + 1
-    return depth
-
-
-def _has_nul(value: Any) -> bool:
-    """Whether any string in there has a NUL: an escaped backslash before `u0000` is none."""
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return any(_has_nul(item) for item in value)
-    if isinstance(value, msgspec.Struct):
-        return any(_has_nul(getattr(value, name)) for name in value.__struct_fields__)
-    return False

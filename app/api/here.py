@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from litestar.connection import ASGIConnection
 
-from app.api.cors import Origins
+from app.api.cors import ANY, Origins
 from app.domain.errors import RequestError
 
 ASK_SO = "While this service needs no key it answers only who asks it as localhost or 127.0.0.1"
@@ -21,10 +21,11 @@ LOCALHOST = "localhost"
 
 
 class OnlyHere:
-    """What a request must say while nobody needs a key. `origins` are those whose pages may call all the same."""
+    """What a request must say while nobody needs a key. `origins` are those whose pages may call all the same, by their names: `*` is
+    every page of the world, and would give each of them every scope."""
 
     def __init__(self, *, origins: Collection[str] = ()) -> None:
-        self._origins = Origins(origins)
+        self._origins = Origins([origin for origin in origins if origin != ANY])
 
     def check(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
         """Raises `RequestError` forbidden where the request asks for another host than this machine, or a strange page sent it."""
@@ -40,7 +41,9 @@ class OnlyHere:
             )
         if origin is None or is_here(origin.decode("latin-1")) or self._origins.allows(origin):
             return
-        raise RequestError("forbidden", f"{ASK_SO}, and no page of another origin that is not in server.cors_origins.")
+        raise RequestError(
+            "forbidden", f"{ASK_SO}, and no page of another origin that server.cors_origins does not name."
+        )
 
 
 def is_here(url: str) -> bool:

@@ -17,6 +17,8 @@ from typing import Any
 import msgspec
 from litestar import Request, Response
 
+from app.api.aside import INLINE, Aside
+from app.api.decoding import decode_body
 from app.domain.errors import DatabaseUnavailable, FieldError, RequestError
 from app.domain.idempotency import IdempotencyKey, KeptAnswer, KeyStore
 from app.domain.principals import Principal
@@ -41,7 +43,7 @@ Action = Callable[[], Awaitable[Any]]
 async def key_of(request: Request[Any, Any, Any]) -> IdempotencyKey | None:
     """The request's key, None where it has none. Raises `RequestError` validation_error for one that is none.
 
-    Bodies that mean the same JSON are the same request, however they are written.
+    Bodies that mean the same JSON are the same request, however they are written; large ones only if they have the same bytes.
     """
     given = request.headers.getall(HEADER.lower(), [])
     if not given:
@@ -50,21 +52,26 @@ async def key_of(request: Request[Any, Any, Any]) -> IdempotencyKey | None:
         why = "must be one key of 1 to 255 visible ASCII characters"
         raise RequestError("validation_error", f"`{HEADER}` {why}.", [FieldError(HEADER, why)])
     # The base class's: a body that a route does not need may be missing.
-    content = _canonical(await Request.body(request))
-    if query := request.scope["query_string"]:
-        content += b"\n?" + query
+    body = await Request.body(request)
+    aside: Aside = request.app.state.aside
+    fingerprint = await aside.run(len(body), lambda: _fingerprint(body, request.scope["query_string"]))
     path = str(request.scope["path"])
     if len(path) > LONGEST_PATH:  # no such thing exists, and an index row has its limits
         path = hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()
-    return IdempotencyKey(
-        method=request.method, path=path, key=given[0], fingerprint=hashlib.sha256(content).hexdigest()
-    )
+    return IdempotencyKey(method=request.method, path=path, key=given[0], fingerprint=fingerprint)
+
+
+def _fingerprint(body: bytes, query: bytes) -> str:
+    digest = hashlib.sha256(body if len(body) > INLINE else _canonical(body))
+    if query:
+        digest.update(b"\n?" + query)
+    return digest.hexdigest()
 
 
 def _canonical(body: bytes) -> bytes:
     try:
-        return msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
-    except (msgspec.DecodeError, UnicodeError, RecursionError):  # refused later, or of no concern to its route
+        return msgspec.json.encode(decode_body(body, Any), order="deterministic")
+    except RequestError:  # refused later, or of no concern to its route
         return body
 
 

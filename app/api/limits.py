@@ -44,18 +44,27 @@ class LimitRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits:
-    """Counts calls that start runs. `refused` is told the scope of each refusal. Safe for concurrent use."""
+    """Counts calls that start runs. `repeats` counts, in this process, what callers with nothing left ask for by a key; `refused` is
+    told the scope of each refusal. Safe for concurrent use."""
 
-    def __init__(self, *, limiter: Limiter, rules: LimitRules, refused: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, limiter: Limiter, repeats: Limiter, rules: LimitRules, refused: Callable[[str], None]
+    ) -> None:
         self._limiter = limiter
+        self._repeats = repeats
         self._rules = rules
         self._refused = refused
         self._of = lru_cache(maxsize=REMEMBERED)(self._limits)
 
-    def glance(self, principal: Principal) -> None:
-        """Refuse what is known to be refused before anything of the call is read. Takes nothing. Raises `RequestError` rate_limited."""
+    async def glance(self, principal: Principal, *, keyed: bool) -> None:
+        """Refuse what is known to be refused before anything of the call is read. Takes nothing. Raises `RequestError` rate_limited.
+
+        An earlier call may have the answer to a `keyed` one: as many of these as there are calls are let in to find out.
+        """
         limits = self._of(principal.tenant, principal.actor, principal.user)
-        if limits and (found := self._limiter.glance(limits)) is not None:
+        if not limits or (found := self._limiter.glance(limits)) is None:
+            return
+        if not keyed or not (await self._repeats.take(limits)).allowed:
             raise self._refusal(found)
 
     async def started(
@@ -150,9 +159,7 @@ def limit_headers(standing: Standing | None) -> dict[str, str]:
 
 
 async def within_limits(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """A caller that has used up its limits is refused before its body is read, as far as this process knows.
-
-    Not one that gives a key: an earlier call with it may have its answer.
-    """
-    if handler.opt.get("limited") and _KEY not in connection.headers:
-        connection.app.state.limits.glance(principal_of(connection))
+    """A caller that has used up its limits is refused before its body is read, as far as this process knows."""
+    if handler.opt.get("limited"):
+        limits: Limits = connection.app.state.limits
+        await limits.glance(principal_of(connection), keyed=_KEY in connection.headers)

@@ -19,6 +19,7 @@ ALIVE = b": keep-alive\n\n"
 LARGE = 65_536
 """A frame of more bytes than that is sent before the next one is made."""
 GOODBYE = b": this connection ends before the run does, reconnect with Last-Event-ID\n\n"
+REFUSED = b": this connection ends, its key or token is not valid any more\n\n"
 
 _encode = msgspec.json.Encoder().encode
 _delta = msgspec.json.Decoder(MessageDelta).decode

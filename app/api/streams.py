@@ -16,7 +16,7 @@ from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Scope, Send
 
 from app.api.revocations import Cut, Revocations
-from app.api.sse import GOODBYE
+from app.api.sse import GOODBYE, REFUSED
 from app.domain.errors import RequestError
 from app.domain.shares import has_room
 
@@ -26,6 +26,10 @@ SHORT_PATIENCE = 2.0
 """Seconds in which a client has to say who it is while many do not."""
 GLANCE = 0.5
 """Seconds between looks whether many do not."""
+SEND_TIMEOUT = 60.0
+"""Seconds that a client may take to receive what it is sent at once; up to half as long again, until that is seen."""
+LAST_WORD = 1.0
+"""Seconds in which a client has to take what it is told last, once it may have no more."""
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -45,12 +49,14 @@ class OpenStreams:
         max_age: float = 0.0,
         revocations: Revocations | None = None,
         refused: Callable[[str], None] = lambda _: None,
+        send_timeout: float = SEND_TIMEOUT,
     ) -> None:
         """A stream also ends when `revocations` says so (None: nobody does). `refused` is told `streams` whenever one was too many."""
         self._limit = limit
         self._max_age = max_age
         self._revocations = revocations
         self._refused = refused
+        self._send_timeout = send_timeout
         self._of_tenants: Counter[str] = Counter()
         self._most_strangers = min(max(limit // 20, STRANGERS.start), STRANGERS.stop)
         self._strangers = 0
@@ -79,7 +85,8 @@ class OpenStreams:
             return _nothing if self._revocations is None else self._revocations.enter(credential, cut)
 
         left = partial(self.leave, tenant)
-        return EventStream(_Served(content, left, self._max_age, {**HEADERS, **(headers or {})}, watch))
+        own = {**HEADERS, **(headers or {})}
+        return EventStream(_Served(content, left, self._max_age, self._send_timeout, own, watch))
 
     def enter(self, tenant: str) -> None:
         """One more of the tenant is open, also one of another kind. Raises `RequestError` queue_full where it would be too many."""
@@ -169,13 +176,14 @@ class EventStream(Stream):
 class _Served(ASGIStreamingResponse):
     """Streams those bytes; calls `left` when it is over, however it ends."""
 
-    __slots__ = ("_content", "_expired", "_left", "_max_age", "_resting", "_watch")
+    __slots__ = ("_content", "_farewell", "_left", "_max_age", "_send_timeout", "_since", "_timers", "_watch")
 
     def __init__(
         self,
         content: Content,
         left: Callable[[], None],
         max_age: float,
+        send_timeout: float,
         headers: dict[str, str],
         watch: Callable[[Cut], Cut],
     ) -> None:
@@ -183,9 +191,12 @@ class _Served(ASGIStreamingResponse):
         self._content = content
         self._left = left
         self._max_age = max_age
+        self._send_timeout = send_timeout
         self._watch = watch
-        self._expired = False
-        self._resting = False
+        self._farewell = b""
+        self._since: float | None = None
+        """Since when something is being sent, by the loop's clock. None: nothing is."""
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -198,16 +209,16 @@ class _Served(ASGIStreamingResponse):
         """Send until the stream ends or the client is gone, and wait for nothing more: a server may never say that one left who had all."""
         gone = asyncio.create_task(_disconnected(receive))
         sending = asyncio.create_task(self._stream(send))
-        timer = None
+        self._look(sending)
         if self._max_age:
             age = self._max_age * random.uniform(0.9, 1.0)
-            timer = asyncio.get_running_loop().call_later(age, self._expire, sending)
-        leave = self._watch(lambda: self._expire(sending))
+            self._timers["age"] = asyncio.get_running_loop().call_later(age, self._expire, sending)
+        leave = self._watch(lambda: self._cut(sending))
         try:
             await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
         finally:
             leave()
-            if timer is not None:
+            for timer in self._timers.values():
                 timer.cancel()
             for task in (gone, sending):
                 task.cancel()
@@ -215,27 +226,44 @@ class _Served(ASGIStreamingResponse):
         if not sending.cancelled():
             sending.result()
 
-    def _expire(self, sending: asyncio.Task[None]) -> None:
-        """The stream is old enough, or its client may not have it any more: it ends now where it has nothing to send, else after what is being sent."""
-        self._expired = True
-        if self._resting:
+    def _look(self, sending: asyncio.Task[None]) -> None:
+        """Look again and again: a client that has taken nothing for so long has had its time."""
+        loop = asyncio.get_running_loop()
+        if self._since is not None and loop.time() - self._since >= self._send_timeout:
             sending.cancel()
+        else:
+            self._timers["look"] = loop.call_later(self._send_timeout / 2, self._look, sending)
+
+    def _expire(self, sending: asyncio.Task[None]) -> None:
+        """The stream is old enough: it ends now where it has nothing to send, else after what is being sent."""
+        self._farewell = GOODBYE
+        if self._since is None:
+            sending.cancel()
+
+    def _cut(self, sending: asyncio.Task[None]) -> None:
+        """Its client may not have it any more: it ends now. It is told why and no more, and that only if it reads."""
+        self._farewell = REFUSED
+        sending.cancel()
+        self._timers["cut"] = asyncio.get_running_loop().call_later(LAST_WORD, sending.cancel)
 
     async def _stream(self, send: Send) -> None:
         try:
             async for data in self._content:
-                self._resting = False
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-                if self._expired:
-                    await send({"type": "http.response.body", "body": GOODBYE, "more_body": True})
+                await self._tell(send, data)
+                if self._farewell:
                     break
-                self._resting = True
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not (self._expired and self._resting) or task is None or task.uncancel():
+            if not self._farewell or self._since is not None or task is None or task.uncancel():
                 raise
-            await send({"type": "http.response.body", "body": GOODBYE, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if self._farewell:
+            await self._tell(send, self._farewell)
+        await self._tell(send, b"", more=False)
+
+    async def _tell(self, send: Send, data: bytes, *, more: bool = True) -> None:
+        self._since = asyncio.get_running_loop().time()
+        await send({"type": "http.response.body", "body": data, "more_body": more})
+        self._since = None
 
 
 def _nothing() -> None:

@@ -10,6 +10,7 @@ import msgspec
 from litestar import WebSocket, websocket
 from litestar.di import NamedDependency
 
+from app.api.aside import Aside
 from app.api.authentication import FIRST_FRAME, SCOPE, Access, credential_of
 from app.api.cors import Origins
 from app.api.guards import Gate
@@ -33,6 +34,7 @@ class Sockets:
         access: Access,
         limits: Limits,
         max_frame: int,
+        aside: Aside,
         max_age: float,
         origins: Origins,
         ping: float = PING,
@@ -43,6 +45,7 @@ class Sockets:
         self._access = access
         self._limits = limits
         self._max_frame = max_frame
+        self._aside = aside
         self._max_age = max_age
         self._origins = origins
         self._ping = ping
@@ -72,6 +75,7 @@ class Sockets:
                 seat=seat,
                 request_id=request_id(socket),
                 max_frame=self._max_frame,
+                aside=self._aside,
                 ping=self._ping,
             )
             # Not all at once: sockets that were opened together come back one after another.

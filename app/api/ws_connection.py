@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,20 +19,21 @@ from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 
 from app.api import ws_frames as frames
+from app.api.aside import Aside
 from app.api.authentication import Access, check_scope
 from app.api.guards import Gate
 from app.api.limits import Limits
 from app.api.problems import UNREACHABLE, problem
 from app.api.streams import Seat
+from app.api.ws_followed import Batches, Followed
 from app.domain.errors import DatabaseUnavailable, RequestError
+from app.domain.idempotency import IdempotencyKey
 from app.domain.principals import Principal
 from app.runs.service import RunService, StartRun
-from app.runs.stream import Item, parse_cursor
+from app.runs.stream import parse_cursor
 
 log = logging.getLogger(__name__)
 
-MAX_FOLLOWED = 32
-"""Runs that one socket follows at once."""
 MAX_STRIKES = 3
 """Frames one after another that are no command, until the socket is closed."""
 SEND_TIMEOUT = 60.0
@@ -39,13 +41,15 @@ SEND_TIMEOUT = 60.0
 CLOSE_TIMEOUT = 2.0
 PATIENCE = 10.0
 """Seconds in which a client has to say who it is."""
+MAX_FIRST = 9_000
+"""Bytes of a frame of whom it is not known who they are: room for the longest token."""
 PING = 10.0
 """Seconds without a frame after which the client is told that the connection lives."""
 
 GOING_AWAY, POLICY, TOO_BIG, FAULT, RESTART, TRY_LATER = 1001, 1008, 1009, 1011, 1012, 1013
 """Why a socket is closed (RFC 6455 and its registry)."""
 
-Batches = AsyncGenerator[list[Item], None]
+Refusal = RequestError | DatabaseUnavailable
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,6 +71,7 @@ class Connection:
         seat: Seat,
         request_id: str,
         max_frame: int,
+        aside: Aside,
         ping: float = PING,
         send_timeout: float = SEND_TIMEOUT,
         patience: float = PATIENCE,
@@ -83,11 +88,12 @@ class Connection:
         self._patience = patience
         self._request_id = request_id
         self._max_frame = max_frame
+        self._aside = aside
         self._ping = ping
         self._send_timeout = send_timeout
         self._sending = asyncio.Lock()
         self._sent = time.monotonic()
-        self._followed: dict[str, asyncio.Task[None]] = {}
+        self._followed = Followed(tell=self._tell)
         self._over: asyncio.Future[tuple[int, str] | None] = asyncio.get_running_loop().create_future()
 
     async def serve(self, gate: Gate, max_age: float) -> None:
@@ -103,7 +109,7 @@ class Connection:
         try:
             why = await self._over
         finally:
-            tasks += self._followed.values()
+            tasks += self._followed.tasks()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -203,7 +209,10 @@ class Connection:
         if message["type"] == "websocket.disconnect":
             return None
         text = message.get("text")
-        frame: bytes = message.get("bytes") or b"" if text is None else text.encode("utf-8", "surrogatepass")
+        if text is None:
+            frame: bytes = message.get("bytes") or b""
+        else:  # as far as it matters: what is too large is not copied whole
+            frame = text[: self._max_frame + 1].encode("utf-8", "surrogatepass")
         if len(frame) > self._max_frame:
             await self._refuse(RequestError("body_too_large", f"A frame may have {self._max_frame} bytes."))
             self._end((TOO_BIG, "a frame is too large"))
@@ -211,23 +220,39 @@ class Connection:
         return frame
 
     async def _serve(self, frame: bytes) -> bool:
-        """Do one command; whether it was one. A refusal is told, and ends nothing."""
+        """Do one command; whether it was one. A refusal is told, and ends nothing but what is still nobody's."""
+        command = None
         try:
-            command = frames.decode_command(frame)
-        except RequestError as error:
-            await self._refuse(error, frames.ref_of(frame))
-            return False
-        try:
-            await self._do(command)
+            command, key = await self._command(frame)
+            await self._do(command, key)
         except (RequestError, DatabaseUnavailable) as error:
-            await self._refuse(error, command.ref, getattr(command, "run_id", None))
-            if isinstance(error, RequestError) and error.code == "unauthenticated":
+            ref = frames.ref_of(frame) if command is None else command.ref
+            await self._refuse(error, ref, getattr(command, "run_id", None))
+            if isinstance(error, DatabaseUnavailable):
+                return True
+            if error.code == "unauthenticated":
                 self._end((POLICY, error.code))
-            elif isinstance(error, RequestError) and error.code == "queue_full" and self._principal is None:
+            elif error.code == "queue_full" and self._principal is None:
                 self._end((TRY_LATER, error.code))
+            return command is not None
         return True
 
-    async def _do(self, command: frames.Command) -> None:
+    async def _command(self, frame: bytes) -> tuple[frames.Command, IdempotencyKey | None]:
+        """What the frame says. As long as nobody knows who speaks only `auth` is read, and nothing large is.
+
+        Raises `RequestError` for what is no command, and what `_caller` does where it is not known.
+        """
+        if self._principal is None:
+            try:
+                await self._caller()
+            except (RequestError, DatabaseUnavailable):
+                auth = frames.read_auth(frame) if len(frame) <= MAX_FIRST else None
+                if auth is None:
+                    raise
+                return auth, None
+        return await self._aside.run(len(frame), partial(frames.read, frame))
+
+    async def _do(self, command: frames.Command, key: IdempotencyKey | None) -> None:
         if isinstance(command, frames.Auth):
             await self._identify(command.token)
             await self._ack(command.ref)
@@ -237,11 +262,11 @@ class Connection:
             case frames.Pong():
                 await self._ack(command.ref)
             case frames.StartTurn():
-                await self._start(caller, command)
+                await self._start(caller, command, key)
             case frames.Subscribe():
                 await self._subscribe(caller, command)
             case frames.Unsubscribe():
-                await self._forget(command.run_id)
+                await self._followed.forget(command.run_id)
                 await self._ack(command.ref, command.run_id)
             case frames.Cancel():
                 await self._service.cancel(caller, command.run_id, command.reason)
@@ -249,8 +274,8 @@ class Connection:
             case frames.Ping():
                 await self._send(frames.PongFrame(ref=command.ref))
 
-    async def _start(self, caller: Principal, command: frames.StartTurn) -> None:
-        self._check_room(None)
+    async def _start(self, caller: Principal, command: frames.StartTurn, key: IdempotencyKey | None) -> None:
+        self._followed.check_room(None)
         message = command.message
         wanted = StartRun(
             input=command.input if isinstance(message, msgspec.UnsetType) else message,
@@ -262,7 +287,7 @@ class Connection:
             timeout=command.timeout,
             tags=command.tags,
             on_busy=command.on_busy,
-            key=command.key(),
+            key=key,
         )
         started, _ = await self._limits.started(
             caller,
@@ -270,17 +295,17 @@ class Connection:
             lambda: self._service.start(caller, wanted),
             lambda: self._service.replay(caller.acting_for(wanted.user_id), wanted.key, wanted.timeout),
         )
-        await self._forget(started.run_id)
+        await self._followed.forget(started.run_id)
         await self._ack(command.ref, started.run_id, started.session_id, started.replayed)
-        await self._follow(started.run_id, command.ref, self._service.follow(started))
+        await self._followed.follow(started.run_id, command.ref, self._service.follow(started))
 
     async def _subscribe(self, caller: Principal, command: frames.Subscribe) -> None:
-        self._check_room(command.run_id)
+        self._followed.check_room(command.run_id)
         cursor = parse_cursor(None if command.after is None else str(command.after))
         batches = await self._service.events(caller, command.run_id, cursor)
-        await self._forget(command.run_id)
+        await self._followed.forget(command.run_id)
         await self._ack(command.ref, command.run_id)
-        await self._follow(command.run_id, command.ref, batches)
+        await self._followed.follow(command.run_id, command.ref, batches)
 
     async def _ack(
         self, ref: str | None, run_id: str | None = None, session_id: str | None = None, replayed: bool = False
@@ -288,24 +313,6 @@ class Connection:
         """Only who named its command is told that it was done: the others see it by its events."""
         if ref is not None:
             await self._send(frames.Ack(ref=ref, run_id=run_id, session_id=session_id, replayed=replayed))
-
-    def _check_room(self, run_id: str | None) -> None:
-        if len(self._followed) >= MAX_FOLLOWED and run_id not in self._followed:
-            detail = f"A socket follows {MAX_FOLLOWED} runs at most: unsubscribe from one, or open another socket."
-            raise RequestError("queue_full", detail)
-
-    async def _forget(self, run_id: str) -> None:
-        """Nothing more is told of that run."""
-        task = self._followed.pop(run_id, None)
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-
-    async def _follow(self, run_id: str, ref: str | None, batches: Batches) -> None:
-        task = asyncio.create_task(self._tell(run_id, ref, batches))
-        self._followed[run_id] = task
-        # A task that is cancelled before it began would not close what it reads.
-        await asyncio.sleep(0)
 
     async def _tell(self, run_id: str, ref: str | None, batches: Batches) -> None:
         """Every event of the run, as fast as the client takes them."""
@@ -322,14 +329,8 @@ class Connection:
         except Exception as error:
             log.error("a run could not be followed", exc_info=error)
             self._end((FAULT, "the service failed"))
-        finally:
-            await batches.aclose()
-            if self._followed.get(run_id) is asyncio.current_task():
-                del self._followed[run_id]
 
-    async def _refuse(
-        self, error: RequestError | DatabaseUnavailable, ref: str | None = None, run_id: str | None = None
-    ) -> None:
+    async def _refuse(self, error: Refusal, ref: str | None = None, run_id: str | None = None) -> None:
         await self._send(refusal(self._request_id, error, ref, run_id))
 
 
@@ -337,9 +338,7 @@ def _whose(principal: Principal) -> tuple[str, str | None]:
     return principal.tenant, principal.user
 
 
-def refusal(
-    request_id: str, error: RequestError | DatabaseUnavailable, ref: str | None = None, run_id: str | None = None
-) -> frames.ErrorFrame:
+def refusal(request_id: str, error: Refusal, ref: str | None = None, run_id: str | None = None) -> frames.ErrorFrame:
     """The frame that says so."""
     if isinstance(error, RequestError):
         told = problem(request_id, error.code, error.detail, errors=error.errors)

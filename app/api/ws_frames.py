@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from app.api.aside import INLINE
 from app.api.bodies import AgentName, Busy, Context, MessageText, Reason, Seconds, SessionId, Tags, UserId
 from app.api.decoding import decode_body
 from app.api.schemas import Problem
+from app.domain.errors import RequestError
 from app.domain.idempotency import IdempotencyKey
 
 Ref = Annotated[
@@ -135,14 +137,27 @@ class _Named(msgspec.Struct, frozen=True):
     ref: Ref | None = None
 
 
-def decode_command(frame: bytes) -> Command:
-    """The command of a frame. Raises `RequestError` as a request's body does."""
+def read(frame: bytes) -> tuple[Command, IdempotencyKey | None]:
+    """The command of a frame, and its key where it has one. Raises `RequestError` as a request's body does."""
     command: Command = decode_body(frame, Command, "The frame")
-    return command
+    return command, command.key() if isinstance(command, StartTurn) else None
+
+
+def read_auth(frame: bytes) -> Auth | None:
+    """The `auth` of a frame; None: it is of another type, and nothing of it is made. Raises `RequestError` as a request's body does."""
+    try:
+        auth: Auth = decode_body(frame, Auth, "The frame")
+    except RequestError as error:
+        if any(wrong.path == "type" for wrong in error.errors):
+            return None
+        raise
+    return auth
 
 
 def ref_of(frame: bytes) -> str | None:
-    """The `ref` of a frame that is no command, as far as it can be told."""
+    """The `ref` of a frame that is no command, as far as it can be told at once."""
+    if len(frame) > INLINE:
+        return None
     try:
         return decode_ref(frame).ref
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -50,9 +50,19 @@ def serve_banner(
         lines.append(f"  access     every request needs {needed}")
     elif is_loopback(address):
         lines.append("  access     no key is needed: only this machine can connect, and all of it is tenant `default`")
+        lines += _pages(settings.server.cors_origins)
     else:
         lines.append("  ACCESS     INSECURE: anybody who reaches this address can use it")
     return "\n".join(lines)
+
+
+def _pages(origins: Sequence[str]) -> list[str]:
+    """Whose pages may call a service that needs no key."""
+    if "*" in origins:
+        return [
+            "  access     no page of another origin may call: `*` in server.cors_origins counts once there is a key"
+        ]
+    return [f"  access     pages of {', '.join(origins)} may call it, too, without a key"] if origins else []
 
 
 def worker_banner(

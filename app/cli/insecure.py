@@ -1,4 +1,4 @@
-"""Settings that work, and that somebody may regret: what `doctor` warns of."""
+"""Settings that work, and that somebody may regret: what `doctor` and `validate` warn of."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def insecure(settings: Settings, environ: Mapping[str, str], folders: Iterable[P
     """A sentence for each, without a secret. `.env` files are looked for in the folders; the bootstrap file's mode is looked at too."""
     server, found = settings.server, []
     if "*" in server.cors_origins:
-        found.append("server.cors_origins has *: every page that a user opens may call this service from their browser")
+        found.append(
+            "server.cors_origins has *: every page that a user opens may call this service from their browser, once it needs a key"
+        )
     wide = [network for network in server.trusted_proxies if ipaddress.ip_network(network).prefixlen == 0]
     if wide:
         found.append(f"server.trusted_proxies has {', '.join(wide)}: every client can say that it is another")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 import msgspec
 
 from app.cli.commands import DONE, FAILED
+from app.cli.insecure import insecure
 from app.domain.errors import ConfigError
 from app.wiring.budgets import check_budgets
 from app.workspace.load import load_workspace
@@ -30,7 +32,8 @@ async def run(options: argparse.Namespace) -> int:
     if options.json:
         print(msgspec.json.encode({"valid": True, "agents": agents, "problems": []}).decode())
     else:
-        for warning in workspace.settings.warnings:
+        settings = workspace.settings
+        for warning in (*settings.warnings, *insecure(settings, os.environ, (workspace.folder, Path.cwd()))):
             print(f"warning: {warning}")
         print(f"{workspace.folder} is valid: " + ", ".join(f"{name} ({version})" for name, version in agents.items()))
     return DONE

@@ -14,6 +14,7 @@ from app.domain.approvals import Decision, PendingApproval
 from app.domain.changes import Change
 from app.domain.messages import Message, ToolCall, Trust, Usage
 from app.domain.models import Outcome, Purpose
+from app.domain.numbers import number
 from app.domain.runs import Cancellation, RunFailure, RunStatus, StopReason
 from app.domain.tiers import Tier, TierDecision
 from app.domain.tools import ToolStatus
@@ -330,7 +331,7 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     at: float = 0.0
 
 
-_DECODERS = {name: msgspec.json.Decoder(struct) for name, struct in EVENTS.items()}
+_DECODERS = {name: msgspec.json.Decoder(struct, float_hook=number) for name, struct in EVENTS.items()}
 
 
 def decode(stored: StoredEvent) -> Event | None:

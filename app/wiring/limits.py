@@ -17,6 +17,7 @@ def limits_of(settings: Settings, channel: RedisLive | None, metrics: Metrics) -
 
     return Limits(
         limiter=near if channel is None else RedisLimiter(link=channel.link, near=near),
+        repeats=LocalLimiter(),
         rules=LimitRules(
             requests=written.requests,
             window=written.window,

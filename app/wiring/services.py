@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 
 from app.access.authentication import Keyless
+from app.api.aside import Aside
 from app.api.guards import Gate
 from app.api.health import LoopWatch
 from app.api.idempotency import Idempotent
@@ -277,6 +278,8 @@ async def open_services(
                 readings=readings, metrics=metrics, tracing=tracing, gate=gate, access=entrance.access
             )
         else:
+            aside = Aside()
+            stack.callback(aside.close)
             app = create_app(
                 service=runs.service,
                 sessions=runs.sessions,
@@ -295,6 +298,7 @@ async def open_services(
                 tracing=tracing,
                 gate=gate,
                 limits=limits_of(settings, channel, metrics),
+                aside=aside,
                 max_body=settings.server.max_body,
                 max_streams=settings.server.max_streams,
                 max_stream_age=settings.server.max_stream_age,

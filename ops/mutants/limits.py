@@ -32,6 +32,13 @@ LIMITS = (
         tests=("tests/api/test_limits.py::test_a_refusal_asks_no_database_and_reads_no_body",),
     ),
     Mutant(
+        name="a key is no way around the early refusal",
+        file="app/api/limits.py",
+        old="        if not keyed or not (await self._repeats.take(limits)).allowed:\n",
+        new="        if not keyed:\n",
+        tests=("tests/api/test_limits.py::test_a_key_lets_nobody_past_the_refusal_for_long",),
+    ),
+    Mutant(
         name="a replay is given back",
         file="app/api/limits.py",
         old="        if started.replayed:\n",

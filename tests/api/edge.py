@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from app.access.authentication import Authentication, Keyless
 from app.access.known import KnownKeys
 from app.access.tokens import Tokens
+from app.api.aside import Aside
 from app.api.authentication import Access
 from app.api.guards import Gate
 from app.api.health import Readings
@@ -164,6 +165,7 @@ async def open_edge(
     `through` may wrap its stores; `clock` is that of its breakers. `front` is what the settings say of the HTTP edge. `hinted`: there are others, which it tells and hears. Callbacks are kept and not sent.
     """
     notes, gate = Notes(), Gate(None)
+    aside = Aside()
     routes, breakers = routes or {"default": (("scripted", "m"),)}, Breakers(open_seconds=30, clock=clock)
     toolbox = toolbox or ScriptedToolbox()
     tracing = open_tracing({}, "test")
@@ -253,9 +255,11 @@ async def open_edge(
             gate=gate,
             limits=Limits(
                 limiter=LocalLimiter() if limiter is None else limiter,
+                repeats=LocalLimiter(),
                 rules=rules,
                 refused=metrics.refused,
             ),
+            aside=aside,
             max_body=max_body,
             max_streams=max_streams,
             max_stream_age=max_stream_age,
@@ -296,6 +300,7 @@ async def open_edge(
             await asyncio.wait(serving)
             if isinstance(hints, PostgresHints):
                 await hints.aclose()
+            aside.close()
             await tracing.aclose()
 
 

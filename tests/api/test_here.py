@@ -92,7 +92,20 @@ async def test_listed_origins_may_call_and_keys_are_asked_by_any_name(edge: Any,
         headers = {"Host": "localhost", "Origin": PAGE}
         assert (await e.client.get("/v1/runs", headers=headers)).status_code == 200
         check(await e.client.get("/v1/runs", headers={"Host": "pages.example", "Origin": PAGE}), 403, "forbidden")
+    async with edge(ScriptedProvider(says("ok")), keyless="here", front={"cors_origins": ["*"]}) as e:
+        for origin in (PAGE, "null"):
+            refused = await e.client.post(
+                "/chat", json={"message": "x"}, headers={"Host": "localhost", "Origin": origin}
+            )
+            check(refused, 403, "forbidden")
+            async with talking(e.app, origin=origin) as talk:
+                await talk.say("run", message="x")
+                await talk.refused("forbidden")
+        assert not e.provider.requests
     _, key = await make_key(database)
+    async with edge(ScriptedProvider(says("ok")), keyless="here", front={"cors_origins": ["*"]}) as e:
+        headers = {"Authorization": f"Bearer {key}", "Host": "localhost", "Origin": PAGE}
+        assert (await e.client.post("/chat", json={"message": "x"}, headers=headers)).status_code == 200
     async with edge(ScriptedProvider(), keyless="here") as e:
         headers = {"Authorization": f"Bearer {key}", "Host": "agents.example", "Origin": "https://agents.example"}
         assert (await e.client.get("/v1/runs", headers=headers)).status_code == 200

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Any
 
 import httpx2
 import pytest
 
+from app.api.aside import INLINE
+from app.api.idempotency import _fingerprint
 from app.domain.errors import ProviderError
 from tests.api.edge import frames
 from tests.api.problems import check
@@ -290,3 +293,14 @@ async def test_an_approval_under_a_key(edge: Any) -> None:
         assert answers[0].json() == answers[1].json()
         assert list(map(replayed, answers)) == [False, True]
         check(await e.client.post(path, json={"decision": "deny"}, headers=KEY), 422, "idempotency_key_reused")
+
+
+def test_large_bodies_are_compared_as_they_are() -> None:
+    """A small one is known again however it is written; nothing is made of a large one, which is hashed."""
+    for size, same in ((10, True), (INLINE, False)):
+        text = b'"' + b"x" * size + b'"'
+        one, other = b'{"a":1,"b":%s}' % text, b'{ "b": %s, "a": 1 }' % text
+        assert (_fingerprint(one, b"") == _fingerprint(other, b"")) is same
+        assert _fingerprint(one, b"") == _fingerprint(one, b"") != _fingerprint(one, b"q=1")
+    deep = b"[" * 20_000
+    assert _fingerprint(deep, b"") == hashlib.sha256(deep).hexdigest()

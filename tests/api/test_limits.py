@@ -244,6 +244,30 @@ async def test_a_refusal_asks_no_database_and_reads_no_body(edge: Any) -> None:
         assert calls == []
 
 
+async def test_a_key_lets_nobody_past_the_refusal_for_long(edge: Any) -> None:
+    """As many repetitions as there are calls are looked up, whoever asks; then a key is no reason to read the body."""
+    calls: list[str] = []
+    async with edge(answers(), principal=ANN, rules=THREE, through=lambda store: Counting(store, calls)) as e:
+        first = await e.client.post("/chat", json={"message": "x"}, headers={"Idempotency-Key": "first"})
+        for _ in range(2):
+            await e.ask()
+        for _ in range(2):
+            again = await e.client.post("/chat", json={"message": "x"}, headers={"Idempotency-Key": "first"})
+            assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
+            assert again.json()["run_id"] == first.json()["run_id"]
+        check(
+            await e.client.post("/chat", json={"message": "x"}, headers={"Idempotency-Key": "new"}), 429, "rate_limited"
+        )
+        calls.clear()
+        for number in range(20):
+            for path in ("/chat", "/v1/batches"):
+                key = {"Idempotency-Key": f"{path} {number}".replace(" ", "")}
+                refused = await e.client.post(path, content=b"\xff not read", headers=key)
+                check(refused, 429, "rate_limited")
+                assert int(refused.headers["retry-after"]) >= 60
+        assert calls == []
+
+
 async def test_replicas_count_together(edge: Any, redis: str) -> None:
     async with open_live(redis) as one, open_live(redis) as two:
         limiters = [RedisLimiter(link=live.link, near=LocalLimiter()) for live in (one, two)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -14,8 +14,9 @@ from app.domain.models import Completed, ModelRequest, TextDelta
 from app.runs.outgoing import PIECE
 from app.telemetry.http import AsgiApp, Receive, Scope, Send
 from tests.api.edge import frames, listening, text_of
+from tests.api.keyed import OPERATOR, client_of, key_service, make_key
 from tests.api.listening import listener
-from tests.scripted import ScriptedProvider
+from tests.scripted import ScriptedProvider, says
 from tests.waiting import until
 
 SAID = "0123456789abcdef" * 64
@@ -120,3 +121,31 @@ async def test_the_server_takes_no_more_than_the_connection_holds(edge: Any) -> 
                 assert counting.open == 1
                 assert 0 < counting.taken < BUFFERS < 24_000 * len(SAID)
             await until(lambda: counting.open == 0)
+
+
+@contextmanager
+def stalled(port: int, key: str) -> Iterator[socket.socket]:
+    """Somebody that asks for a stream and reads nothing of it."""
+    with closing(socket.socket()) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        client.connect(("127.0.0.1", port))
+        body = b'{"message":"x"}'
+        client.sendall(
+            b"POST /chat/stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer %b\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (key.encode(), len(body), body)
+        )
+        yield client
+
+
+async def test_a_revoked_key_frees_the_place_of_its_client_that_does_not_read(edge: Any, database: str) -> None:
+    (made, key), (_, other) = await make_key(database), await make_key(database)
+    async with edge(ScriptedProvider(long_text(12_000), says("ok")), max_streams=1) as e:
+        counting = Counting(e.app)
+        async with listening(counting) as port, client_of(e.app, other) as client, key_service(database) as keys:
+            with stalled(port, key):
+                await until(lambda: e.provider.closed)
+                assert (await client.post("/chat/stream", json={"message": "x"})).status_code == 429
+                await keys.revoke(OPERATOR, made.id)
+                await until(lambda: counting.open == 0)
+                assert counting.taken < 12_000 * len(SAID)
+                assert (await client.post("/chat/stream", json={"message": "x"})).status_code == 200

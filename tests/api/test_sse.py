@@ -10,11 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.api.sse import ALIVE, GOODBYE, LARGE, OPENING, QuickView, encode
+from app.api.revocations import Revocations
+from app.api.sse import ALIVE, GOODBYE, LARGE, OPENING, REFUSED, QuickView, encode
 from app.api.streams import OpenStreams
 from app.domain.approvals import PendingApproval
+from app.domain.errors import RequestError
 from app.domain.events import RunWaiting
+from app.domain.principals import Principal
 from app.runs.stream import Item
+from tests.waiting import until
 
 SAID = Item("1", "said", b"{}")
 NAMELESS = Item(None, "reasoning.delta", b"{}")
@@ -123,25 +127,38 @@ class Connection:
 
     def __init__(self) -> None:
         self.content = b""
+        self.offered = 0
         self.ended = False
         self.reading = asyncio.Event()
         self.reading.set()
 
     async def send(self, message: Any) -> None:
+        if message["type"] != "http.response.body":
+            return
+        self.offered += 1
         await self.reading.wait()
         self.content += message.get("body", b"")
-        self.ended = message["type"] == "http.response.body" and not message["more_body"]
+        self.ended = not message["more_body"]
 
     async def receive(self) -> Any:
         await asyncio.Event().wait()
 
-    async def serve(self, streams: OpenStreams, content: AsyncGenerator[bytes, None]) -> None:
+    async def serve(
+        self, streams: OpenStreams, content: AsyncGenerator[bytes, None], credential: str | None = None
+    ) -> None:
         async def begin() -> AsyncGenerator[bytes, None]:
             return content
 
-        response = await streams.open(begin, tenant="acme")
+        response = await streams.open(begin, tenant="acme", credential=credential)
         served = response.to_asgi_response(None, None)  # type: ignore[arg-type]  # it needs neither
         await served({"type": "http"}, self.receive, self.send)  # type: ignore[arg-type]  # nor more of a scope
+
+
+class Nobody:
+    """Nobody's credential is valid."""
+
+    async def principal(self, credential: str | None) -> Principal:
+        raise RequestError("unauthenticated", "revoked")
 
 
 async def silent(closed: list[bool]) -> AsyncGenerator[bytes, None]:
@@ -170,6 +187,37 @@ async def test_a_stream_that_is_sending_is_handed_over_after_the_frame() -> None
     connection.reading.set()
     await serving
     assert (connection.content, connection.ended, closed) == (b"first;" + GOODBYE, True, [True])
+
+
+async def test_a_client_that_takes_nothing_is_left_after_its_time() -> None:
+    closed: list[bool] = []
+    connection, streams = Connection(), OpenStreams(limit=1, send_timeout=0.02)
+    connection.reading.clear()
+    await connection.serve(streams, silent(closed))
+    assert (connection.content, closed, streams.count) == (b"", [True], 0)
+
+
+async def test_a_silent_client_that_took_everything_is_not_left() -> None:
+    closed: list[bool] = []
+    connection, streams = Connection(), OpenStreams(limit=1, send_timeout=0.002, max_age=0.05)
+    await connection.serve(streams, silent(closed))
+    assert connection.content == b"first;" + GOODBYE  # by its age, many times its time to receive
+
+
+@pytest.mark.parametrize(("reads", "content"), [(True, b"first;" + REFUSED), (False, b"")])
+async def test_a_stream_of_a_revoked_key_ends_whether_its_client_reads_or_not(reads: bool, content: bytes) -> None:
+    closed: list[bool] = []
+    revocations = Revocations(authentication=Nobody(), every=0.001)
+    connection, streams = Connection(), OpenStreams(limit=1, revocations=revocations)
+    if not reads:
+        connection.reading.clear()
+    serving = asyncio.create_task(connection.serve(streams, silent(closed), "revoked"))
+    await until(lambda: connection.offered)
+    watching = asyncio.create_task(revocations.serve())
+    await asyncio.wait_for(serving, 20)
+    watching.cancel()
+    assert (connection.content, connection.ended, closed) == (content, reads, [True])
+    assert streams.count == 0
 
 
 async def test_a_stream_that_ends_by_itself_says_no_goodbye() -> None:

@@ -77,3 +77,32 @@ async def test_many_strangers_are_not_waited_for() -> None:
     began = loop.time()
     await seats[1].waited(3600.0)
     assert loop.time() - began > 1.9
+
+
+async def test_of_a_stranger_only_auth_is_read(edge: Any, database: str) -> None:
+    """What is no JSON, or no command, is not told apart from what is: it was not read."""
+    _, key = await make_key(database)
+    unread = (
+        '{"type":"run","agent":"helper","input":[' + "[]," * 20_000 + "[]]}",
+        '{"type":"auth","token":"' + "x" * 10_000 + '"}',
+        "[" * 100_000,
+        '{"type":"run"}',
+        '{"type":"nothing"}',
+    )
+    async with edge(ScriptedProvider(says("ok"))) as e, listening(e.app) as port:
+        for frame in unread:
+            async with talking_to(port) as talk:
+                await talk.socket.send_str(frame)
+                await talk.refused("unauthenticated")
+                assert await talk.closed() == 1008
+        async with talking_to(port) as talk:
+            for frame, code in (("{", "malformed_json"), ('{"type":"auth","tokn":"x"}', "validation_error")):
+                await talk.socket.send_str(frame)
+                await talk.refused(code)
+            await talk.say("auth", token=key, ref="r")
+            assert (await talk.hear())["type"] == "ack"
+            await talk.say("run", input="x" * 9_500, ref="large")
+            assert (await talk.hear())["type"] == "ack"
+        async with talking_to(port, headers={"Authorization": f"Bearer {key}"}) as talk:
+            await talk.say("run", input="x" * 9_500, ref="large")
+            assert (await talk.hear())["type"] == "ack"

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.api.aside import Aside
 from app.api.authentication import Access
 from app.api.guards import Gate
 from app.api.limits import LimitRules, Limits
@@ -91,10 +92,11 @@ def connect(socket: Socket, service: Service, **more: Any) -> tuple[asyncio.Task
         service=service,  # type: ignore[arg-type]
         access=Access(authentication=Always(ANONYMOUS)),
         credential=None,
-        limits=Limits(limiter=LocalLimiter(), rules=LimitRules(), refused=lambda _: None),
+        limits=Limits(limiter=LocalLimiter(), repeats=LocalLimiter(), rules=LimitRules(), refused=lambda _: None),
         seat=Seat(OpenStreams(limit=9)),
         request_id="r",
         max_frame=10_000,
+        aside=Aside(),
         **more,
     )
     return asyncio.create_task(connection.serve(gate, 0.0)), gate

@@ -7,9 +7,11 @@ import httpx2
 import msgspec
 import pytest
 from litestar import Litestar, Request, Response, post
+from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import JSONBody
 
+from app.api.aside import Aside
 from app.api.callbacks import HANDLERS
 from app.api.decoding import StrictRequest
 from app.api.idempotency import Idempotent, key_of
@@ -73,6 +75,7 @@ async def client(world: World) -> AsyncIterator[httpx2.AsyncClient]:
         exception_handlers=PROBLEMS,
         request_class=StrictRequest,
         request_max_body_size=10_000,
+        state=State({"aside": Aside()}),
         signature_types=[Principal],
         openapi_config=None,
         logging_config=None,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.commands import DONE, run
 from app.cli.insecure import insecure
 from app.settings import load
 
@@ -71,3 +72,12 @@ def test_a_file_of_secrets_that_all_can_read(tmp_path: Path) -> None:
     path.chmod(0o644)
     [warning] = warnings(tmp_path)
     assert str(path) in warning
+
+
+def test_validate_tells_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["init", str(tmp_path / "new")]) == DONE
+    with (tmp_path / "new" / "steadyhand.toml").open("a") as settings:
+        settings.write('\n[server]\ncors_origins = ["*"]\n')
+    capsys.readouterr()
+    assert run(["validate", "--workspace", str(tmp_path / "new")]) == DONE
+    assert "warning: server.cors_origins has *" in capsys.readouterr().out

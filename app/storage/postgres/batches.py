@@ -28,6 +28,7 @@ from app.domain.batches import (
 from app.domain.errors import RequestError
 from app.domain.messages import Usage
 from app.domain.models import Attempt
+from app.domain.numbers import number
 from app.domain.principals import Principal
 from app.domain.usage import Caps, Scope
 from app.storage.postgres.pool import Database, queries
@@ -42,6 +43,7 @@ LEDGER = UUID("6f0a4c8e-0f4a-4c55-9d86-2f5f3a1d7b10")
 ROWS = 1000
 """Items that one statement stores."""
 
+_decode_any = msgspec.json.Decoder(float_hook=number).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_error = msgspec.json.Decoder(ItemError).decode
 
@@ -133,8 +135,8 @@ class PostgresBatchStore:
         return [
             StoredItem(
                 n=row["n"],
-                input=msgspec.json.decode(row["input"]),
-                context=None if row["context"] is None else msgspec.json.decode(row["context"]),
+                input=_decode_any(row["input"]),
+                context=None if row["context"] is None else _decode_any(row["context"]),
                 tags=msgspec.json.decode(row["tags"]),
             )
             for row in rows

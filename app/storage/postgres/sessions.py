@@ -9,11 +9,13 @@ import msgspec
 from app.domain.errors import DatabaseUnavailable
 from app.domain.events import StoredEvent
 from app.domain.messages import JsonObject, Message
+from app.domain.numbers import number
 from app.domain.principals import Principal
 from app.domain.runs import RunStatus
 from app.domain.sessions import Base, Session, SessionState
 from app.storage.postgres.pool import Database, queries
 
+_decode_state = msgspec.json.Decoder(JsonObject, float_hook=number).decode
 _decode_base = msgspec.json.Decoder(list[Message] | Base).decode
 
 
@@ -108,9 +110,7 @@ class PostgresSessionStore:
         row = await self._db.fetchrow(self._sql["state"], principal.tenant, principal.sees, session_id)
         if row is None:
             return None
-        return SessionState(
-            state={} if row["state"] is None else msgspec.json.decode(row["state"]), version=row["version"]
-        )
+        return SessionState(state={} if row["state"] is None else _decode_state(row["state"]), version=row["version"])
 
     async def put_state(
         self,
