@@ -7,7 +7,7 @@ beginning of a conversation stays the same for a provider's prefix cache. Which 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
@@ -27,9 +27,6 @@ GuardKind = Literal["secret", "pii", "prompt", "link"]
 
 _PLACEHOLDER = re.compile(r"<(?P<kind>[A-Z][A-Z_]{0,30})_(?P<n>[1-9][0-9]{0,5})>")
 _IN_JSON = re.compile(r"(?:<|\\u003[cC])([A-Z][A-Z_]{0,30}_[1-9][0-9]{0,5})(?:>|\\u003[eE])")
-_OPEN = re.compile(r"<(?:[A-Z][A-Z_]{0,30}(?:_[0-9]{0,6})?)?\Z")
-LONGEST = 40
-"""Characters that a placeholder has at most."""
 
 
 class Screening(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,24 +203,3 @@ class Placeholders:
 
     def _shown(self, match: re.Match[str]) -> str:
         return match[0] if match["kind"] == "SECRET" else self.values.get(match[0], match[0])
-
-
-class Shown:
-    """Puts values in the place of their placeholders in a text that grows. What may be the beginning of one is held back."""
-
-    def __init__(self, show: Callable[[str], str]) -> None:
-        self._show = show
-        self._held = ""
-
-    def push(self, text: str) -> str:
-        """What may be shown after that much more."""
-        text = self._held + text
-        begun = _OPEN.search(text, max(0, len(text) - LONGEST))
-        at = len(text) if begun is None else begun.start()
-        self._held = text[at:]
-        return self._show(text[:at])
-
-    def end(self) -> str:
-        """The rest: the text is whole."""
-        rest, self._held = self._held, ""
-        return rest

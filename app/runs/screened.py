@@ -18,8 +18,9 @@ from app.domain.messages import Message, ToolCall
 from app.domain.models import Completed
 from app.domain.observers import RunObserver
 from app.domain.provenance import Taint
-from app.domain.screening import OutputGuard, Screen, Shown
+from app.domain.screening import OutputGuard, Screen
 from app.runs.ledger import Ledger
+from app.safety.restored import Restored
 from app.safety.written import Plain
 
 
@@ -34,7 +35,7 @@ def _decodes(text: str) -> bool:
 class Answer:
     """One text of a model as it is shown, while it grows: first guarded, then with real values. `plain`: it is JSON."""
 
-    def __init__(self, guard: OutputGuard | None, shown: Shown | None, plain: Plain | None = None) -> None:
+    def __init__(self, guard: OutputGuard | None, shown: Restored | None, plain: Plain | None = None) -> None:
         self.guard = guard
         self._plain = plain
         self._shown = shown
@@ -103,10 +104,15 @@ class Screened:
                 self._observer.guarded("secret" if kind == "SECRET" else "pii", "redacted")
 
     def answer(self) -> Answer | None:
-        """What a text of the model that begins now goes through. None: it is shown as it is."""
+        """What a text of the model that begins now goes through. None: it is shown as it is.
+
+        Where answers show no personal data, its placeholders stay, too.
+        """
         state = self._ledger.state
-        guard = self._screen.guard(state.agent.screening, state.agent.instructions)
-        shown = Shown(state.placeholders.show) if state.placeholders.values else None
+        policy = state.agent.screening
+        guard = self._screen.guard(policy, state.agent.instructions)
+        restored = state.placeholders.values and policy.output != "pii"
+        shown = Restored(state.placeholders.show, policy.link_hosts) if restored else None
         plain = None if guard is None or state.agent.output_schema is None else Plain()
         return None if guard is None and shown is None else Answer(guard, shown, plain)
 
