@@ -81,8 +81,8 @@ class Screen(Protocol):
         """The entities of a text, in order, none within another. A long text lets others have their turn on the way."""
         ...
 
-    def guard(self, policy: Screening, instructions: str) -> OutputGuard | None:
-        """A guard for one text of an agent with those instructions. None: the policy is to look at nothing."""
+    def guard(self, policy: Screening, instructions: str, *, structured: bool = False) -> OutputGuard | None:
+        """A guard for one text of an agent with those instructions; of JSON, if it is `structured`. None: the policy is to look at nothing."""
         ...
 
 

@@ -21,7 +21,7 @@ from app.domain.provenance import Taint
 from app.domain.screening import OutputGuard, Screen
 from app.runs.ledger import Ledger
 from app.safety.restored import Restored
-from app.safety.written import Plain
+from app.safety.structured import Structured, Text
 
 
 def _decodes(text: str) -> bool:
@@ -33,11 +33,10 @@ def _decodes(text: str) -> bool:
 
 
 class Answer:
-    """One text of a model as it is shown, while it grows: first guarded, then with real values. `plain`: it is JSON."""
+    """One text of a model as it is shown, while it grows: first guarded, then with real values."""
 
-    def __init__(self, guard: OutputGuard | None, shown: Restored | None, plain: Plain | None = None) -> None:
+    def __init__(self, guard: OutputGuard | None, shown: Text | None) -> None:
         self.guard = guard
-        self._plain = plain
         self._shown = shown
         self._read = 0
         self._said: list[str] = []
@@ -49,8 +48,6 @@ class Answer:
     def push(self, text: str) -> str:
         """What may be shown after that much more; may be nothing yet."""
         self._read += len(text)
-        if self._plain is not None:
-            text = self._plain.push(text)
         if self.guard is not None:
             text = self.guard.push(text)
         if self._shown is not None and text:
@@ -60,9 +57,7 @@ class Answer:
 
     def end(self) -> str:
         """The rest: the text is whole."""
-        text = "" if self._plain is None else self._plain.end()
-        if self.guard is not None:
-            text = self.guard.push(text) + self.guard.end()
+        text = "" if self.guard is None else self.guard.end()
         if self._shown is not None:
             text = self._shown.push(text) + self._shown.end()
         self._said.append(text)
@@ -110,11 +105,17 @@ class Screened:
         """
         state = self._ledger.state
         policy = state.agent.screening
-        guard = self._screen.guard(policy, state.agent.instructions)
-        restored = state.placeholders.values and policy.output != "pii"
-        shown = Restored(state.placeholders.show, policy.link_hosts) if restored else None
-        plain = None if guard is None or state.agent.output_schema is None else Plain()
-        return None if guard is None and shown is None else Answer(guard, shown, plain)
+        structured = state.agent.output_schema is not None
+        guard = self._screen.guard(policy, state.agent.instructions, structured=structured)
+        shown: Text | None = None
+        if state.placeholders.values and policy.output != "pii":
+            show = state.placeholders.show
+            shown = (
+                Structured(lambda _: Restored(show, policy.link_hosts))
+                if structured
+                else Restored(show, policy.link_hosts)
+            )
+        return None if guard is None and shown is None else Answer(guard, shown)
 
     def completed(self, completed: Completed, answer: Answer | None) -> Completed:
         """The model's answer as it is stored: what was shown of it, and calls with the values that their tools get.
