@@ -127,7 +127,7 @@ class Rendering:
         if _AUTOLINK.fullmatch(within[0]) is not None:
             return _AS_TAG.search(within[0]) is not None
         tag = _TAG.fullmatch(within[0])
-        return tag is None or self._fetches(tag["name"].lower(), tag["rest"])
+        return tag is None or leads_out(tag["name"], self._hosts) or self._fetches(tag["name"].lower(), tag["rest"])
 
     def _fetches(self, name: str, rest: str) -> bool:
         if name.rpartition(":")[2] in _RUNS:
