@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -159,6 +159,9 @@ class Nobody:
 
     async def principal(self, credential: str | None) -> Principal:
         raise RequestError("unauthenticated", "revoked")
+
+    async def refused(self, credentials: Collection[str | None]) -> list[str | None]:
+        return list(credentials)
 
 
 async def silent(closed: list[bool]) -> AsyncGenerator[bytes, None]:
