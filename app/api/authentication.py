@@ -25,6 +25,8 @@ PUBLIC: Final = "public"
 """Nothing: it tells nothing that is not the same for everybody."""
 FIRST_FRAME: Final = "first_frame"
 """A socket, which authenticates by its first frame where no header does."""
+ANYWHERE: Final = "anywhere"
+"""The key of the `opt` of a handler that answers whoever asks, by whatever name: those who look whether the service is well."""
 METRICS: Final = "metrics"
 """As the setting auth.metrics says."""
 DECLARED: Final = SCOPES | {ANY_KEY, PUBLIC, FIRST_FRAME, METRICS}
@@ -52,16 +54,28 @@ class Access:
             self._only_here.check(connection)
         return principal
 
+    async def check_here(self, connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+        """What is open to everybody is for this machine only as long as nobody needs a key. Raises `RequestError` forbidden."""
+        if self._only_here is None:
+            return
+        try:
+            await self.authentication.principal(None)
+        except (RequestError, DatabaseUnavailable):  # a key is needed, or nobody knows
+            return
+        self._only_here.check(connection)
+
 
 async def allowed(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """The request's principal is known, and has the scope of its route. Raises `RequestError`: unauthenticated, forbidden."""
     needed = handler.opt.get(SCOPE)
-    if needed == PUBLIC or connection.scope.get("method") == "OPTIONS":  # which says what methods there are
+    if connection.scope.get("method") == "OPTIONS":  # which says what methods there are
         return
     access: Access = connection.app.state.access
+    if needed == PUBLIC or (needed == METRICS and access.open_metrics):
+        if not handler.opt.get(ANYWHERE):
+            await access.check_here(connection)
+        return
     if needed == METRICS:
-        if access.open_metrics:
-            return
         needed = ANY_KEY
     if needed == FIRST_FRAME:
         return

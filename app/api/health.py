@@ -13,7 +13,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 
-from app.api.authentication import PUBLIC, SCOPE
+from app.api.authentication import ANYWHERE, PUBLIC, SCOPE
 from app.api.schemas import Alive, Check, CheckStatus, Health, Readiness
 from app.domain.errors import DatabaseUnavailable
 
@@ -127,13 +127,13 @@ def _since(before: float) -> float:
     return round((time.monotonic() - before) * 1000, 3)
 
 
-@get("/health", tags=["health"], summary="Status and version", opt={"always": True, SCOPE: PUBLIC})
+@get("/health", tags=["health"], summary="Status and version", opt={"always": True, SCOPE: PUBLIC, ANYWHERE: True})
 async def health(readings: NamedDependency[Readings]) -> Health:
     """The process answers, and says which version it is."""
     return Health(status="healthy", version=readings.version)
 
 
-@get("/healthz", tags=["health"], summary="Liveness", opt={"always": True, SCOPE: PUBLIC})
+@get("/healthz", tags=["health"], summary="Liveness", opt={"always": True, SCOPE: PUBLIC, ANYWHERE: True})
 async def healthz() -> Alive:
     """The process answers; no dependency is asked."""
     return Alive(status="ok")
@@ -143,7 +143,7 @@ async def healthz() -> Alive:
     "/readiness",
     tags=["health"],
     summary="Readiness",
-    opt={"always": True, SCOPE: PUBLIC},
+    opt={"always": True, SCOPE: PUBLIC, ANYWHERE: True},
     responses={503: ResponseSpec(Readiness, description="Not ready", generate_examples=False)},
 )
 async def readiness(readings: NamedDependency[Readings]) -> Response[Readiness]:

@@ -49,7 +49,10 @@ class OnlyHere:
 def is_here(url: str) -> bool:
     """Whether that URL's host is a name that is always this machine's (RFC 6761, 6.3) or a loopback address; whatever its port."""
     try:
-        host = (urlsplit(url).hostname or "").removesuffix(".")
+        parts = urlsplit(url)
+        if "@" in parts.netloc:  # no `Host` and no `Origin` has a user in it (RFC 9110, 7.2)
+            return False
+        host = (parts.hostname or "").removesuffix(".")
         if host == LOCALHOST or host.endswith(f".{LOCALHOST}"):
             return True
         return ipaddress.ip_address(host).is_loopback

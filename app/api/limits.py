@@ -89,7 +89,11 @@ class Limits:
             if (earlier := await replay()) is None:
                 raise
             return earlier, None
-        started = await start()
+        try:
+            started = await start()
+        except RequestError as error:
+            error.standing = error.standing or taken
+            raise
         if started.replayed:
             await self._limiter.give_back(limits, taken)
         return started, taken

@@ -30,6 +30,9 @@ ELSEWHERE = (
     "evil.example:7918",
     "localhost.evil.example",
     "127.0.0.1.evil.example",
+    "evil.example@localhost",
+    "a:b@127.0.0.1:80",
+    "@localhost",
     "10.0.0.7",
     "[::2]",
     "[",
@@ -72,6 +75,23 @@ async def test_a_name_that_was_made_to_lead_here_reaches_nothing(edge: Any) -> N
             answer = await e.client.post("/chat", json={"message": "x"}, headers=headers)
             assert answer.status_code == 200, answer.text
         assert (await e.client.get("/healthz")).status_code == 200
+
+
+async def test_what_is_open_to_everybody_is_for_this_machine_only_while_nobody_needs_a_key(
+    edge: Any, database: str
+) -> None:
+    evil = {"Host": "evil.example:7918", "Origin": "http://evil.example:7918"}
+    closed, well = ("/metrics", "/docs", "/openapi.json"), ("/health", "/healthz", "/readiness")
+    async with edge(ScriptedProvider(), keyless="here") as e:
+        for path in closed:
+            check(await e.client.get(path, headers=evil), 403, "forbidden")
+            assert (await e.client.get(path, headers={"Host": "localhost:1"})).status_code == 200, path
+        for path in well:
+            assert (await e.client.get(path, headers=evil)).status_code == 200
+    await make_key(database)
+    async with edge(ScriptedProvider(), keyless="here") as e:
+        for path in (*closed, *well):
+            assert (await e.client.get(path, headers=evil)).status_code == 200
 
 
 async def test_a_socket_too(edge: Any) -> None:

@@ -197,7 +197,8 @@ async def test_a_body_that_keeps_coming_has_more_time() -> None:
 
     began = loop.time()
     edge = HttpEdge(app=app, origins=Origins(), read_timeout=0.1)
-    await edge({"type": "http", "method": "POST", "http_version": "1.1", "headers": [(b"host", b"x")]}, receive, send)
+    scope = {"type": "http", "method": "POST", "path": "/", "http_version": "1.1", "headers": [(b"host", b"x")]}
+    await edge(scope, receive, send)
     assert taken[-1] == "whole"
     assert loop.time() - began > 0.1
 

@@ -244,6 +244,14 @@ async def test_a_refusal_asks_no_database_and_reads_no_body(edge: Any) -> None:
         assert calls == []
 
 
+async def test_what_counted_and_came_to_nothing_says_what_is_left(edge: Any) -> None:
+    async with edge(answers(), principal=ANN, rules=THREE) as e:
+        for left in ("2", "1"):
+            nobody = await e.client.post("/agents/nobody", json={"input": "x"})
+            check(nobody, 404, "not_found")
+            assert nobody.headers["ratelimit-remaining"] == left
+
+
 async def test_a_key_lets_nobody_past_the_refusal_for_long(edge: Any) -> None:
     """As many repetitions as there are calls are looked up, whoever asks; then a key is no reason to read the body."""
     calls: list[str] = []

@@ -94,6 +94,11 @@ async def test_parameters_that_are_wrong(e: Any) -> None:
     check(header, 400, "invalid_cursor")
 
 
+async def test_a_path_is_spelled_one_way(e: Any) -> None:
+    for path in ("//v1/runs", "/v1//runs", "///health", "/v1/runs//", "/v1/%2Fruns"):
+        check(await e.client.get(f"http://steadyhand{path}"), 404, "not_found")
+
+
 async def test_ids_that_nothing_has(e: Any) -> None:
     for path in (
         "/history/%00", "/history/%ff", "/v1/runs/%00", "/v1/runs/x%00/steps", "/v1/runs/%00/events", "/v1/sessions/%00",
