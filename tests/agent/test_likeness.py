@@ -33,6 +33,8 @@ def alike(one: Step, other: Step) -> bool:
         ('{"a":" x  Y "}', '{"a":"x y"}', True),
         ('{"a":1,"nonce":"q"}', '{"a":1,"nonce":"z"}', True),
         ('{"a":1,"requestId":"q"}', '{"a":1}', True),
+        ('{"a":1,"step":1,"reason":"so"}', '{"a":1,"step":2,"reason":"for once"}', True),
+        ('{"step":1}', '{"step":2}', False),
         ('{"a":1,"r":0.7311938472}', '{"a":1,"r":0.1311938475}', True),
         ('{"a":{"retry_count":1}}', '{"a":{"retry_count":2}}', True),
         ('{"a":"the words (attempt 2)"}', '{"a":"the words (attempt 3)"}', True),
