@@ -35,6 +35,9 @@ def alike(one: Step, other: Step) -> bool:
         ('{"a":1,"requestId":"q"}', '{"a":1}', True),
         ('{"a":1,"step":1,"reason":"so"}', '{"a":1,"step":2,"reason":"for once"}', True),
         ('{"step":1}', '{"step":2}', False),
+        ('{"request_id":1}', '{"request_id":2}', False),
+        ('{"request":"a"}', '{"request":"b"}', False),
+        ('{"of":1,"rate":3}', '{"of":1,"rate":4}', False),
         ('{"a":1,"r":0.7311938472}', '{"a":1,"r":0.1311938475}', True),
         ('{"a":{"retry_count":1}}', '{"a":{"retry_count":2}}', True),
         ('{"a":"the words (attempt 2)"}', '{"a":"the words (attempt 3)"}', True),
@@ -67,6 +70,8 @@ def test_arguments(one: str, other: str, same: bool) -> None:
         ("x" * LONGEST + " 10:00:01", "x" * LONGEST + " 10:00:09", True),
         ("10 %", "20 %", False),
         ('{"price":1}', '{"price":2}', False),
+        ('{"rate":1.01}', '{"rate":1.02}', False),
+        ('{"a":1,"rate_limit_left":9}', '{"a":1,"rate_limit_left":8}', True),
         ("red", "green", False),
     ],
 )
