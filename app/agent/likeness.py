@@ -54,6 +54,7 @@ _DEEDS = frozenset(
     }
 )
 _SEARCHES = frozenset({"search", "find", "ask", "google", "lookup", "research"})
+_STEPS = frozenset({"i", "step", "round", "turn"})
 _SLEEPS = frozenset({"wait", "sleep"})
 _YES_OR_NO = frozenset({"yes", "no", "true", "false", "ok"})
 _DIGITS = re.compile(r"[\w-]*\d[\w.-]*")
@@ -65,7 +66,7 @@ _NOTHING = re.compile(
 )
 _PART = re.compile(r"\b\d+ ?(?:of|out of|/) ?\d+\b")
 _CODE = re.compile(r"[=;(){}<>]|\n")
-_AGAIN = re.compile(r"\b(?:retry|try again|try later|temporar\w+)\b", re.I)
+_AGAIN = re.compile(r"\b(?:retry|try again|try later)\b", re.I)
 _COUNTED = re.compile(r"/(?:p|page)/\d+(?=[/ ]|$)")
 
 
@@ -242,11 +243,16 @@ def _is_place(name: str, item: Any) -> bool:
     return cursor or (number and not _PLACES.isdisjoint(words))
 
 
+def _is_beside(name: str, item: Any) -> bool:
+    """Whether it only says why, or how often by now, something else is asked."""
+    return name in _REASONS or (name in _STEPS and isinstance(item, int))
+
+
 def _asked(given: dict[str, Any], words: frozenset[str] = frozenset(), *, places: bool = True) -> dict[str, Any]:
-    """Arguments as they count: without reasons given beside others, those `words`, and without `places` in a list."""
+    """Arguments as they count: without what only stands beside others, those `words`, and without `places` in a list."""
     kept: dict[str, Any] = {}
     for name, item in given.items():
-        if item is None or (len(given) > 1 and name in _REASONS) or (not places and _is_place(name, item)):
+        if item is None or (len(given) > 1 and _is_beside(name, item)) or (not places and _is_place(name, item)):
             continue
         kept[name] = "<words>" if name in words else plain(item)
         if not places and isinstance(kept[name], str):

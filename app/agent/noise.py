@@ -18,23 +18,11 @@ END = 1_000
 _NOISE = frozenset({
     "nonce", "timestamp", "ts", "now", "attempt", "attempts", "retry", "retries", "try", "tries", "iteration", "iter", "salt", "seed", "random",
     "rand", "rnd", "bust", "buster", "cachebuster", "cb", "trace", "correlation", "idempotency", "elapsed", "took", "latency", "counter", "seq",
-    "uuid", "guid", "etag", "request",
+    "uuid", "guid", "etag", "uptime",
 })  # fmt: skip
-_NOISE_NAMES = frozenset(
-    {
-        "_",
-        "req_id",
-        "call_id",
-        "client_id",
-        "message_id",
-        "duration_ms",
-        "server_time",
-        "generated_at",
-        "fetched_at",
-        "t",
-    }
-)
-_QUOTA = frozenset({"rate", "quota", "credits", "ratelimit"})
+_NOISE_NAMES = frozenset({"_", "t", "duration_ms", "server_time", "generated_at", "fetched_at"})
+_MESSENGERS = frozenset({"request", "req", "call", "client", "message", "session", "span"})
+_QUOTA = frozenset({"quota", "credits", "ratelimit"})
 _COMMENT = re.compile(r"\s(?:--|#|//)\s.*$|/\*.*?\*/", re.M)
 _TRY = re.compile(r"[(\[]?\b(?:attempt|try|retry|nonce)\b[\s#:=]*\d+[)\]]?", re.I)
 _CLOCK = re.compile(
@@ -71,11 +59,16 @@ def _url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')} {query}"
 
 
-def quiet(value: Any) -> Any:
-    """Without nonces: what is named so, and fractions with more digits than anybody asks for."""
+def quiet(given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments without nonces: what is named so, and fractions with more digits than anybody asks for. An id that stands alone is what is asked for."""
+    kept: dict[str, Any] = _quiet(given)
+    return kept or {name: item for name, item in given.items() if tokens(name)[-1:] in (("id",), ("uuid",), ("guid",))}
+
+
+def _quiet(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: quiet(item) for key, item in value.items() if not _is_noise(key) and not _is_draw(item)}
-    return [quiet(item) for item in value] if isinstance(value, list) else value
+        return {key: _quiet(item) for key, item in value.items() if not _is_noise(key) and not _is_draw(item)}
+    return [_quiet(item) for item in value] if isinstance(value, list) else value
 
 
 def _is_draw(item: Any) -> bool:
@@ -85,18 +78,30 @@ def _is_draw(item: Any) -> bool:
 @lru_cache(maxsize=1_000)
 def _is_noise(name: str) -> bool:
     words = tokens(name)
-    return (
-        name == "_" or "_".join(words) in _NOISE_NAMES or not _NOISE.isdisjoint(words) or not _QUOTA.isdisjoint(words)
-    )
+    carried = words[-1:] == ("id",) and not _MESSENGERS.isdisjoint(words)
+    return name == "_" or "_".join(words) in _NOISE_NAMES or not _NOISE.isdisjoint(words) or carried
+
+
+@lru_cache(maxsize=1_000)
+def _is_told(name: str) -> bool:
+    """Whether it is named as what an answer says of itself, or of what is left to the asker."""
+    words = tokens(name)
+    return _is_noise(name) or not _QUOTA.isdisjoint(words) or {"rate", "limit"}.issubset(words)
 
 
 @lru_cache(maxsize=1_000)
 def _is_sign(name: str) -> bool:
     """Whether it is named as what only tells one answer from another."""
-    words = tokens(name)
-    return bool(words) and (
-        words[-1] in ("id", "hash", "checksum", "digest", "signature", "token", "session") or _is_noise(name)
-    )
+    last = tokens(name)[-1:]
+    return last in (
+        ("id",),
+        ("hash",),
+        ("checksum",),
+        ("digest",),
+        ("signature",),
+        ("token",),
+        ("session",),
+    ) or _is_told(name)
 
 
 def settled(value: Any, result: str) -> str:
@@ -128,7 +133,7 @@ def exact(value: Any, result: str) -> str:
 
 def _sorted(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _sorted(item) for key, item in value.items() if not _is_noise(key)}
+        return {key: _sorted(item) for key, item in value.items() if not _is_told(key)}
     return sorted((_sorted(item) for item in value), key=text_of) if isinstance(value, list) else value
 
 

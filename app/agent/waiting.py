@@ -25,7 +25,7 @@ _GOING = frozenset(
 _ENDS = frozenset({
     "ok", "okay", "success", "successful", "done", "ready", "complete", "error", "failure", "fail", "active", "inactive", "open", "available",
     "unavailable", "unknown", "none", "null", "empty", "invalid", "valid", "found", "sent", "paid", "online", "offline", "up", "down", "on", "off",
-    "healthy", "normal", "enabled", "shipped", "200", "200 ok", "public", "private", "in stock", "out of stock",
+    "healthy", "normal", "enabled", "shipped", "200", "200 ok", "missing", "nothing", "public", "private", "in stock", "out of stock",
 })  # fmt: skip
 _SHARES = frozenset({"progress", "percent", "percentage", "pct"})
 _DONE = frozenset({"done", "completed", "processed", "finished"})
@@ -87,7 +87,7 @@ def _on_the_way(state: str | int) -> bool:
     words = tokens(state[:BRIEFEST])
     if "not" in words and "found" in words:
         return False
-    return any(word.endswith("ing") or word in _BEGUN or word in _GOING for word in words) and words[0] not in _ENDS
+    return any("ing" in word[3:] or word in _BEGUN or word in _GOING for word in words) and words[0] not in _ENDS
 
 
 def _is_end(state: str | int) -> bool:

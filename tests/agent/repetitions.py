@@ -60,7 +60,7 @@ def patient_retries(rng: random.Random) -> Run:
         [
             "429 Too Many Requests, retry after 2 s",
             "Service unavailable, please try again later",
-            "temporarily overloaded",
+            "overloaded; try again",
         ]
     )
     return steps(*[look(rng)] * (failures + 1)), gives(*[("error", error)] * failures, ("ok", "there"))

@@ -127,15 +127,8 @@ def nothing(rng: random.Random) -> Any:
 
 def result(rng: random.Random) -> Any:
     plain = [
-        {"ok": True},
-        42,
-        {"temperature": 21.5, "unit": "C"},
-        {"status": "shipped", "id": 7},
-        "yes",
-        {"status": "ok"},
-        {"price": 19.99},
-        "done",
-    ]
+        {"ok": True}, 42, {"temperature": 21.5, "unit": "C"}, {"status": "shipped", "id": 7}, "yes", {"status": "ok"}, {"price": 19.99}, "done",
+    ]  # fmt: skip
     kind = rng.randrange(3)
     return found(rng) if kind == 0 else nothing(rng) if kind == 1 else rng.choice(plain)
 
