@@ -32,7 +32,7 @@ _MARK = re.compile(r"[-_./(=:JA]")
 _PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----\Z")
 _AFTER = {"value": re.compile(r">?\s{0,3}+[\"'`]?"), "bearer": re.compile(r"\s{1,2}+")}
 _SAID = re.compile(r"(?i)\b(is|bearer|basic)(?=\s)")
-_STAND_IN = r"<(?=\Z|[A-Z])|(?<=_[0-9])>|(?<=_[0-9][0-9])>|(?<=_[0-9][0-9][0-9])>"
+_STAND_IN = "|".join((r"<(?=\Z|[A-Z])", *(rf"(?<=_{'[0-9]' * digits})>" for digits in range(1, 7))))
 """The ends of a placeholder: what stands in its place counts."""
 _SPACE = r"(?:[\s>]|\\[nrt]|\\(?=[\"'\\\s]|\Z))*+"
 """White space, also as it is written in JSON, and within a quotation."""
@@ -56,10 +56,11 @@ REST = _MORE | {
 }
 """What is left out after a body that is longer than its bound: of single characters, so that cuts change nothing."""
 _INSIDE = re.compile(r"\]\(<?[A-Za-z+.-]*:?\Z")
+"""What stands before the slashes of an address in parentheses."""
 BLANKS = re.compile(r"[\s\\>]*+")
 LEADING = re.compile(rf"{_SPACE}<?{_SPACE}")
-_PARENTHESES = re.compile(r"[()]")
 """What stands before an address in a body."""
+_PARENTHESES = re.compile(r"[()]")
 
 
 class Begin(msgspec.Struct, frozen=True):
