@@ -7,7 +7,7 @@ beginning of a conversation stays the same for a provider's prefix cache. Which 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
@@ -28,9 +28,6 @@ GuardKind = Literal["secret", "pii", "prompt", "link"]
 
 _PLACEHOLDER = re.compile(r"<(?P<kind>[A-Z][A-Z_]{0,30})_(?P<n>[1-9][0-9]{0,5})>")
 _IN_JSON = re.compile(r"\\[^u]|(?:<|\\u003[cC])([A-Z][A-Z_]{0,30}_[1-9][0-9]{0,5})(?:>|\\u003[eE])")
-_OPEN = re.compile(r"<(?:[A-Z][A-Z_]{0,30}(?:_[0-9]{0,6})?)?\Z")
-LONGEST = 40
-"""Characters that a placeholder has at most."""
 READ = "SECRET_READ"
 """The kind of a credential in the placeholders of what somebody wrote whom we do not trust."""
 LEAST = 8
@@ -94,8 +91,8 @@ class Screen(Protocol):
         """The entities of a text, in order, none within another. A long text lets others have their turn on the way."""
         ...
 
-    def guard(self, policy: Screening, instructions: str) -> OutputGuard | None:
-        """A guard for one text of an agent with those instructions. None: the policy is to look at nothing."""
+    def guard(self, policy: Screening, instructions: str, *, structured: bool = False) -> OutputGuard | None:
+        """A guard for one text of an agent with those instructions; of JSON, if it is `structured`. None: the policy is to look at nothing."""
         ...
 
 
@@ -257,24 +254,3 @@ def _put(text: str, places: list[Place]) -> str:
 
 def _order(place: Place) -> tuple[int, int]:
     return place.start, -place.end
-
-
-class Shown:
-    """Puts values in the place of their placeholders in a text that grows. What may be the beginning of one is held back."""
-
-    def __init__(self, show: Callable[[str], str]) -> None:
-        self._show = show
-        self._held = ""
-
-    def push(self, text: str) -> str:
-        """What may be shown after that much more."""
-        text = self._held + text
-        begun = _OPEN.search(text, max(0, len(text) - LONGEST))
-        at = len(text) if begun is None else begun.start()
-        self._held = text[at:]
-        return self._show(text[:at])
-
-    def end(self) -> str:
-        """The rest: the text is whole."""
-        rest, self._held = self._held, ""
-        return rest

@@ -20,9 +20,10 @@ from app.domain.messages import Message, ToolCall
 from app.domain.models import Completed
 from app.domain.observers import RunObserver
 from app.domain.provenance import Taint
-from app.domain.screening import OutputGuard, Screen, Shown, secret
+from app.domain.screening import OutputGuard, Screen, secret
 from app.runs.ledger import Ledger
-from app.safety.written import Plain
+from app.safety.restored import Restored
+from app.safety.structured import Structured, Text
 
 _ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|.)")
 
@@ -36,11 +37,10 @@ def _decodes(text: str) -> bool:
 
 
 class Answer:
-    """One text of a model as it is shown, while it grows: first guarded, then with real values. `plain`: it is JSON."""
+    """One text of a model as it is shown, while it grows: first guarded, then with real values."""
 
-    def __init__(self, guard: OutputGuard | None, shown: Shown | None, plain: Plain | None = None) -> None:
+    def __init__(self, guard: OutputGuard | None, shown: Text | None) -> None:
         self.guard = guard
-        self._plain = plain
         self._shown = shown
         self._read = 0
         self._said: list[str] = []
@@ -52,8 +52,6 @@ class Answer:
     def push(self, text: str) -> str:
         """What may be shown after that much more; may be nothing yet."""
         self._read += len(text)
-        if self._plain is not None:
-            text = self._plain.push(text)
         if self.guard is not None:
             text = self.guard.push(text)
         if self._shown is not None and text:
@@ -63,9 +61,7 @@ class Answer:
 
     def end(self) -> str:
         """The rest: the text is whole."""
-        text = "" if self._plain is None else self._plain.end()
-        if self.guard is not None:
-            text = self.guard.push(text) + self.guard.end()
+        text = "" if self.guard is None else self.guard.end()
         if self._shown is not None:
             text = self._shown.push(text) + self._shown.end()
         self._said.append(text)
@@ -108,12 +104,23 @@ class Screened:
                 self._observer.guarded("secret" if kind == "SECRET" else "pii", "redacted")
 
     def answer(self) -> Answer | None:
-        """What a text of the model that begins now goes through. None: it is shown as it is."""
+        """What a text of the model that begins now goes through. None: it is shown as it is.
+
+        Where answers show no personal data, its placeholders stay, too.
+        """
         state = self._ledger.state
-        guard = self._screen.guard(state.agent.screening, state.agent.instructions)
-        shown = Shown(state.placeholders.show) if state.placeholders.values else None
-        plain = None if guard is None or state.agent.output_schema is None else Plain()
-        return None if guard is None and shown is None else Answer(guard, shown, plain)
+        policy = state.agent.screening
+        structured = state.agent.output_schema is not None
+        guard = self._screen.guard(policy, state.agent.instructions, structured=structured)
+        shown: Text | None = None
+        if state.placeholders.values and policy.output != "pii":
+            show = state.placeholders.show
+            shown = (
+                Structured(lambda _: Restored(show, policy.link_hosts))
+                if structured
+                else Restored(show, policy.link_hosts)
+            )
+        return None if guard is None and shown is None else Answer(guard, shown)
 
     def completed(self, completed: Completed, answer: Answer | None) -> Completed:
         """The model's answer as it is stored: what was shown of it, and calls with the values that their tools get.

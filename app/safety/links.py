@@ -20,7 +20,7 @@ LONGEST_QUERY = 200
 LONGEST_WORD = 64
 """Characters of a drawn-looking piece of a path or host that are no data yet: an image's digest is as long, a document's id shorter."""
 _RELATIVE = re.compile(r"(?!//)[A-Za-z0-9_./#?=&%~,+-]*")
-_PIECE = re.compile(rf"[A-Za-z0-9+=%_-]{{{LONGEST_WORD + 1},}}+")
+_PIECE = re.compile(rf"[A-Za-z0-9+=%]{{{LONGEST_WORD + 1},}}+")
 _LABEL = 30
 """Characters of one label of a host's name that are no data yet."""
 _PLACEHOLDER = re.compile(r"(?:<|%3[cC])[A-Z][A-Z_]{0,30}_[0-9]{1,6}(?:>|%3[eE])")
@@ -61,8 +61,7 @@ def fetches(url: str, hosts: Sequence[str]) -> bool:
 
 def foreign(value: str, hosts: Sequence[str]) -> bool:
     """Whether an attribute's value, or anything in it, may lead to where no host of the policy is, as browsers read it."""
-    for _ in range(2):  # a document within an attribute is encoded twice
-        value = html.unescape(value)
+    value = html.unescape(value)
     if "\\" in value:  # a style sheet may write any character so
         return True
     apart, joined = _ENTRIES.split(value), _ENTRIES.split(value.translate(_STRIPPED))

@@ -23,7 +23,9 @@ TAG = 2_048
 """Characters of a tag, at most."""
 BOUND = ALT + ADDRESS + 256
 """Characters that are held back at most."""
-_SIGN = re.compile(r"(?<=!)\[|(?<=<)[A-Za-z]|(?<=\]):")
+_SIGN = re.compile(r"(?<=!)\[|(?<=<)[A-Za-z]|(?<=\]):|(?<=removed\])\(")
+"""Also after what we have put in the place of something: that is no text of a link."""
+_BEFORE = len("removed]")
 _ALT = rf"\[[^\[\]`<\\\x00-\x1f]{{0,{ALT}}}+"
 _TO = rf"\([A-Za-z0-9_./#?=%~,:+@&;-]{{0,{ADDRESS}}}+"
 _TITLE = r'"[^"\\\n<>&!\[\]]{0,200}+'
@@ -34,6 +36,7 @@ _BARE = re.compile(rf"{_ALT}\](?![(\[:])")
 _WITHIN = re.compile(rf"[^<>\n]{{0,{TAG}}}+")
 _NAME = r"[^\s<>\"'`=/\\\x00-\x20]"
 _VALUE = r"\"[^\"<>\\\x00-\x1f]*+\"|'[^'<>\\\x00-\x1f]*+'|[^\s\"'=<>`\\\x00-\x20]++"
+_WORD = re.compile(rf"{_NAME}*+")
 _TAG = re.compile(rf"(?P<name>{_NAME}++)(?P<rest>(?: ++{_NAME}++(?:=(?:{_VALUE}))?)*+) *+/?")
 _ATTRIBUTE = re.compile(rf"({_NAME}++)(?:=({_VALUE}))?")
 _AUTOLINK = re.compile(r"(?i)(?:https?|mailto|tel):[^\s<>\"'`\\]*+")
@@ -90,7 +93,7 @@ class Rendering:
             sign = _SIGN.search(window, at + 1)
         shown.append(window[last:hold])
         self._held = window[hold:]
-        self._last = window[max(0, hold - 1) : hold]
+        self._last = window[max(0, hold - _BEFORE) : hold]
         return "".join(shown)
 
     def _apart(self, window: str, at: int, *, final: bool) -> bool | None:
@@ -98,6 +101,8 @@ class Rendering:
         if window[at] == ":":
             self._defined = True
             return self._bare
+        if window[at] == "(":
+            return True
         return self._image(window, at, final=final) if window[at] == "[" else self._tag(window, at, final=final)
 
     def _image(self, window: str, at: int, *, final: bool) -> bool | None:
@@ -118,11 +123,11 @@ class Rendering:
         if end == len(window) and end - at < TAG and not final:
             return None
         if window[end : end + 1] != ">":
-            return True
+            return end < len(window) or _WORD.fullmatch(within[0]) is None
         if _AUTOLINK.fullmatch(within[0]) is not None:
             return _AS_TAG.search(within[0]) is not None
         tag = _TAG.fullmatch(within[0])
-        return tag is None or self._fetches(tag["name"].lower(), tag["rest"])
+        return tag is None or leads_out(tag["name"], self._hosts) or self._fetches(tag["name"].lower(), tag["rest"])
 
     def _fetches(self, name: str, rest: str) -> bool:
         if name.rpartition(":")[2] in _RUNS:

@@ -45,11 +45,14 @@ TAGS = (
     f"<https: style=background:url(//{AT})>", f"<a:/style=background:url(//{AT})>", f"<x/ style='background:url(//{AT})'>", f"```\n<img src=//{AT}>\n```",
 )  # fmt: skip
 LINKS = (
+    "<javascript:alert(1)>", "<vbscript:x>", "ann@example.org(javascript:alert(1))", "password: Tr0ub4dor&3xyz(javascript:alert(1))",
     "[x](javascript:alert(1))", "[x](javascript\\:alert(1))", "[x](javascript&colon;alert(1))", "[x](&#106;avascript\\:alert(1))", "[x](<javascript:alert(1)>)",
     "[x](data\\:text/html,hello)", "[x](< javascript:alert(1)>)", "[x](\n> javascript:alert(1))", "> [x](\n> javascript:alert(1))", "[x][r]\n\n[r]: javascript:alert(1)",
     "> [r]:\n> javascript\\:alert(1)\n\n[r]", "[x]( javascript:alert(1) 'a')", "<a href='javascript:alert(1)'>x</a>", "<a href=\"java&Tab;script:alert(1)\">x</a>",
 )  # fmt: skip
 BENIGN = (
+    "https://stackoverflow.com/questions/11227809/why-is-processing-a-sorted-array-faster-than-processing-an-unsorted-array",
+    "```xml\n<xs:element name=\"x\" type=\"xs:string\"/>\n<dc:title>a</dc:title>\n```",
     "See https://docs.example/a?page=2 and [this](https://docs.example/b), (https://docs.example/c).",
     "See [the docs](https://docs.python.org/3/library/asyncio-task.html#asyncio.create_task) for more.",
     "See [1] and [docs].\n\n[1]: https://docs.python.org/3/\n[docs]: <https://www.postgresql.org/docs/current/sql-select.html> \"Select\"",

@@ -11,6 +11,8 @@ from html import unescape
 from markdown_it import MarkdownIt
 
 EVIL = "evil"
+ALLOWED = "https://good.org/"
+"""A site that may be fetched from."""
 _STILL = frozenset(
     ["class", "id", "alt", "title", "name", "role", "type", "rel", "target", "lang", "dir", "placeholder", "key", "for"]
 )
@@ -44,7 +46,8 @@ def fetched(html: str) -> list[str]:
             for attribute, value in within
             if attribute.startswith("on")
             or (
-                (_FOREIGN.search(value) or _FOREIGN.search(_UNSEEN.sub("", value)))
+                not value.startswith(ALLOWED)
+                and (_FOREIGN.search(value) or _FOREIGN.search(_UNSEEN.sub("", value)))
                 and not (attribute in _STILL or (name == "a" and attribute == "href") or attribute.startswith("xmlns"))
             )
         ]

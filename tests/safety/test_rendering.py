@@ -8,6 +8,7 @@ import pytest
 
 from app.domain.screening import Screening
 from app.safety.guard import Screener
+from app.safety.links import allowed
 from app.safety.rendering import BOUND, Rendering
 from tests.safety.payloads import BENIGN, CHANGED, IMAGES, LINKS, REFERENCES, TAGS, D
 from tests.safety.renderers import EVIL, fetches, rendered, runs
@@ -39,8 +40,9 @@ def test_most_of_them_would_be_fetched() -> None:
 
 @pytest.mark.parametrize("text", LINKS, ids=range(len(LINKS)))
 def test_no_link_runs_a_program(text: str) -> None:
-    for size in (None, 1, 3, 7):
-        assert runs(out(text, size)) == []
+    for output in ("secrets", "pii"):
+        for size in (None, 1, 3, 7):
+            assert runs(out(text, size, Screening(output=output))) == []
 
 
 @pytest.mark.parametrize("text", BENIGN, ids=range(len(BENIGN)))
@@ -109,3 +111,15 @@ def test_what_stays_visible_is_what_was_said() -> None:
     assert out("<img src=//evil.com/x.png>") == "< img src=//evil.com/x.png>"
     assert out("![a] and\n\n[a]: https://evil.com/") == "![a] and\n\n[a] : https://evil.com/"
     assert out("[a]: https://evil.com/\n\n![a]") == "[a]: https://evil.com/\n\n! [a]"
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://good.org/a", True), ("//img.good.org", True), ("https://GOOD.org./a", True), ("https://good.org:8443/", True),
+        ("https://evil.io/good.org", False), ("https://good.org.evil.io/", False), ("https://notgood.org/", False), ("https://x:y@good.org/", False),
+        ("https://evil.io\\@good.org/", False), ("https://evil.io#good.org", False), ("https:good.org", False), ("https://[good.org", False),
+    ],
+)  # fmt: skip
+def test_which_hosts_are_allowed(url: str, good: bool) -> None:
+    assert allowed(url, ("good.org",)) is good

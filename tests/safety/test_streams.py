@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.domain.screening import Placeholders, Screening, Shown
+from app.domain.screening import Screening
 from app.safety.beginnings import BOUNDS
 from app.safety.guard import Screener
 from app.safety.leaks import Instructions, Leaks
@@ -176,14 +176,3 @@ def test_a_leak_needs_many_words_in_a_row() -> None:
         else:
             assert shown.endswith(("[instructions removed] and more", "[instructions removed]and more"))
     assert not Instructions("too short to leak").enough
-
-
-def test_placeholders_come_back_at_every_cut() -> None:
-    values = Placeholders({"<EMAIL_1>": "ann@example.org", "<CARD_12>": "4242 4242 4242 4242", "<SECRET_1>": "hidden"})
-    text = "a <EMAIL_1>, <b> <CARD_12> < <EMAIL_2> <SECRET_1> <EMAIL_1"
-    wanted = "a ann@example.org, <b> 4242 4242 4242 4242 < <EMAIL_2> <SECRET_1> <EMAIL_1"
-    for at in range(len(text) + 1):
-        shown = Shown(values.show)
-        assert shown.push(text[:at]) + shown.push(text[at:]) + shown.end() == wanted, at
-    one = Shown(values.show)
-    assert "".join(map(one.push, text)) + one.end() == wanted
