@@ -77,8 +77,3 @@ def taint(parts: Iterable[Part]) -> Taint:
 def worse(one: Taint, other: Taint) -> Taint:
     """That of two contexts together."""
     return max(one, other, key=TAINTS.index)
-
-
-def untrusted(parts: Iterable[Part]) -> tuple[str, ...]:
-    """The labels of what must not be followed, each once, in the order of their first words. The model's own words are none of them."""
-    return tuple(dict.fromkeys(p.label for p in parts if p.trust == "untrusted" and p.source != "model"))

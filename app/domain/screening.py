@@ -7,13 +7,14 @@ beginning of a conversation stays the same for a provider's prefix cache. Which 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from app.domain.errors import FieldError
+from app.domain.known import TURN, Known
 from app.domain.provenance import Taint
 
 Pii = Literal["off", "redact", "block"]
@@ -26,7 +27,16 @@ Revealed = Literal["none", "personal", "all"]
 GuardKind = Literal["secret", "pii", "prompt", "link"]
 
 _PLACEHOLDER = re.compile(r"<(?P<kind>[A-Z][A-Z_]{0,30})_(?P<n>[1-9][0-9]{0,5})>")
-_IN_JSON = re.compile(r"(?:<|\\u003[cC])([A-Z][A-Z_]{0,30}_[1-9][0-9]{0,5})(?:>|\\u003[eE])")
+_IN_JSON = re.compile(r"\\[^u]|(?:<|\\u003[cC])([A-Z][A-Z_]{0,30}_[1-9][0-9]{0,5})(?:>|\\u003[eE])")
+READ = "SECRET_READ"
+"""The kind of a credential in the placeholders of what somebody wrote whom we do not trust."""
+LEAST = 8
+"""Characters of a credential that is hidden wherever it stands."""
+MOST, MOST_READ = 4_000, 2_000
+"""Values that a session has a placeholder for, and that it may have when an untrusted text brings one more: no page uses up what is
+for the user's own."""
+LONGEST_VALUE = 16_000
+"""Characters of a value that has one."""
 
 
 class Screening(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,25 +110,40 @@ def as_text(said: Any) -> str:
     return said if isinstance(said, str) else msgspec.json.encode(said).decode()
 
 
-def _any_of(values: Iterable[str]) -> re.Pattern[str]:
-    """Those values as words of their own, the longest first; by their first character, so that many cost little."""
-    by_first: dict[str, list[str]] = {}
-    for value in sorted(values, key=len, reverse=True):
-        by_first.setdefault(value[0], []).append(re.escape(value[1:]))
-    groups = (f"{re.escape(first)}(?:{'|'.join(rest)})" for first, rest in by_first.items())
-    return re.compile(rf"(?<!\w)(?:{'|'.join(groups)})(?!\w)")
+class Place(msgspec.Struct, frozen=True):
+    """What stands there instead: a placeholder."""
+
+    start: int
+    end: int
+    placeholder: str
+
+
+def secret(kind: str) -> bool:
+    """Whether placeholders of that kind stand for credentials."""
+    return kind in ("SECRET", READ)
+
+
+def telling(kind: str, value: str) -> bool:
+    """Whether a value is hidden wherever it stands: personal data by its form, a credential where nobody would write it as a word."""
+    if not secret(kind):
+        return True
+    classes = any(map(str.isdigit, value)) + any(map(str.islower, value)) + any(map(str.isupper, value))
+    return kind != READ and len(value) >= LEAST and classes >= 2 and len(set(value)) >= LEAST - 2
 
 
 class Placeholders:
-    """A session's values, each with its placeholder. Only ever grows; the same additions in the same order give the same ones."""
+    """A session's values, each with its placeholder. Only ever grows; the same additions in the same order give the same ones.
+
+    What a credential is whose words are not the user's own has a kind of its own: it is hidden where it was found, and nowhere else.
+    Else a page could make a password of any word, in an address of its own, and take it out of what the user says.
+    """
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:
         self.values: dict[str, str] = {}
         self._names: dict[str, str] = {}
-        self._kinds: dict[str, str] = {}
+        self._read: dict[str, str] = {}
         self._last: dict[str, int] = {}
-        self._recent: list[str] = []
-        self._pattern: re.Pattern[str] | None = None
+        self._known = Known()
         self.learn(known or {})
 
     def __eq__(self, other: object) -> bool:
@@ -134,55 +159,64 @@ class Placeholders:
                 self._last[named["kind"]] = max(self._last.get(named["kind"], 0), int(named["n"]))
                 self._add(placeholder, named["kind"], value)
 
-    def name(self, kind: str, value: str) -> str:
-        """The placeholder of that value: the one that it has, or the next of its kind. One in JSON's escapes is the same without them."""
+    def name(self, kind: str, value: str, *, read: bool = False) -> str:
+        """The placeholder of that value: the one that it has, or the next of its kind. One in JSON's escapes is the same without them.
+
+        `read`: an untrusted text said it. Where the session has no room for one more, or it is too long, it is the kind alone, which
+        nothing gives back.
+        """
         if "\\u" in value:
             with suppress(msgspec.DecodeError):
                 value = msgspec.json.decode(f'"{value}"', type=str)
-        placeholder = self._names.get(value)
-        if placeholder is None or self.values[placeholder] != value:  # or one that an old journal gave out twice
-            self._last[kind] = self._last.get(kind, 0) + 1
-            placeholder = f"<{kind}_{self._last[kind]}>"
-            self._add(placeholder, kind, value)
+        kind = READ if read and kind == "SECRET" else kind
+        for names in (self._read, self._names) if kind == READ else (self._names,):
+            placeholder = names.get(value)
+            if placeholder is not None and self.values[placeholder] == value:  # an old journal gave some out twice
+                return placeholder
+        if len(self.values) >= (MOST_READ if read else MOST) or len(value) > LONGEST_VALUE:
+            return f"<{kind}>"
+        self._last[kind] = self._last.get(kind, 0) + 1
+        placeholder = f"<{kind}_{self._last[kind]}>"
+        self._add(placeholder, kind, value)
         return placeholder
 
     def _add(self, placeholder: str, kind: str, value: str) -> None:
         self.values[placeholder] = value
-        if value not in self._kinds:
-            self._recent.append(value)
-        self._names[value] = placeholder
-        self._kinds[value] = kind
+        (self._read if kind == READ else self._names)[value] = placeholder
+        if telling(kind, value):
+            self._known.add(value)
 
-    def hide(self, text: str, found: Iterable[Found], keep: str = "") -> str:
-        """The text with placeholders in the place of those entities, and of all values that are known by now, also where nothing
-        beside them gives them away. `keep`: a text whose values stay.
+    def hiding(
+        self, text: str, found: Iterable[Found], *, keep: str = "", read: bool = False
+    ) -> Generator[None, None, str]:
+        """The text with placeholders in the place of those entities, and of all values that are known then, also where nothing
+        beside them gives them away. `keep`: a text whose values stay. `read`: nobody whom we trust wrote it.
+
+        What is found has its name before values are looked for: the same text is hidden in the same way ever after. Stops now and
+        then, so that others may go on.
         """
-        spans: list[tuple[int, int, str]] = [
-            (one.start, one.end, one.kind) for one in found if not keep or text[one.start : one.end] not in keep
-        ]
-        known = (match for match in self._known(text) if not keep or match[0] not in keep)
-        spans.extend((*match.span(), self._kinds[match[0]]) for match in known)
-        parts: list[str] = []
-        at = 0
-        for start, end, kind in sorted(spans, key=lambda span: (span[0], -span[1])):
-            if end > at:  # of two that overlap the rest of the second is hidden too
-                begin = max(at, start)
-                parts += (text[at:begin], self.name(kind, text[begin:end]))
-                at = end
-        return text if at == 0 else "".join((*parts, text[at:]))
+        places: list[Place] = []
+        here: dict[str, str] = {}  # what is hidden in this text alone
+        for n, one in enumerate(found):
+            if n % TURN == TURN - 1:
+                yield
+            value = text[one.start : one.end]
+            if keep and value in keep:
+                continue
+            places.append(Place(one.start, one.end, self.name(one.kind, value, read=read)))
+            if self._names.get(value) != places[-1].placeholder and telling(one.kind, value):
+                here[value] = places[-1].placeholder
+        for known, names in ((Known(here), here), (self._known, self._names)):
+            for place in known.places(text):
+                if place is None:
+                    yield
+                elif not (keep and text[place[0] : place[1]] in keep):
+                    places.append(Place(*place, names[text[place[0] : place[1]]]))
+        return _put(text, places)
 
-    def _known(self, text: str) -> Iterator[re.Match[str]]:
-        """All known values in that text, as words of their own. Values are put into an expression when there are half as many again."""
-        if not text:
-            return
-        if len(self._recent) > max(16, len(self._kinds) // 3):
-            self._recent.clear()
-            self._pattern = _any_of(self._kinds)
-        if self._pattern is not None:
-            yield from self._pattern.finditer(text)
-        recent = [value for value in self._recent if value in text]
-        if recent:
-            yield from _any_of(recent).finditer(text)
+    def has(self, text: str) -> bool:
+        """Whether a value stands there that is hidden wherever it stands."""
+        return any(place is not None for place in self._known.places(text))
 
     def show(self, text: str) -> str:
         """The text with the values in the place of their placeholders. Those of secrets stay: nobody has to read them."""
@@ -194,12 +228,29 @@ class Placeholders:
             return text
 
         def value(match: re.Match[str]) -> str:
-            real = self.values.get(f"<{match[1]}>")
-            if real is None or (revealed == "personal" and match[1].startswith("SECRET_")):
+            real = self.values.get(f"<{match[1]}>")  # none for an escape, which is passed over whole
+            if real is None or (revealed == "personal" and secret(match[1].rpartition("_")[0])):
                 return match[0]
             return msgspec.json.encode(real).decode()[1:-1]
 
         return _IN_JSON.sub(value, text)
 
     def _shown(self, match: re.Match[str]) -> str:
-        return match[0] if match["kind"] == "SECRET" else self.values.get(match[0], match[0])
+        return match[0] if secret(match["kind"]) else self.values.get(match[0], match[0])
+
+
+def _put(text: str, places: list[Place]) -> str:
+    """The text with all of them. Of two that overlap the rest of the second is hidden too: by its kind alone, it is no value."""
+    parts: list[str] = []
+    at = 0
+    for place in sorted(places, key=_order):
+        if place.start >= at:
+            parts += (text[at : place.start], place.placeholder)
+        elif place.end > at:
+            parts.append(f"{place.placeholder.rstrip('0123456789_>')}>")
+        at = max(at, place.end)
+    return "".join((*parts, text[at:])) if parts else text
+
+
+def _order(place: Place) -> tuple[int, int]:
+    return place.start, -place.end

@@ -8,6 +8,8 @@ has the same one.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections import Counter
 from typing import Any
 
@@ -18,10 +20,12 @@ from app.domain.messages import Message, ToolCall
 from app.domain.models import Completed
 from app.domain.observers import RunObserver
 from app.domain.provenance import Taint
-from app.domain.screening import OutputGuard, Screen
+from app.domain.screening import OutputGuard, Screen, secret
 from app.runs.ledger import Ledger
 from app.safety.restored import Restored
 from app.safety.structured import Structured, Text
+
+_ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|.)")
 
 
 def _decodes(text: str) -> bool:
@@ -93,7 +97,8 @@ class Screened:
                 state.hidden[key] = await self._message(message)
         new = dict(list(state.placeholders.values.items())[known:])
         if new:
-            kinds = Counter(placeholder[1:-1].rpartition("_")[0] for placeholder in new)
+            named = (placeholder[1:-1].rpartition("_")[0] for placeholder in new)
+            kinds = Counter("SECRET" if secret(kind) else kind for kind in named)
             self._ledger.add(ev.ContextRedacted(entities=dict(kinds)), msgspec.json.encode(new))
             for kind in kinds:
                 self._observer.guarded("secret" if kind == "SECRET" else "pii", "redacted")
@@ -141,51 +146,62 @@ class Screened:
         return ToolCall(call.id, call.name, state.placeholders.arguments(call.arguments, revealed))
 
     async def _message(self, message: Message) -> Message:
-        placeholders = self._ledger.state.placeholders
+        read = (message.trust or ("untrusted" if message.role == "tool" else "user")) == "untrusted"
         hidden = msgspec.structs.replace(
             message,
-            content=await self._hidden(message.content),
+            content=await self._hidden(message.content, read),
             context=None if message.context is None else await self._hidden(message.context),
             tool_calls=tuple(
-                [ToolCall(call.id, call.name, await self._arguments(call.arguments)) for call in message.tool_calls]
+                [
+                    ToolCall(call.id, call.name, await self._arguments(call.arguments, read))
+                    for call in message.tool_calls
+                ]
             ),
         )
         if message.native is not None:
-            own = bytes(message.native.items).decode(errors="replace")
-            if any(value in own for value in placeholders.values.values()):  # from before the policy was on
+            own = _ESCAPE.sub(" ", bytes(message.native.items).decode(errors="replace"))
+            if self._ledger.state.placeholders.has(own):  # from before the policy was on
                 hidden = msgspec.structs.replace(hidden, native=None)
         return hidden
 
-    async def _hidden(self, text: str) -> str:
-        found = await self._screen.find(text) if text else []
-        return self._ledger.state.placeholders.hide(text, found)
+    async def _hidden(self, text: str, read: bool = False, keep: str = "") -> str:
+        """`read`: nobody whom we trust wrote that text. `keep`: a text whose values stay."""
+        if not text:
+            return text
+        steps = self._ledger.state.placeholders.hiding(text, await self._screen.find(text), keep=keep, read=read)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as whole:
+                return str(whole.value)
+            await asyncio.sleep(0)
 
-    async def _arguments(self, text: str) -> str:
+    async def _arguments(self, text: str, read: bool) -> str:
         """The JSON text of a call's arguments as it was written, but for what is hidden. Where that would be none any more (a number
         has become a placeholder), or something is written in escapes, its strings and numbers are hidden one by one.
         """
-        hidden = await self._hidden(text)
+        hidden = await self._hidden(text, read)
         if "\\" not in text and (hidden == text or _decodes(hidden)):
             return hidden
         try:
             value = msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError):
             return hidden
-        leaves = await self._leaves(value)
+        leaves = await self._leaves(value, read)
         return text if leaves == value else msgspec.json.encode(leaves).decode()
 
-    async def _leaves(self, value: Any) -> Any:
+    async def _leaves(self, value: Any, read: bool) -> Any:
         if isinstance(value, dict):
-            return {await self._hidden(key): await self._leaves(one) for key, one in value.items()}
+            return {await self._hidden(key, read): await self._leaves(one, read) for key, one in value.items()}
         if isinstance(value, list):
-            return [await self._leaves(one) for one in value]
+            return [await self._leaves(one, read) for one in value]
         if isinstance(value, str):
-            return await self._hidden(value)
+            return await self._hidden(value, read)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            hidden = await self._hidden(text := str(value))
+            hidden = await self._hidden(text := str(value), read)
             return value if hidden == text else hidden
         return value
 
     async def _instructions(self, system: str, own: str) -> str:
         """The system text without what came into it from a caller's context. What the operator wrote there stays."""
-        return self._ledger.state.placeholders.hide(system, await self._screen.find(system), keep=own)
+        return await self._hidden(system, keep=own)

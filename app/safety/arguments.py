@@ -12,7 +12,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,6 +29,10 @@ SHOWN = 10
 """Entries of an allow-list that a model is told."""
 _NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
 _ENTRY = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?|\[[0-9a-f:]+\](?::[0-9]{1,5})?")
+_AUTHORITY = re.compile(
+    r"[A-Za-z]{1,10}+://(?:\[[0-9A-Fa-f:.]+\]|[\w-]++(?:\.[\w-]++)*+\.?)(?::[0-9]{1,5}+)?+(?=[/?#]|\Z)"
+)
+"""Up to the end of host and port, with nothing there that a reader of URLs would leave out."""
 _ANY = "[A-Za-z0-9._+-]*"
 _WAY = re.compile(r"(?:\A|[/\\])\.\.?(?:[/\\?#;]|\Z)")
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -43,12 +47,24 @@ def read(text: str) -> JsonObject | None:
     return value if isinstance(value, dict) else None
 
 
+_decode_exactly = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+def _exactly(text: str) -> JsonObject | None:
+    """As `read`, with numbers as they were written: nothing just above a bound is rounded to it before it is judged."""
+    try:
+        value = _decode_exactly(text.strip() or "{}")
+    except (msgspec.DecodeError, RecursionError, UnicodeError, InvalidOperation):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def refused(spec: ToolSpec, text: str) -> str | None:
     """Why the agent's allow-lists for that tool do not have those arguments. An argument that is not given is the tool's own default."""
     rules = spec.rules.allow
     if not rules and spec.rules.caps is None:
         return None
-    given = read(text)
+    given = _exactly(text)
     if given is None:
         return "its arguments are not a JSON object"
     for name in rules:
@@ -140,6 +156,9 @@ def _elsewhere(hosts: Sequence[str], value: Any) -> str | None:
     """Why that is no URL of those hosts."""
     if not isinstance(value, str) or len(value) > LONGEST or not _plain(value) or "\\" in value or " " in value:
         return "must be a plain absolute URL"
+    where = _AUTHORITY.match(value)
+    if where is None or unicodedata.normalize("NFKC", where[0]) != where[0]:
+        return "must be a plain absolute URL"
     try:
         url = checked_url(value)
     except InvalidUrl as error:
@@ -177,7 +196,7 @@ def _number(value: Any) -> Decimal | None:
     """The number that a JSON value is, or that its text is in plain digits."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, int):
+    if isinstance(value, int | Decimal):
         return Decimal(value)
     if isinstance(value, float):
         return Decimal(repr(value)) if math.isfinite(value) else None
@@ -186,9 +205,10 @@ def _number(value: Any) -> Decimal | None:
 
 def _same(value: Any, entry: Any) -> bool:
     """Equal, and not only by the way that Python counts `True` as 1."""
-    return (
-        isinstance(value, bool) == isinstance(entry, bool) and type(value) in (str, int, float, bool) and value == entry
-    )
+    if isinstance(value, Decimal) and isinstance(entry, float):
+        return value == Decimal(repr(entry))
+    known = type(value) in (str, int, float, bool, Decimal)
+    return known and isinstance(value, bool) == isinstance(entry, bool) and bool(value == entry)
 
 
 def _alike(entries: Sequence[str], value: str) -> bool:

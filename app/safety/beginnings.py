@@ -9,7 +9,8 @@ import re
 
 import msgspec
 
-from app.safety.secrets import ALPHANUMERIC, CREDENTIALS, LONGEST_NAME, RULES, TOKEN
+from app.safety.credentials import ALPHANUMERIC
+from app.safety.openings import GAP, MARK, opening, spoken
 
 BOUNDS = {
     "pem": 8_192,
@@ -24,21 +25,16 @@ TAIL = 80
 """Characters that the longest beginning has."""
 LOOK = 96
 """Characters before that are remembered."""
+TOKEN = frozenset(f"{ALPHANUMERIC}_-")
 BACK = 4
 """Characters that what follows may still show to be no part of a body."""
-GAP = 8
-"""Characters that may stand between the mark of an assignment and its body."""
-_MARK = re.compile(r"[-_./(=:JA]")
-_PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----\Z")
-_AFTER = {"value": re.compile(r">?\s{0,3}+[\"'`]?"), "bearer": re.compile(r"\s{1,2}+")}
-_SAID = re.compile(r"(?i)\b(is|bearer|basic)(?=\s)")
 _STAND_IN = "|".join((r"<(?=\Z|[A-Z])", *(rf"(?<=_{'[0-9]' * digits})>" for digits in range(1, 7))))
 """The ends of a placeholder: what stands in its place counts."""
 _SPACE = r"(?:[\s>]|\\[nrt]|\\(?=[\"'\\\s]|\Z))*+"
 """White space, also as it is written in JSON, and within a quotation."""
 _MORE = {
     "key": re.compile(r"[A-Za-z0-9_.+/=-]*+"),
-    "pem": re.compile(r"(?:[A-Za-z0-9+/=\s\\:,]|-(?!----))*+"),
+    "pem": re.compile(r"(?:[A-Za-z0-9+/=\s\\:,;>|\"'#*]|-(?!----))*+"),
     "url": re.compile(rf"(?:[^\s<>\"`()]|{_STAND_IN})*+"),
     "destination": re.compile(rf"(?:[^\s<>()]|{_STAND_IN})*+"),
     "bearer": re.compile(r"[A-Za-z0-9._~+/=-]*+"),
@@ -50,7 +46,7 @@ _BODY = _MORE | {
     "destination": re.compile(rf"{_SPACE}<?{_SPACE}(?:[^\s<>]|{_STAND_IN})*+"),
 }
 REST = _MORE | {
-    "pem": re.compile(r"[A-Za-z0-9+/=\s\\:,-]*+"),
+    "pem": re.compile(r"[A-Za-z0-9+/=\s\\:,;>|\"'#*-]*+"),
     "url": re.compile(r"[^\s>\"`]*+"),
     "destination": re.compile(r"[^\s>)]*+"),
 }
@@ -104,70 +100,28 @@ def begins(window: str, base: int) -> list[Begin]:
     """Every beginning whose body begins in window[base:], or will, in order."""
     near = max(0, base - GAP)
     found: list[Begin] = []
-    mark = _MARK.search(window, near)
+    mark = MARK.search(window, near)
     while mark is not None:
         at = mark.start()
-        begin = _marked(window, at, window[at])
+        begin = _marked(window, at, mark[0])
         if begin is not None and begin.first >= base:
             found.append(begin)
-        mark = _MARK.search(window, at + 1)
-    if window.find("is", near) >= 0 or window.find("earer", near) >= 0 or window.find("asic", near) >= 0:
-        for word in _SAID.finditer(window, near):
-            begin = _said(window, word.end() - 1)
-            if begin is not None and begin.first >= base:
-                found.append(begin)
-        found.sort(key=_place)
-    return found
+        mark = MARK.search(window, at + 1)
+    said = spoken(window, base)
+    return sorted((*found, *(Begin(*one) for one in said)), key=_place) if said else found
 
 
 def _place(begin: Begin) -> int:
     return begin.first
 
 
-def _said(window: str, at: int) -> Begin | None:
-    """`bearer`, or `is` after a name."""
-    if window[at] in "sS":
-        name = _assigned_name(window, at - 1)
-        return None if name is None else _begun("value", name, window, at + 1)
-    return _begun("bearer", at, window, at + 1)
-
-
 def _marked(window: str, at: int, mark: str) -> Begin | None:
     """The beginning whose last mark stands there."""
-    if mark == "/":
-        return Begin("url", at - 1, at + 1) if window[max(0, at - 2) : at] == ":/" else None
+    if mark == "/" and window[max(0, at - 2) : at] == ":/":
+        return Begin("url", at - 1, at + 1)
     if mark == "." and window[max(0, at - 3) : at].lower() == "www" and window[max(0, at - 4) : at - 3] not in TOKEN:
         return Begin("url", at - 3, at + 1)
-    if mark in "=:(":
-        if at and window[at - 1] == "]" and mark != "=":
-            return Begin("destination", at - 1, at + 1)
-        name = _assigned_name(window, at) if mark != "(" else None
-        return None if name is None else _begun("value", name, window, at + 1)
-    if mark == "A":
-        first = at + 4
-        start = at
-    elif mark == "-" and window[max(0, at - 4) : at + 1] == "-----":
-        block = _PEM.search(window[max(0, at - 72) : at + 1])
-        return None if block is None else Begin("pem", at + 1 - len(block[0]), at + 1)
-    else:
-        first = at + 1
-        before = window[max(0, at - LONGEST_NAME) : at]
-        start = max(0, at - 2) if mark == "J" or not before else at - (len(before) - len(before.rstrip(ALPHANUMERIC)))
-    known = window[start:first] in RULE and not (start and window[start - 1] in TOKEN)
-    return Begin("key", start, first) if known else None
-
-
-RULE = {rule.literal: rule for rule in RULES}
-"""Rules by what their credentials begin with."""
-
-
-def _begun(kind: str, start: int, window: str, after: int) -> Begin:
-    following = _AFTER[kind].match(window, after)
-    return Begin(kind, start, after if following is None else following.end())
-
-
-def _assigned_name(window: str, at: int) -> int | None:
-    """Where the name of a credential begins that something is assigned to there."""
-    before = window[max(0, at - 40) : at].rstrip(" \t\n:")
-    name = before.rstrip("]\"'")[-20:].lower()
-    return at - 20 if name.endswith(CREDENTIALS) else None
+    if mark[0] in ":(" and at and window[at - 1] == "]":
+        return Begin("destination", at - 1, at + 1)
+    known = opening(window, at, mark)
+    return None if known is None else Begin(*known)

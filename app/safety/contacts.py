@@ -59,15 +59,20 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(?:([:-])[0-9A-Fa-f]{2})(?:\1[0-9A-Fa-f]{2}){4
 
 
 def emails(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """E-mail addresses whose `@` is within text[start:end]: the dot-atoms of RFC 5322, domains of any letters."""
-    at = text.find("@", start, end)
-    while at >= 0:
-        before = text[max(0, at - 64) : at]
-        local = before[len(before.rstrip(_LOCAL if before.isascii() else _WIDE_LOCAL)) :].lstrip(".%+-'")
-        domain = _domain(text, at + 1) if local and local[-1] != "." else None
-        if domain is not None and _mailbox(local, domain[0], text[domain.end() : domain.end() + 1]):
-            yield at - len(local), domain.end() - (len(domain[0]) - len(domain[0].rstrip("-")))
-        at = text.find("@", at + 1, end)
+    """E-mail addresses whose `@` is within text[start:end], also as a URL writes it: the dot-atoms of RFC 5322, domains of any letters."""
+    for mark in ("@", "%40"):
+        at = text.find(mark, start, end)
+        while at >= 0:
+            yield from _email(text, at, at + len(mark))
+            at = text.find(mark, at + 1, end)
+
+
+def _email(text: str, at: int, after: int) -> Iterator[tuple[int, int]]:
+    before = text[max(0, at - 64) : at]
+    local = before[len(before.rstrip(_LOCAL if before.isascii() else _WIDE_LOCAL)) :].lstrip(".%+-'")
+    domain = _domain(text, after) if local and local[-1] != "." else None
+    if domain is not None and _mailbox(local, domain[0], text[domain.end() : domain.end() + 1]):
+        yield at - len(local), domain.end() - (len(domain[0]) - len(domain[0].rstrip("-")))
 
 
 def _domain(text: str, at: int) -> re.Match[str] | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 
-from app.domain.screening import Found
+from app.domain.screening import EntityKind, Found
 from app.safety import contacts, identities
 from app.safety.plain import Plain, plain
 from app.safety.secrets import secrets
@@ -14,12 +15,18 @@ from app.safety.spans import Spans
 WINDOW = 8_192
 """Characters between two moments in which the event loop goes on: half a millisecond. A thread would not be of use, since an
 expression is matched under the interpreter's lock."""
+REACH = 128
+"""Characters by which a mark may stand before its entity (a long name, then the password) or after its beginning (an `@`)."""
+ROW = 256
+"""Characters of the longest row of digits that is read at once, and more."""
+Entity = tuple[EntityKind, int, int]
+_REST = re.compile(r"\w*+")
 _SPACE = re.compile(r" ")
 LONGEST = 24
 """Characters of the longest number that is no card."""
 MOST_GROUPS = 4
 """Groups of digits before a number that are looked past."""
-_NUMBER = re.compile(r"[+\d](?:(?:\) ?| \(|[ .\-/(])?+\d){6,40}+")
+_NUMBER = re.compile(r"[+\d](?:(?:\) ?| \(| {1,2}|[.\-/(])?+\d){6,40}+")
 
 
 async def find(text: str) -> list[Found]:
@@ -27,44 +34,61 @@ async def find(text: str) -> list[Found]:
     copy = Plain(text)
     for _ in copy.look():
         await asyncio.sleep(0)
-    found: list[Found] = []
+    spans = Spans()
     for start in range(0, len(copy.text), WINDOW):
         if start:
             await asyncio.sleep(0)
-        end = min(start + WINDOW, len(copy.text))
-        found += within(copy.text, start, end, after=found[-1].end if found else 0)
-    return copy.own(found)
+        look(copy.text, start, min(start + WINDOW, len(copy.text)), spans)
+    return copy.own(spans.found)
 
 
 def find_now(text: str) -> list[Found]:
     """The entities of a short text."""
     copy = plain(text)
-    return copy.own(within(copy.text, 0, len(copy.text)))
-
-
-def within(text: str, start: int, end: int, *, after: int = 0) -> list[Found]:
-    """The entities that begin within text[start:end], and not before `after`. They may end beyond."""
     spans = Spans()
-    for at, to in secrets(text, start, end):
-        spans.add("SECRET", at, to)
-    for at, to in contacts.emails(text, start, end):
-        spans.add("EMAIL", at, to)
-    for at, to in identities.accounts(text, start, end):
-        spans.add("IBAN", at, to)
-    for one in (*contacts.machines(text, start, end), *identities.lettered(text, start, end)):
-        spans.add(*one)
-    _numbers(text, start, end, spans)
-    return [one for one in spans.sorted() if one.start >= after]
+    look(copy.text, 0, len(copy.text), spans)
+    return copy.own(spans.found)
 
 
-def _numbers(text: str, start: int, end: int, spans: Spans) -> None:
-    reach = min(len(text), end + 64)
+def look(text: str, start: int, end: int, spans: Spans) -> None:
+    """Add the entities that begin within text[start:end]. They may end beyond.
+
+    Rules look for what gives an entity away, and that may stand before it or late in it. So each is asked for the marks of a wider
+    piece, and of what it finds only that counts which begins here: windows find together what one of the whole text would.
+    """
+    first, last = max(0, start - REACH), min(len(text), end + REACH)
+    for rank, found in enumerate(
+        (
+            (("SECRET", at, to) for at, to in secrets(text, first, last)),
+            (("EMAIL", at, to) for at, to in contacts.emails(text, first, last)),
+            (("IBAN", at, to) for at, to in identities.accounts(text, first, last)),
+            contacts.machines(text, first, last),
+            identities.lettered(text, _word(text, first, last), last),
+            _numbers(text, _word(text, first, last), last),
+        )
+    ):
+        for kind, at, to in found:
+            if start <= at < end:
+                spans.add(rank, kind, at, to)
+    spans.settle()
+
+
+def _word(text: str, first: int, last: int) -> int:
+    """That place, or where the word ends in whose midst it is."""
+    if not first or not (text[first - 1].isalnum() or text[first - 1] == "_"):
+        return first
+    rest = _REST.match(text, first, last)
+    return first if rest is None else rest.end()
+
+
+def _numbers(text: str, start: int, end: int) -> Iterator[Entity]:
+    reach = min(len(text), end + ROW)
     matched = _NUMBER.search(text, start, reach)
     while matched is not None and matched.start() < end:
         at, to = matched.span()
         at -= text[max(0, at - 1) : at] == "(" and ")" in matched[0]
         if _apart(text[max(0, at - 1) : at], "_.") and _apart(text[to : to + 1], "_"):
-            _digits(text, at, to, spans)
+            yield from _digits(text, at, to)
         matched = _NUMBER.search(text, to, reach)
 
 
@@ -72,11 +96,11 @@ def _apart(neighbour: str, joining: str) -> bool:
     return not neighbour or not (neighbour.isalnum() or neighbour in joining)
 
 
-def _digits(text: str, at: int, to: int, spans: Spans) -> None:
+def _digits(text: str, at: int, to: int) -> Iterator[Entity]:
     """What the digits of one candidate are: a card among them, or some of its groups a number of some kind."""
     found = list(identities.cards(text, at, to)) if to - at >= 13 else []
     for first, last in found:
-        spans.add("CARD", first, last)
+        yield "CARD", first, last
     if found:
         return
     told = contacts.said(text, at)
@@ -87,9 +111,11 @@ def _digits(text: str, at: int, to: int, spans: Spans) -> None:
                 continue
             if last - first < 8:
                 break
+            if text[first] == " " or text[last - 1] == " ":
+                continue
             kind = identities.number(text, first, last)
             if kind is None and contacts.phone(text, first, last, told=told):
                 kind = "PHONE"
             if kind is not None:
-                spans.add(kind, first, last)
+                yield kind, first, last
                 return

@@ -114,7 +114,7 @@ def cards(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     first = 0
     while first < len(groups):
         for last in range(first, min(first + 6, len(groups))):
-            if last > first and text[groups[last - 1][1] : groups[last][0]] not in (" ", "-", "."):
+            if last > first and text[groups[last - 1][1] : groups[last][0]] not in (" ", "  ", "-", "."):
                 break
             digits = "".join(text[a:b] for a, b in groups[first : last + 1])
             if len(digits) > 19:

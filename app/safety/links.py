@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
+from app.safety.credentials import entropy
 from app.safety.entities import find_now
-from app.safety.secrets import entropy
 
 LONGEST_QUERY = 200
 """Characters of query and fragment that are no data yet: a search has some."""

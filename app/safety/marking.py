@@ -24,9 +24,32 @@ _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
 # Joiners and the emoji selector have their use one at a time; in a row they spell bits.
 _ROWS = re.compile("([\u200c\u200d\ufe0f])[\u200c\u200d\ufe0f]+")
 _LINES = re.compile("[\u2028\u2029\x85]")
+_JOINERS = "[\u200c\u200d\ufe0f]*+"
 _GAP = "[\\s\u200c\u200d\ufe0f]"
+_LETTERS = (
+    range(0x1D00, 0x1DC0),
+    range(0x2070, 0x2150),
+    range(0x24B6, 0x24EA),
+    range(0xFF21, 0xFF5B),
+    range(0x1D400, 0x1D800),
+)
+"""Where Unicode has letters that are read as those of ASCII."""
+
+
+def _alike(word: str) -> str:
+    """A pattern of that word, in whatever letters, with joiners in between."""
+    letters = {letter: letter for letter in word}
+    for char in (chr(code) for codes in _LETTERS for code in codes):
+        letter = unicodedata.normalize("NFKC", char).lower()
+        if letter in letters:
+            letters[letter] += char
+    return _JOINERS.join(f"[{letters[letter]}]" for letter in word)
+
+
 # Possessive, and the second gap only after a slash: read once, however long the gap is.
-_MARK = re.compile(f"[<\uff1c\ufe64\u2039\u3008\u27e8]({_GAP}*+(?:/{_GAP}*+)?untrusted)", re.IGNORECASE)
+_MARK = re.compile(
+    f"[<\uff1c\ufe64\u2039\u3008\u27e8]({_GAP}*+(?:[/\uff0f]{_GAP}*+)?)({_alike('untrusted')})", re.IGNORECASE
+)
 _ROLE = re.compile(r"<(?=\|)")
 _NAME = re.compile(r"[^A-Za-z0-9_.:-]")
 
@@ -40,7 +63,7 @@ def sanitised(text: str) -> str:
     else:
         text = _ROWS.sub(r"\1", _UNSEEN.sub("", _LINES.sub("\n", text)))
     if "<" in text or not text.isascii():
-        text = _ROLE.sub("&lt;", _MARK.sub(r"&lt;\1", _plain_marks(text)))
+        text = _ROLE.sub("&lt;", _MARK.sub(r"&lt;\1\2", text))
     return text
 
 
@@ -56,13 +79,3 @@ def shown(message: Message) -> Message:
     if message.role != "tool" or message.trust != "untrusted":
         return message
     return msgspec.structs.replace(message, content=marked(f"tool:{message.name}", message.content))
-
-
-def _plain_marks(text: str) -> str:
-    """The text with our mark's word in plain letters, where it was written in others that look the same to a model."""
-    if text.isascii():
-        return text
-    return _LOOKS_LIKE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
-
-
-_LOOKS_LIKE = re.compile("[\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7ff]{9}")

@@ -65,8 +65,11 @@ def _open(whole: str) -> int:
     """Where the last word begins, or the numbers and capitals before it that it may belong to."""
     least = max(0, len(whole) - BOUND)
     at = len(whole) - len(_LAST.match(whole[::-1])[0])  # type: ignore[index]  # it matches nothing, too
-    while at - 1 > least and whole[at - 1] == " " and (whole[at - 2] in "0123456789)" or whole[at - 2].isupper()):
-        at = whole.rfind(" ", least, at - 1) + 1
+    while at - 1 > least and whole[at - 1] == " ":
+        gap = 2 if whole[at - 2] == " " else 1
+        if at - gap <= least or not (whole[at - gap - 1] in "0123456789)" or whole[at - gap - 1].isupper()):
+            break
+        at = whole.rfind(" ", least, at - gap) + 1
     return max(at, least)
 
 

@@ -1,21 +1,15 @@
 """Credentials in texts: by the prefixes that their makers gave them, by their form, and by the name that they are assigned to.
 
-Every rule has a literal that a text is searched for first, which costs next to nothing; its expression is only tried there. No
-expression can go back over what it has read: the time is that of the text's length, whatever is in it.
+The time is that of the text's length, whatever is in it.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import msgspec
+from app.safety.credentials import BARE, JOINED, LONGEST_NAME, PEM, entropy, random
 
-Check = Callable[[str], bool]
-WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
-TOKEN = WORD | {"-"}
 FILLER = re.compile(
     r"(?i)(?:your|my|example|sample|dummy|fake|placeholder|changeme|change[-_]me|redacted|insert|replace|xxx+|\*\*+|\.\.\.|todo|none|null|"
     r"undefined|true|false|process\.env|os\.|env\.|self\.|config\.|settings\.|getenv|secrets\.|vault|path|\$|%|\{|<|\[)"
@@ -23,108 +17,42 @@ FILLER = re.compile(
 PUBLIC_PASSWORDS = frozenset(
     {"password", "passwd", "pass", "pwd", "secret", "user", "username", "postgres", "root", "admin", "guest", "test"}
 )
-
-
-class Rule(msgspec.Struct, frozen=True):
-    """A credential that begins with `literal`. `check` sorts out what only looks like it."""
-
-    literal: str
-    form: re.Pattern[str]
-    check: Check | None = None
-
-
-def entropy(text: str) -> float:
-    """Bits a character."""
-    total = len(text)
-    return -sum(n / total * math.log2(n / total) for n in Counter(text).values()) if total else 0.0
-
-
-def random(text: str) -> bool:
-    """Whether that was drawn rather than written: digits among letters of both cases, or many different characters."""
-    classes = any(map(str.isdigit, text)) + any(map(str.islower, text)) + any(map(str.isupper, text))
-    return (classes == 3 and entropy(text) >= 3.2) or (classes == 2 and text.isalnum() and _hex_like(text))
-
-
-def _hex_like(text: str) -> bool:
-    digits = sum(map(str.isdigit, text))
-    return len(text) >= 20 and digits >= len(text) // 5 and entropy(text) >= 3.0
-
-
-def _after(prefix: str) -> Check:
-    return lambda text: random(text[len(prefix) :])
-
-
-def _key(literal: str, form: str, *, drawn: bool = False) -> Rule:
-    return Rule(literal, re.compile(re.escape(literal) + form), _after(literal) if drawn else None)
-
-
-RULES: tuple[Rule, ...] = (
-    _key("sk-", r"[A-Za-z0-9_-]{20,}+", drawn=True),  # OpenAI, Anthropic (sk-ant-), OpenRouter
-    _key("sk_", r"(?:live|test)_[A-Za-z0-9]{16,}+"),
-    _key("rk_", r"(?:live|test)_[A-Za-z0-9]{16,}+"),
-    _key("whsec_", r"[A-Za-z0-9+/=]{24,}+"),
-    _key("AKIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    _key("ASIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    _key("ghp_", r"[A-Za-z0-9]{36,}+"),
-    _key("gho_", r"[A-Za-z0-9]{36,}+"),
-    _key("ghu_", r"[A-Za-z0-9]{36,}+"),
-    _key("ghs_", r"[A-Za-z0-9]{36,}+"),
-    _key("ghr_", r"[A-Za-z0-9]{36,}+"),
-    _key("github_", r"pat_[A-Za-z0-9_]{60,}+"),
-    _key("glpat-", r"[A-Za-z0-9_-]{20,}+"),
-    _key("xoxb-", r"[A-Za-z0-9-]{10,}+"),
-    _key("xoxp-", r"[A-Za-z0-9-]{10,}+"),
-    _key("xoxa-", r"[A-Za-z0-9-]{10,}+"),
-    _key("xoxs-", r"[A-Za-z0-9-]{10,}+"),
-    _key("xapp-", r"[A-Za-z0-9-]{20,}+"),
-    _key("AIza", r"[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),
-    _key("ya29.", r"[A-Za-z0-9_-]{20,}+"),
-    _key("GOCSPX-", r"[A-Za-z0-9_-]{20,}+"),
-    _key("hf_", r"[A-Za-z0-9]{30,}+", drawn=True),
-    _key("npm_", r"[A-Za-z0-9]{36}(?![A-Za-z0-9])"),
-    _key("pypi-", r"[A-Za-z0-9_-]{50,}+"),
-    _key("SG.", r"[A-Za-z0-9_-]{16,40}+\.[A-Za-z0-9_-]{16,80}+"),
-    _key("dop_", r"v1_[a-f0-9]{64}"),
-    _key("sth_", r"[A-Za-z0-9]{12}_[A-Za-z0-9]{38}"),  # our own
-    _key("eyJ", r"[A-Za-z0-9_-]{8,}+\.eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+"),  # JSON Web Tokens, RFC 7519
-)
-PEM = Rule(
-    "-----BEGIN ",
-    re.compile(
-        r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-        r"(?:[\s\\]|[nr](?![a-z]))*+(?:(?:Proc-Type|DEK-Info|Version|Comment): ?[^\n\\]{0,80}+(?:[\s\\]|[nr](?![a-z]))*+){0,3}+"
-        r"[A-Za-z0-9+/=]{16}[A-Za-z0-9+/=\s\\]*+"
-        r"(?:-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----)?"
-    ),
-)
-JOINED = {re.split(r"(?<=[_-])", rule.literal, maxsplit=1)[0]: rule for rule in RULES if rule.literal[-1] in "_-"}
-"""Rules by what stands before the first hyphen or underscore of their credential, and that."""
-BARE = tuple(rule for rule in RULES if rule.literal[-1] not in "_-")
-LONGEST_NAME = max(map(len, JOINED))
-_RUN = re.compile(r"[_-][A-Za-z0-9_+/=-]{12,}+")
-ALPHANUMERIC = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+TRAILING = ".!?*"
+"""Of a sentence, not of its last word."""
+_RUN = re.compile(r"[_-][A-Za-z0-9_+/=-]{20,}+")
+"""What a credential may go on with after its first joint: none is shorter."""
+_JOINT = re.compile(r"[A-Za-z0-9]++[_-]")
 LOGIN = re.compile(r"[^\s:/@\"'<>`]{0,64}+:(?P<value>[^\s/@\"'<>`]{3,200}+)@[A-Za-z0-9\[]")
 """User and password of a URL, after its `://` (RFC 3986 §3.2.1)."""
-ASSIGNED = re.compile(
-    r"(?i)(?:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|access[_-]?key|account[_-]?key|token|passwd|password|passphrase|pwd)"
-    r"[\"']?\]?\s{0,3}+(?::=|=>|[:=]|is)\s{0,3}+[\"'`]?(?P<value>[^\s\"'`,;<>(){}\[\]\\]{8,200}+)"
+_NAME = (
+    r"(?:api[_ -]?key|secret(?:[_ -]?(?:access[_ -]?)?key)?|access[_ -]?key|account[_ -]?key|token|pass(?:wd|word|wort|phrase)|pwd"
+    r"|(?<![A-Za-z])pass(?=\s?=))"
 )
+ASSIGNED = re.compile(
+    rf"(?i){_NAME}[\\\"'`\]*_]{{0,6}}+\s{{0,3}}+(?::=|[=-]>|[:=|>]|(?:is|was)(?=\s))[*_]{{0,2}}+\s{{0,3}}+[*\\]{{0,4}}+[\"'`]?"
+    r"(?P<value>[^\s\"'`,;<>(){}\[\]\\]{8,200}+)"
+)
+"""A value after the name of a credential, in programs, JSON (also within JSON), XML, markdown and sentences."""
 CREDENTIALS = (
     "api_key", "api-key", "apikey", "secret", "secret_key", "secret-key", "secretkey", "access_key", "access-key", "accesskey",
     "account_key", "account-key", "accountkey",
-    "token", "passwd", "password", "passphrase", "pwd",
+    "token", "passwd", "password", "passwort", "passphrase", "pwd", "api key", "secret key", "access key", "account key",
 )  # fmt: skip
 """Names that credentials are assigned to, or ends of such names."""
-NAMES = ("api", "secret", "access", "account", "token", "passw", "passphrase", "pwd")
+NAMES = ("api", "secret", "access", "account", "token", "pass", "pwd")
 """What `ASSIGNED` begins with, in lower case."""
-_BOT = re.compile(r":AA[A-Za-z0-9_-]{32,34}(?![A-Za-z0-9_-])")
-_TWILIO = re.compile(r"SK[0-9a-f]{32}(?![A-Za-z0-9])")
-BEARER = re.compile(r"(?:Bearer|Basic|bearer|basic)\s{1,2}(?P<value>[A-Za-z0-9._~+/=-]{20,}+)")
+_OPTION = re.compile(r"-(?:-[A-Za-z]|u[ =])")
+OPTION = re.compile(rf"(?i)--[A-Za-z-]{{0,16}}{_NAME}[ \t]{{1,3}}+[\"']?(?P<value>[^\s\"'`,;<>(){{}}\[\]\\]{{8,200}}+)")
+USER = re.compile(r"(?<!\S)(?:-u|--user)[ =][\"']?[^\s:\"'@/]{1,40}:(?P<value>[^\s\"'`]{8,200}+)")
+"""User and password as options of a program."""
+BEARER = re.compile(r"(?i:bearer|basic|token)\s{1,2}(?P<value>[A-Za-z0-9._~+/=-]{20,}+)")
+AUTHORIZATION = re.compile(r"(?i)authorization[\\\"']{0,4}\s{0,2}[:=]\s{0,2}[\\\"']{0,4}\Z")
+"""What stands before `token` where a credential follows."""
 
 
 def assigned(value: str) -> bool:
     """Whether what was assigned to such a name is a credential, and not an example, a variable or a word."""
-    value = value.rstrip(".!?")
+    value = value.rstrip(TRAILING)
     if len(value) < 8 or FILLER.match(value) or len(set(value)) < 6:
         return False
     special = any(not c.isalnum() and c not in "._-/:" for c in value)
@@ -138,58 +66,45 @@ _JOINTS = str.maketrans("", "", "-_./:+=")
 
 
 def keys(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Credentials that begin within text[start:end] by their prefix, and not in the middle of a word."""
-    run = _RUN.search(text, max(0, start - 1), end)
+    """Credentials that begin by their prefix, and not in the middle of a word, with its literal within text[start:end]."""
+    run = _RUN.search(text, start, end)
     while run is not None:
-        before = text[max(0, run.start() - LONGEST_NAME - 1) : run.start()]
-        name = before[len(before.rstrip(ALPHANUMERIC)) :]
-        found = _at(text, run.start() - len(name), JOINED.get(name + text[run.start()]))
-        if found is not None and found[0] >= start:
-            yield found
+        yield from _joined(text, max(0, run.start() - LONGEST_NAME), run.end())
         run = _RUN.search(text, run.end(), end)
-    for rule in BARE:
-        at = text.find(rule.literal, start, end)
+    for literal, rule in BARE.items():
+        at = text.find(literal, start, end)
         while at >= 0:
-            found = _at(text, at, rule)
-            if found is not None:
-                yield found
-            at = text.find(rule.literal, at + len(rule.literal) if found is None else found[1], end)
+            first = rule.start(text, at)
+            last = rule.end(text, at) if first is not None else None
+            if first is not None and last is not None:
+                yield first, last
+            at = text.find(literal, at + len(literal) if last is None else last, end)
 
 
-def _at(text: str, at: int, rule: Rule | None) -> tuple[int, int] | None:
-    if rule is None or (at > 0 and text[at - 1] in TOKEN):
-        return None
-    matched = rule.form.match(text, at)
-    good = matched is not None and (rule.check is None or rule.check(matched[0]))
-    return matched.span() if matched is not None and good else None
-
-
-def shaped(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Credentials with a literal in their middle, or with one of two letters: tokens of Telegram's bots, keys of Twilio."""
-    at = text.find(":AA", start, end)
-    while at >= 0:
-        before = text[max(0, at - 11) : at]
-        number = before[len(before.rstrip("0123456789")) :]
-        matched = _BOT.match(text, at) if 8 <= len(number) <= 10 else None
-        if matched is not None and not before[: -len(number)][-1:].isalnum():
-            yield at - len(number), matched.end()
-        at = text.find(":AA", at + 3, end)
-    at = text.find("SK", start, end)
-    while at >= 0:
-        matched = _TWILIO.match(text, at)
-        if matched is not None and not (at and text[at - 1] in TOKEN):
-            yield matched.span()
-        at = text.find("SK", at + 2, end)
+def _joined(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Those with a joint after the word that they begin with. One of a kind that was judged is not tried again within it."""
+    after, tried = start, set()
+    for joint in _JOINT.finditer(text, start, end):
+        rule = JOINED.get(joint[0])
+        at = joint.start()
+        if rule is None or at < after or joint[0] in tried or rule.start(text, at) is None:
+            continue
+        last = rule.end(text, at)
+        if last is not None:
+            yield at, last
+            after = last
+        elif rule.check is not None:
+            tried.add(joint[0])
 
 
 def blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Private keys in PEM (RFC 7468), with or without their end."""
+    """Private keys in PEM (RFC 7468), with or without their end, also as they stand in mails and programs."""
     at = text.find(PEM.literal, start, end)
     while at >= 0:
-        matched = PEM.form.match(text, at)
-        if matched is not None:
-            yield at, matched.end()
-        at = text.find(PEM.literal, at + len(PEM.literal) if matched is None else matched.end(), end)
+        last = PEM.end(text, at)
+        if last is not None:
+            yield at, last
+        at = text.find(PEM.literal, at + len(PEM.literal) if last is None else last, end)
 
 
 def logins(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -215,23 +130,39 @@ def assignments(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     for name in NAMES:
         at = lower.find(name)
         while at >= 0:
-            matched = ASSIGNED.match(text, start + at)
-            if matched is not None and assigned(matched["value"]):
-                yield matched.start("value"), matched.start("value") + len(matched["value"].rstrip(".!?"))
+            yield from _value(ASSIGNED.match(text, start + at))
+            if name == "token" and authorizes(text, start + at):
+                yield from _bearer(text, start + at)
             at = lower.find(name, at + len(name))
+    for option in _OPTION.finditer(text, start, end):
+        at = option.start()
+        yield from _value(OPTION.match(text, at) or USER.match(text, at))
     for word in ("bearer ", "basic "):
         at = lower.find(word)
         while at >= 0:
-            matched = BEARER.match(text, start + at)
-            if matched is not None and random(matched["value"]):
-                yield matched.span("value")
+            yield from _bearer(text, start + at)
             at = lower.find(word, at + len(word))
 
 
+def _bearer(text: str, at: int) -> Iterator[tuple[int, int]]:
+    matched = BEARER.match(text, at)
+    if matched is not None and random(matched["value"]):
+        yield matched.span("value")
+
+
+def authorizes(text: str, at: int) -> bool:
+    """Whether the name of the header stands before that place."""
+    return AUTHORIZATION.search(text, max(0, at - 24), at) is not None
+
+
+def _value(matched: re.Match[str] | None) -> Iterator[tuple[int, int]]:
+    if matched is not None and assigned(matched["value"]):
+        yield matched.start("value"), matched.start("value") + len(matched["value"].rstrip(TRAILING))
+
+
 def secrets(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """All of them that begin within text[start:end]."""
+    """All whose marks are within text[start:end]."""
     yield from blocks(text, start, end)
     yield from keys(text, start, end)
-    yield from shaped(text, start, end)
     yield from logins(text, start, end)
     yield from assignments(text, start, end)

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from app.domain.screening import EntityKind, Found
 
 
 class Spans:
-    """Entities of one text. Whoever comes first has the place."""
+    """Entities of one text, which is looked through piece by piece.
+
+    `found`: those of the pieces so far, in order, none within another. Of two that overlap the one of the lower rank stays, of two of
+    one rank the one that begins first; where they are of one kind it goes on to the end of both.
+    """
 
     def __init__(self) -> None:
         self.found: list[Found] = []
+        self._ranks: list[int] = []
+        self._added: list[tuple[int, int, Found]] = []
 
-    def add(self, kind: EntityKind, start: int, end: int) -> None:
-        """That is one, unless part of it is one already."""
-        self.found.append(Found(kind, start, end))
+    def add(self, rank: int, kind: EntityKind, start: int, end: int) -> None:
+        """That is one of the next piece."""
+        self._added.append((start, rank, Found(kind, start, end)))
 
-    def sorted(self) -> list[Found]:
-        """All of them in order. Where two overlap, the one that was added first stays."""
-        if len(self.found) < 2:
-            return self.found
-        kept: list[Found] = []
-        ranked = sorted(range(len(self.found)), key=lambda n: (self.found[n].start, n))
-        for n in ranked:
-            one = self.found[n]
-            while kept and kept[-1].end > one.start:
-                if _before(self.found, kept[-1], n):
+    def settle(self) -> None:
+        """The piece is looked through: what was added begins there, and not before what earlier pieces have."""
+        if len(self._added) > 1:
+            self._added.sort(key=_order)
+        for start, rank, one in self._added:
+            while self.found and self.found[-1].end > start:
+                last = self.found[-1]
+                if self._ranks[-1] <= rank:
+                    if last.kind == one.kind and last.end < one.end:
+                        self.found[-1] = Found(last.kind, last.start, one.end)
                     break
-                kept.pop()
+                self.found.pop()
+                self._ranks.pop()
             else:
-                kept.append(one)
-        return kept
+                self.found.append(one)
+                self._ranks.append(rank)
+        self._added.clear()
 
 
-def _before(found: Sequence[Found], one: Found, n: int) -> bool:
-    """Whether `one` was added before number n."""
-    return found.index(one) < n
+def _order(added: tuple[int, int, Found]) -> tuple[int, int]:
+    return added[0], added[1]

@@ -19,7 +19,6 @@ from app.safety.beginnings import (
     LEADING,
     LOOK,
     REST,
-    RULE,
     TAIL,
     Begin,
     begins,
@@ -27,8 +26,9 @@ from app.safety.beginnings import (
     dropped,
     more,
 )
+from app.safety.credentials import PEM, RULE, random
 from app.safety.links import carries, leads_out
-from app.safety.secrets import LOGIN, PEM, assigned, public, random
+from app.safety.secrets import LOGIN, assigned, public
 
 REMOVED = "[secret removed]"
 NOWHERE = "about:blank"

@@ -62,7 +62,9 @@ class CacheOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SafetyOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`safety` as written. What is not there is as [safety] says. `reveal`: the tools that get the real values, by default all."""
+    """`safety` as written. What is not there is as [safety] says. `reveal`: the tools that get the real values, secrets too; not
+    given, all get personal data until the model has read anything untrusted.
+    """
 
     pii: Pii | None = None
     output: OutputGuards | None = None

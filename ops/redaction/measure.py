@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from app.domain.screening import Found, Screening
-from app.safety.entities import WINDOW, within
+from app.safety.entities import WINDOW, look
 from app.safety.guard import Screener
 from app.safety.plain import plain
+from app.safety.spans import Spans
 from ops.redaction.corpus import Labelled
 
 
@@ -67,11 +68,10 @@ def alarms(texts: Sequence[str]) -> Counter[str]:
 def through(text: str) -> list[Found]:
     """As `app.safety.entities.find`, without giving way to others."""
     copy = plain(text)
-    found: list[Found] = []
+    spans = Spans()
     for start in range(0, len(copy.text), WINDOW):
-        end = min(start + WINDOW, len(copy.text))
-        found += within(copy.text, start, end, after=found[-1].end if found else 0)
-    return copy.own(found)
+        look(copy.text, start, min(start + WINDOW, len(copy.text)), spans)
+    return copy.own(spans.found)
 
 
 def speed(text: str, rounds: int = 5) -> float:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
 from app.domain.agents import Budget
-from app.domain.messages import Native
+from app.domain.messages import Native, ToolCall
 from app.domain.principals import ANONYMOUS
 from app.domain.screening import Screening
+from app.domain.tools import ToolContext, ToolResult, ToolSpec
 from app.runs.service import StartRun
 from tests.runs.conftest import react
 from tests.runs.screening import ANN, BOB, CARD, redacting, sent, texts, turn
-from tests.scripted import ScriptedProvider, says
+from tests.scripted import ScriptedProvider, ScriptedToolbox, says, tool_spec
 from tests.waiting import until
 
 CUES = [
@@ -37,6 +39,41 @@ async def test_a_value_that_only_a_word_gave_away_stays_hidden(
         assert [call.arguments for call in p.toolbox.calls] == [f'{{"x":"{value}"}}']
         assert all(value not in sent(request) for request in provider.requests)
         assert texts(provider.requests[-1])[-1] == f"{name}, thanks"
+
+
+class Pages(ScriptedToolbox):
+    """Gives what a stranger wrote."""
+
+    def specs(self, names: Sequence[str]) -> tuple[ToolSpec, ...]:
+        return tuple(tool_spec(name, returns="untrusted") for name in names)
+
+    async def run(self, spec: ToolSpec | None, call: ToolCall, context: ToolContext) -> ToolResult:
+        page = f"http://x:not@y http://x:pay@y http://x:you@y password: {PASSWORD}, {PASSWORD}"
+        return ToolResult(call_id=call.id, name=call.name, status="ok", result=msgspec.Raw(msgspec.json.encode(page)))
+
+
+PASSWORD = "Tr0ub4dor&3xyz"
+
+
+async def test_a_page_takes_no_word_out_of_what_the_user_says(start_process: Any) -> None:
+    """What it calls secrets is hidden there, in another process as well; the user's words are the user's."""
+    agent = redacting(tools=Pages().specs(["read_page"]))
+    first = ScriptedProvider(says("", ("c1", "read_page", "{}")), says("ok"), says("ok"))
+    second = ScriptedProvider(says("ok"))
+    said = f"You may not pay for the new car, you know {PASSWORD}."
+    async with start_process(first, agent, toolbox=Pages()) as p:
+        await turn(p, "read it")
+        await turn(p, said)
+        await p.die()
+    names = [f"<SECRET_READ_{n}>" for n in (1, 2, 3, 4)]
+    hidden = "http://x:{}@y http://x:{}@y http://x:{}@y password: {}, {}".format(*names, names[-1])
+    assert hidden in sent(first.requests[-1])
+    assert texts(first.requests[-1])[-1] == said
+    async with start_process(second, agent, toolbox=Pages()) as q:
+        await turn(q, f"my password: {PASSWORD}")
+    before = first.requests[-1].messages
+    assert second.requests[0].messages[: len(before) - 1] == before[:-1]
+    assert texts(second.requests[0])[-1] == "my password: <SECRET_1>"
 
 
 async def test_arguments_that_models_read_are_json(start_process: Any) -> None:

@@ -50,7 +50,9 @@ def test_urls_of_the_list(url: str) -> None:
         "https://evil.example/#@example.org", "https://evil.example?example.org", "https:/example.org", "//example.org/", "example.org",
         "https://example.org:8443/", "http://example.org:22/", "https://cdn.example/", "https://.cdn.example/", "https://dev.example/",
         "ftp://example.org/", "file:///example.org", "javascript://example.org/%0aalert(1)", "https://ex\u0430mple.org/",
-        "https://example\u3002org.evil.example/", "https://example.org\u200b/", "https://exa mple.org/", "https://example.org\n.evil.example/",
+        "https://example\u3002org.evil.example/", "https://example.org\u200b/", "https://exa mple.org/", "https://example.org:\uff14\uff14\uff13/", "https://example.org:+443/",
+        "https://@example.org/", "https://user@example.org/", "https://:x@example.org/", "https://a..b.cdn.example/", "https://example\u3002org/", "https://ex\uff41mple.org/",
+        "https://example.org\n.evil.example/",
         " https://example.org/", "https://example.org\x00.evil.example/", "https://example%2eorg/", "https://[::1]/", "http://0x7f.1/",
         "http://2130706433/", "http://017700000001/", "http://127.1/", "https://" + "a" * 3000 + ".cdn.example/", "", None, 7,
         {"url": "https://example.org"}, ["https://example.org", "https://evil.example"],
@@ -174,3 +176,22 @@ def test_a_call_whose_spending_cannot_be_told_is_refused(given: Any) -> None:
 )  # fmt: skip
 def test_rules_that_say_nothing_sensible(rule: Rule) -> None:
     assert wrong_entry(rule) is not None
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "good"),
+    [
+        (Rule(maximum=100), '{"x": 100.000000000000000000001}', False),
+        (Rule(maximum=100), '{"x": 100.000000000000000000000}', True),
+        (Rule(minimum=0.1), '{"x": 0.1}', True),
+        (Rule(minimum=0.1), '{"x": 0.0999999999999999999999}', False),
+        (Rule(maximum=100), '{"x": 1e99999999999999999999}', False),
+        (Rule(maximum=100), '{"x": 1e1}', True),
+        (Rule(one_of=(0.1, 2)), '{"x": 0.1}', True),
+        (Rule(one_of=(0.1, 2)), '{"x": 2.0}', True),
+        (Rule(one_of=(0.1, 2)), '{"x": 0.10000000000000000000001}', False),
+        (Rule(one_of=(1,)), '{"x": true}', False),
+    ],
+)
+def test_numbers_are_judged_as_they_were_written(rule: Rule, text: str, good: bool) -> None:
+    assert (refused(spec(x=rule), text) is None) is good

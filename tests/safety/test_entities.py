@@ -13,9 +13,10 @@ import bastioncorpus
 import pytest
 
 from app.domain.screening import Found
-from app.safety.entities import WINDOW, find, find_now
+from app.safety.entities import WINDOW, find, find_now, look
+from app.safety.spans import Spans
 from ops.redaction.corpus import Labelled, labelled, respelled
-from ops.redaction.measure import score
+from ops.redaction.measure import score, through
 
 ROOT = Path(__file__).parents[2]
 CORPUS = [*labelled(), *respelled()]
@@ -49,7 +50,7 @@ def of(text: str) -> list[tuple[str, str]]:
         ("postgres://bob:hunter2xyz@db/x", [("SECRET", "hunter2xyz")]),
         ("http://localhost:8080/a@b", []),
         ("@app.route and user@2x.png and git@github.com:a/b", []),
-        ("x-sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12", []),
+        ("x-sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12", [("SECRET", "sk-proj-Ab12Cd34Ef56Gh78Ij90Kl12")]),
         ("sk-learn-something-with-a-long-name", []),
         ("", []),
     ],
@@ -120,10 +121,45 @@ async def test_a_long_text_is_looked_through_in_turns_and_no_entity_is_lost_at_a
     assert turns >= 50
 
 
+SEAMS = (
+    "ghp_" + "aB3" * 12, "sk-ant-api03-abcDEF123456789012345678901234567890", "glpat-abcDEF1234567890abcd", "password: aB3$xyz99!q",
+    '"client_secret_access_key"  =>  "aB3$xyz99!q"', "api_key=aB3dE5gH7jK9mN1pQ3sT", "AKIAABCDEFGHIJ234567", "https://u:hunter2xyz@h.example/",
+    f"https://{'u' * 60}:hunter2xyz@h.example/", "Bearer abcDEF123456789012345678901234567890", "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw1",
+    "SK" + "0123456789abcdef" * 2, "jo.smith@corp.example.com", f"{'j' * 60}@corp.example.com", "2001:4860:4860::8888", "8.8.8.8",
+    "00:1a:2b:3c:4d:5e", "tel: 030 12345678", "+49 30 901820", "SSN 536-90-4399", "bsn 111222333", "DE89 3704 0044 0532 0130 00",
+    "AB123456C", "DE136695976", "12345678Z", "4111 1111 1111 1111", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
+    "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcw\n-----END PRIVATE KEY-----",
+)  # fmt: skip
+BEFORE = {"one long word": lambda n: "z" * (n - 1) + " ", "words": lambda n: (" zz XX" * n)[-n + 1 :] + " "}
+
+
+@pytest.mark.parametrize("filled", BEFORE)
+@pytest.mark.parametrize("piece", SEAMS)
+def test_nothing_is_lost_at_any_place_of_a_seam(piece: str, filled: str) -> None:
+    """Of every kind, wherever the end of a window cuts it or what gives it away."""
+    for at in range(WINDOW - len(piece) - 8, WINDOW + 8):
+        text = BEFORE[filled](at) + piece + " zz " + "y" * 600
+        whole = [(one.kind, one.start, one.end) for one in find_now(text)]
+        assert len(whole) == 1
+        assert [(one.kind, one.start, one.end) for one in through(text)] == whole, at
+
+
+def test_a_window_may_end_anywhere() -> None:
+    """A text of everything, cut into windows of every size: what is found is what is found in the whole."""
+    text = "".join(f"zz {piece} ({piece}), {n} " for n, piece in enumerate(SEAMS))
+    whole = find_now(text)
+    assert len(whole) >= 2 * len(SEAMS)
+    for size in range(1, 400, 7):
+        spans = Spans()
+        for start in range(0, len(text), size):
+            look(text, start, min(start + size, len(text)), spans)
+        assert spans.found == whole, size
+
+
 HOSTILE = [
     "@", "a@", "a.", "1", "1 ", "+1", "sk-", "ghp_", "A", "A1 ", "DE89 3704 ", "-----BEGIN PRIVATE KEY-----AAAA", "-----BEGIN ", "://",
     "a://b:", "password=", "password: aB3$aB3$", ":", "ab:", "1.1.1.1", "1.", "eyJabcdefgh.", "basic ", "-", "_", "(1)", "tel 123456789 ",
-    "4111 1111 1111 1112 ", "![", "<A", "](", '<img src="http://a', "token is ", "\n", "İ", "\ud7ff", "é@é.",
+    "4111 1111 1111 1112 ", "![", "<A", "](", '<img src="http://a', "token is ", "\n", "İ", "--token ", "--a-", "-u a:", "_a", "a_sk-", "1:AA", "pass=", "> -----BEGIN PRIVATE KEY-----\n> ", "%40", "a%40a.", "1  ", "\ud7ff", "é@é.",
 ]  # fmt: skip
 
 
