@@ -28,7 +28,7 @@ LOOK = 96
 TOKEN = frozenset(f"{ALPHANUMERIC}_-")
 BACK = 4
 """Characters that what follows may still show to be no part of a body."""
-_STAND_IN = r"<(?=\Z|[A-Z])|(?<=_[0-9])>|(?<=_[0-9][0-9])>|(?<=_[0-9][0-9][0-9])>"
+_STAND_IN = "|".join((r"<(?=\Z|[A-Z])", *(rf"(?<=_{'[0-9]' * digits})>" for digits in range(1, 7))))
 """The ends of a placeholder: what stands in its place counts."""
 _SPACE = r"(?:[\s>]|\\[nrt]|\\(?=[\"'\\\s]|\Z))*+"
 """White space, also as it is written in JSON, and within a quotation."""
@@ -52,10 +52,11 @@ REST = _MORE | {
 }
 """What is left out after a body that is longer than its bound: of single characters, so that cuts change nothing."""
 _INSIDE = re.compile(r"\]\(<?[A-Za-z+.-]*:?\Z")
+"""What stands before the slashes of an address in parentheses."""
 BLANKS = re.compile(r"[\s\\>]*+")
 LEADING = re.compile(rf"{_SPACE}<?{_SPACE}")
-_PARENTHESES = re.compile(r"[()]")
 """What stands before an address in a body."""
+_PARENTHESES = re.compile(r"[()]")
 
 
 class Begin(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from ops.mutants.limits import LIMITS
 from ops.mutants.loops import LOOPS
 from ops.mutants.money import MONEY
 from ops.mutants.run import Mutant
+from ops.mutants.screening import SCREENING
 
 RUNS = "app/storage/postgres/runs.sql"
 CLAIM = "migrations/0013_agents_at_once.sql"
@@ -309,4 +310,5 @@ PEOPLE = (
 
 MUTANTS: tuple[Mutant, ...] = (
     *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *ACCESS, *STREAMS, *PEOPLE, *DECISIONS, *LOOPS, *MONEY, *BATCHES, *CACHE, *LIMITS,
+    *SCREENING,
 )  # fmt: skip
