@@ -57,8 +57,8 @@ _SEARCHES = frozenset({"search", "find", "ask", "google", "lookup", "research"})
 _STEPS = frozenset({"i", "step", "round", "turn"})
 _SLEEPS = frozenset({"wait", "sleep"})
 _YES_OR_NO = frozenset({"yes", "no", "true", "false", "ok"})
-_DIGITS = re.compile(r"[\w-]*\d[\w.-]*")
-_PATH = re.compile(r"\S*/\S*")
+_DIGITS = re.compile(r"(?<![\w-])[\w-]*\d[\w.-]*")
+_PATH = re.compile(r"(?<!\S)\S*/\S*")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _NOTHING = re.compile(
     r"\b(?:no|nothing|none|not found|(?:could ?n[o']t|can ?not|can't|unable to|did ?n[o']t) (?:be )?(?:find|found|locate)|empty|zero|0 (?:results?|rows?|hits?|matches|items?))\b",

@@ -43,10 +43,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     if isinstance(value, str):
-        return (
-            _url(value) if "://" in value[:12] else " ".join(_TRY.sub("", _COMMENT.sub("", value)).casefold().split())
-        )
+        return value if len(value) > LONGEST else _text(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _text(value: str) -> str:
+    return _url(value) if "://" in value[:12] else " ".join(_TRY.sub("", _COMMENT.sub("", value)).casefold().split())
 
 
 def _url(text: str) -> str:
