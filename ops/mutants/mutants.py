@@ -8,6 +8,7 @@ from ops.mutants.decisions import DECISIONS
 from ops.mutants.limits import LIMITS
 from ops.mutants.loops import LOOPS
 from ops.mutants.money import MONEY
+from ops.mutants.placeholders import PLACEHOLDERS
 from ops.mutants.run import Mutant
 from ops.mutants.screening import SCREENING
 
@@ -308,5 +309,5 @@ PEOPLE = (
 )
 
 MUTANTS: tuple[Mutant, ...] = (
-    *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *DECISIONS, *LOOPS, *MONEY, *BATCHES, *CACHE, *LIMITS, *SCREENING,
+    *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *STREAMS, *PEOPLE, *DECISIONS, *LOOPS, *MONEY, *BATCHES, *CACHE, *LIMITS, *SCREENING, *PLACEHOLDERS,
 )  # fmt: skip
