@@ -24,6 +24,7 @@ from app.runs.service import Started
 LOCAL = "local"
 """The actor that has no limits."""
 _KEY = "idempotency-key"
+REPEATS = 10
 REMEMBERED = 10_000
 """Callers whose limits are not worked out anew for each call."""
 _WHOSE: dict[LimitScope, str] = {
@@ -59,12 +60,13 @@ class Limits:
     async def glance(self, principal: Principal, *, keyed: bool) -> None:
         """Refuse what is known to be refused before anything of the call is read. Takes nothing. Raises `RequestError` rate_limited.
 
-        An earlier call may have the answer to a `keyed` one: as many of these as there are calls are let in to find out.
+        An earlier call may have the answer to a `keyed` one: as many of these as there are calls, and `REPEATS` at least, are let in to find out.
         """
         limits = self._of(principal.tenant, principal.actor, principal.user)
         if not limits or (found := self._limiter.glance(limits)) is None:
             return
-        if not keyed or not (await self._repeats.take(limits)).allowed:
+        repeats = [msgspec.structs.replace(limit, most=max(limit.most, REPEATS)) for limit in limits]
+        if not keyed or not (await self._repeats.take(repeats)).allowed:
             raise self._refusal(found)
 
     async def started(

@@ -9,6 +9,7 @@ from ops.mutants.decisions import DECISIONS
 from ops.mutants.limits import LIMITS
 from ops.mutants.loops import LOOPS
 from ops.mutants.money import MONEY
+from ops.mutants.placeholders import PLACEHOLDERS
 from ops.mutants.run import Mutant
 from ops.mutants.screening import SCREENING
 
@@ -310,5 +311,5 @@ PEOPLE = (
 
 MUTANTS: tuple[Mutant, ...] = (
     *FENCE, *LEASE, *LEDGER, *INBOX, *ORDER, *KEYS, *ACCESS, *STREAMS, *PEOPLE, *DECISIONS, *LOOPS, *MONEY, *BATCHES, *CACHE, *LIMITS,
-    *SCREENING,
+    *SCREENING, *PLACEHOLDERS,
 )  # fmt: skip
