@@ -25,6 +25,7 @@ LOCAL = "local"
 """The actor that has no limits."""
 _KEY = "idempotency-key"
 REPEATS = 10
+"""Calls by a key that a caller with nothing left may make at least: retries of one that was answered."""
 REMEMBERED = 10_000
 """Callers whose limits are not worked out anew for each call."""
 _WHOSE: dict[LimitScope, str] = {

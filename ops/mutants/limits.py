@@ -34,7 +34,7 @@ LIMITS = (
     Mutant(
         name="a key is no way around the early refusal",
         file="app/api/limits.py",
-        old="        if not keyed or not (await self._repeats.take(limits)).allowed:\n",
+        old="        if not keyed or not (await self._repeats.take(repeats)).allowed:\n",
         new="        if not keyed:\n",
         tests=("tests/api/test_limits.py::test_a_key_lets_nobody_past_the_refusal_for_long",),
     ),
