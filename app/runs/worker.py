@@ -97,9 +97,8 @@ class Worker:
         self.draining = False
 
     def reserve(self, tenant: str, agent: str) -> bool:
-        """Keep a slot for a run that is about to be born; to be followed by `begin` or `release`. None while others wait in the queue.
-
-        None for an agent that has a limit: claims come one after another and count its runs, births do not.
+        """Keep a slot for a run that is about to be born; to be followed by `begin` or `release`. None while others wait in the queue, and
+        for an agent that has a limit: claims come one after another and count its runs, births do not.
         """
         if agent in self._agents.at_once:
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ops.mutants.run import Mutant
 
 KNOWN = "tests/access/test_known.py"
-TOKENS = "tests/access/test_tokens.py"
+ISSUER_KEYS = "tests/access/test_issuer_keys.py"
 BATCHES = "tests/storage/postgres/test_batches.py"
 
 ACCESS = (
@@ -35,21 +35,21 @@ ACCESS = (
         file="app/access/jwks.py",
         old="(age > LIFETIME and now - self._failed_at > EXCUSED)",
         new="False",
-        tests=(TOKENS,),
+        tests=(ISSUER_KEYS,),
     ),
     Mutant(
         name="a failed fetch is no excuse for ever",
         file="app/access/jwks.py",
         old="now - self._failed_at > EXCUSED",
         new="self._failed is None",
-        tests=(TOKENS,),
+        tests=(ISSUER_KEYS,),
     ),
     Mutant(
         name="a private key verifies nothing",
         file="app/access/jwks.py",
         old=' or "d" in key',
         new="",
-        tests=(TOKENS,),
+        tests=(ISSUER_KEYS,),
     ),
     Mutant(
         name="whose limits may be used up",

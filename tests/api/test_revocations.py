@@ -16,7 +16,7 @@ from app.domain.errors import DatabaseUnavailable
 from app.domain.principals import ANONYMOUS, Principal
 from tests.access.issuer import Published, Signer
 from tests.access.test_known import Clock, Keys
-from tests.access.test_tokens import tokens_of
+from tests.access.tokens import tokens_of
 from tests.waiting import until
 
 
