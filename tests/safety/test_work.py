@@ -43,6 +43,7 @@ def test_any_repeats_come_out_alike_and_bounded() -> None:
         assert whole.push(text) + whole.end() == shown, unit
 
 
+@pytest.mark.long
 def test_a_mixture_of_repeats_comes_out_alike() -> None:
     rng = random.Random(8)
     for _ in range(120):
@@ -72,6 +73,7 @@ def calls(text: str, size: int, of: type[Stream] | type[Rendering]) -> int:
     return count
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("of", [Stream, Rendering])
 @pytest.mark.parametrize("size", [4, 1_000_000])
 def test_work_grows_with_the_length_alone(size: int, of: type[Stream] | type[Rendering]) -> None:
