@@ -69,15 +69,15 @@ LIMITS = (
     Mutant(
         name="claims of such agents one after another",
         file=CLAIM,
-        old="PERFORM pg_advisory_xact_lock(1302);\n                locked",
-        new="locked",
+        old="PERFORM pg_advisory_xact_lock(1302);\n                alone",
+        new="alone",
         tests=(AT_ONCE,),
     ),
     Mutant(
         name="an agent's next",
         file=CLAIM,
-        old="held := readmit(agents, at_once, most);",
-        new="held := true;",
+        old="from_line := FOUND;",
+        new="from_line := false;",
         tests=(AT_ONCE,),
     ),
     Mutant(

@@ -155,7 +155,10 @@ class PostgresRunStore:
                 continue
             if row is None:
                 return None
-            return "full" if row["run_id"] is None else _owned(row)
+            if row["run_id"] is not None:
+                return _owned(row)
+            if row["created"] is None:
+                return "full"
 
     async def recover(self, max_attempts: int, spared: Sequence[str]) -> tuple[Owned, bytes] | None:
         row = await self._db.fetchrow(

@@ -134,7 +134,7 @@ UPDATE runs SET last_seq = greatest(last_seq, (SELECT max(seq) FROM steps)) WHER
 -- name: claim
 -- Take the run whose turn it is. $1 lease owner  $2 lease seconds  $3 event id  $4 runs that a tenant may have at once
 -- $5 agents that have a limit of their own  $6 how many runs each of these may have at once
--- Its id is NULL where all that wait belong to tenants or agents that have so many.
+-- Its id is NULL where all that wait belong to tenants or agents that have so many; or, where it has an event, nothing was taken yet.
 SELECT (claimed).id AS run_id, (claimed).tenant, (claimed).owner AS user_id, (claimed).session_id, (claimed).session_epoch,
     (claimed).turn, (claimed).agent, (claimed).agent_version, (claimed).lease_epoch AS epoch, (claimed).attempt,
     (claimed).last_seq, (claimed).traceparent, (claimed).failures, (claimed).inbox, (claimed).stop_after,

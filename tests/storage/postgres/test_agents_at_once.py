@@ -96,7 +96,7 @@ async def test_tenants_take_turns_with_an_agent_and_one_that_is_full_keeps_nobod
             assert not isinstance(await store.claim(limits), tuple)
             await ended(store, db, one[0].run_id)
         assert len(order) == 6
-        assert (order.index("small-0") <= 2, order.index("small-1") <= 4) == (True, True)
+        assert (order.index("small-0") <= 3, order.index("small-1") <= 5) == (True, True)
         for name in ("big-x", "big-y"):
             await queued(store, name, "b")
         assert await claimed(store, limits) == ["big-x", "big-y", "."]  # it has as many as it may
@@ -107,6 +107,54 @@ async def test_tenants_take_turns_with_an_agent_and_one_that_is_full_keeps_nobod
         await ended(store, db, "small-2")
         await queued(store, "small-3", "a")
         assert await claimed(store, limits) == ["small-3", "full"]
+
+
+async def test_a_tenant_that_keeps_asking_starves_nobody_and_is_served_in_its_order(database: str) -> None:
+    async with open_pool(database) as db:
+        store = store_of(db)
+        for n in range(12):
+            await queued(store, f"a-{n}", "x")
+        await queued(store, "z-0", "x")
+        order: list[str] = []
+        for n in range(12, 24):
+            one = await store.claim({"x": 1})
+            assert isinstance(one, tuple)
+            order.append(one[0].run_id)
+            await queued(store, f"a-{n}", "x")
+            assert await store.claim({"x": 1}) == "full"
+            await ended(store, db, order[-1])
+        assert order.index("z-0") <= 3
+        order.remove("z-0")
+        assert order == [f"a-{n}" for n in range(11)]
+
+
+async def test_a_session_that_is_told_more_keeps_its_place(database: str) -> None:
+    async with open_pool(database) as db:
+        store = store_of(db)
+        for n in range(4):
+            await queued(store, f"t-{n}", "x")
+        assert await claimed(store, {"x": 1}) == ["t-0", "full"]
+        await queued(store, "t-1b", "x", session_id="t-1")
+        assert await claimed(store, {"x": 1}) == ["full"]
+        await ended(store, db, "t-0")
+        assert (await claimed(store, {"x": 1}))[0] == "t-1"
+
+
+async def test_many_are_set_aside_by_several_statements(database: str) -> None:
+    """None of them holds the sessions of a long line."""
+    async with open_pool(database) as db:
+        store = store_of(db)
+        await flood(db, "big", 120)
+        await queued(store, "small-1", "b")
+        assert (await claimed(store, {"a": 1}))[1:] == ["small-1", "full"]
+        assert len(await aside(db)) == 119
+        row = await db.fetchrow(queries("runs.sql")["claim"], "me", 30.0, uuid4(), 1_000, ["a"], [1])
+        assert row is not None
+        await db.execute("UPDATE sessions SET ready_rank = held_rank, held_for = NULL WHERE held_for IS NOT NULL")
+        row = await db.fetchrow(queries("runs.sql")["claim"], "me", 30.0, uuid4(), 1_000, ["a"], [1])
+        assert row is not None
+        assert (row["run_id"], row["created"]) == (None, b"{}")
+        assert len(await aside(db)) == 50
 
 
 async def test_of_a_tenants_own_the_more_urgent_one_goes_first(database: str) -> None:
