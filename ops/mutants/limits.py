@@ -62,8 +62,8 @@ LIMITS = (
     Mutant(
         name="an agent's most",
         file=CLAIM,
-        old="IF agent_is_full(head.agent, room) THEN",
-        new="IF false THEN",
+        old="IF agent_is_full(head.agent, room) OR NOT from_line",
+        new="IF NOT from_line",
         tests=(AT_ONCE,),
     ),
     Mutant(

@@ -83,6 +83,20 @@ async def test_those_who_claim_at_the_same_moment_do_not_take_one_too_many(datab
             left -= len(running)
 
 
+async def test_the_first_of_many_who_claim_at_once_is_the_only_one(database: str) -> None:
+    """Nothing waits in the agent's line yet: the claims meet in the queue."""
+    async with open_pool(database, pool_min=6, pool_max=6) as db:
+        store = store_of(db)
+        for turn in range(12):
+            for n in range(6):
+                await queued(store, f"t{n}-{turn}", "a")
+            found = await asyncio.gather(*[store.claim({"a": 1}) for _ in range(6)])
+            assert len([one for one in found if isinstance(one, tuple)]) == 1
+            while (row := await db.fetchrow("SELECT id FROM runs WHERE status = 'running'")) is not None:
+                await ended(store, db, row["id"])
+                await store.claim({"a": 1})
+
+
 async def test_tenants_take_turns_with_an_agent_and_one_that_is_full_keeps_nobody_from_it(database: str) -> None:
     async with open_pool(database) as db:
         store = store_of(db, most=2)
