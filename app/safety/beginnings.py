@@ -41,10 +41,7 @@ _MORE = {
     "value": re.compile(r"[^\s\"'`,;<>(){}\[\]\\]*+"),
 }
 """What goes on with a body of which more than white space is there."""
-_BODY = _MORE | {
-    "url": re.compile(rf"(?:[^\s<>\"`]|{_STAND_IN})*+"),
-    "destination": re.compile(rf"{_SPACE}<?{_SPACE}(?:[^\s<>]|{_STAND_IN})*+"),
-}
+_BODY = _MORE | {"url": re.compile(rf"(?:[^\s<>\"`]|{_STAND_IN})*+")}
 REST = _MORE | {
     "pem": re.compile(r"[A-Za-z0-9+/=\s\\:,;>|\"'#*-]*+"),
     "url": re.compile(r"[^\s>\"`]*+"),
@@ -56,7 +53,6 @@ _INSIDE = re.compile(r"\]\(<?[A-Za-z+.-]*:?\Z")
 BLANKS = re.compile(r"[\s\\>]*+")
 LEADING = re.compile(rf"{_SPACE}<?{_SPACE}")
 """What stands before an address in a body."""
-_PARENTHESES = re.compile(r"[()]")
 
 
 class Begin(msgspec.Struct, frozen=True):
@@ -68,18 +64,35 @@ class Begin(msgspec.Struct, frozen=True):
 
 
 def body_end(window: str, begin: Begin) -> int:
-    """Where what belongs to that beginning ends. An address in parentheses ends with them, and may have some of its own."""
-    body = _BODY[begin.kind].match(window, begin.first)
-    assert body is not None
-    inside = begin.kind == "destination" or (
-        begin.kind == "url" and _INSIDE.search(window, max(0, begin.start - 24), begin.start)
-    )
+    """Where what belongs to that beginning ends, at its bound at most. An address in parentheses ends with them, and may have some of its own.
+
+    Nothing after that end is read, nor after the bound.
+    """
+    kind, first = begin.kind, begin.first
+    limit = first + BOUNDS[kind]
+    if kind == "destination":
+        return _closed(window, _end(LEADING, window, first, limit), limit, kind)
+    if kind == "url" and _INSIDE.search(window, max(0, begin.start - 24), begin.start):
+        return _closed(window, first, limit, kind)
+    return _end(_BODY[kind], window, first, limit)
+
+
+def _closed(window: str, at: int, limit: int, kind: str) -> int:
     depth = 0
-    for match in _PARENTHESES.finditer(window, begin.first, body.end()) if inside else ():
-        depth += 1 if match[0] == "(" else -1
+    while True:
+        at = _end(_MORE[kind], window, at, limit)
+        if at == limit or window[at : at + 1] not in ("(", ")"):
+            return at
+        depth += 1 if window[at] == "(" else -1
         if depth < 0:
-            return match.start()
-    return body.end()
+            return at
+        at += 1
+
+
+def _end(expression: re.Pattern[str], window: str, at: int, limit: int) -> int:
+    matched = expression.match(window, at, limit)
+    assert matched is not None
+    return matched.end()
 
 
 def more(kind: str, body: str) -> re.Pattern[str] | None:

@@ -35,6 +35,8 @@ _ESCAPED = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
 """What markdown leaves out: before punctuation of ASCII."""
 _AROUND = "".join(map(chr, range(0x21))) + "`"
 """What browsers, some of them old, leave out around an address: controls and spaces."""
+_UNNAMED = frozenset("@%&")
+"""What no host's name has: it may become the end of one."""
 
 
 def allowed(url: str, hosts: Sequence[str]) -> bool:
@@ -49,7 +51,8 @@ def _host(url: str) -> str | None:
         host = parts.hostname
     except ValueError:
         return None
-    if host is None or "\\" in url or "@" in parts.netloc:  # browsers and this parser read such a one differently
+    # browsers and this parser read such a one differently
+    if host is None or "\\" in url or not _UNNAMED.isdisjoint(parts.netloc):
         return None
     return host.rstrip(".").lower()
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from app.safety.credentials import ALPHANUMERIC, BARE, LONGEST_NAME, RULE
-from app.safety.secrets import CREDENTIALS, authorizes
+from app.safety.secrets import CREDENTIALS, NO_PLACE, PLACES, authorizes
 
 GAP = 16
 """Characters that may stand between the mark of an assignment and its body."""
@@ -23,7 +23,7 @@ _BLANK = re.compile(r"\s{1,2}+")
 _BEFORE_VALUE = re.compile(r"[ \t]{1,3}+[\"']?")
 _PASS = re.compile(r"(?i)(?<![A-Za-z])pass\s?\Z")
 _USER = re.compile(r"(?<!\S)(?:-u|--user)[ =][\"']?[^\s:\"'@/]{1,40}\Z")
-_WORD = re.compile(rf"(?i)\b(?P<said>is|was)(?=\s)|\b(?P<bearer>bearer|basic|token)(?=\s)|--[a-z-]{{0,16}}?(?P<option>{'|'.join(map(re.escape, CREDENTIALS))})(?=[ \t])")  # fmt: skip
+_WORD = re.compile(rf"(?i)\b(?P<said>is|was)(?=\s)|\b(?P<bearer>bearer|basic|token)(?=\s)|--[a-z-]{{0,16}}?(?P<option>{'|'.join(map(re.escape, CREDENTIALS))}){NO_PLACE}(?=[ \t])")  # fmt: skip
 
 Opening = tuple[str, int, int]
 """What kind of body follows; where what is known to everybody begins, and where the body does."""
@@ -86,7 +86,7 @@ def _named(window: str, at: int) -> int | None:
     """Where the name of a credential begins that something is assigned to there."""
     before = window[max(0, at - NEAR) : at].rstrip(" \t\n:-")
     name = before.rstrip("]\"'\\*_`")[-20:].lower()
-    if name.endswith(CREDENTIALS):
+    if name.endswith(CREDENTIALS) and not name.endswith(PLACES):
         return at - 20
     if window[at] == "=" and _PASS.search(before):
         return at - 4

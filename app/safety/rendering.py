@@ -2,7 +2,7 @@
 
 A renderer knows an image by `![` and a tag by `<` with a letter after it: nothing may stand between. So a space is put there wherever
 the rest is not simply and completely known to be harmless: it is shown then, and does nothing. What the rest means to which renderer
-need not be known, since nothing that is not simple keeps its power. A program stays the program that it was (`a< b`, `vec! [1]`).
+need not be known, since nothing that is not simple keeps its power. Most programs stay the programs that they were (`a< b`, `vec! [1]`).
 
 An image by reference has no address, and its definition (`]:`) may come before or after it. Of the two the one that comes second
 is taken apart.
@@ -39,6 +39,8 @@ _VALUE = r"\"[^\"<>\\\x00-\x1f]*+\"|'[^'<>\\\x00-\x1f]*+'|[^\s\"'=<>`\\\x00-\x20
 _WORD = re.compile(rf"{_NAME}*+")
 _TAG = re.compile(rf"(?P<name>{_NAME}++)(?P<rest>(?: ++{_NAME}++(?:=(?:{_VALUE}))?)*+) *+/?")
 _ATTRIBUTE = re.compile(rf"({_NAME}++)(?:=({_VALUE}))?")
+_PATH = re.compile(r"(?P<name>[A-Za-z][\w.+-]*+)(?:/[\w.+-]++)++")
+"""`#include <sys/socket.h>`. To who reads it as a tag it has attributes, and none of them a value."""
 _AUTOLINK = re.compile(r"(?i)(?:https?|mailto|tel):[^\s<>\"'`\\]*+")
 _AS_TAG = re.compile(r"(?i)/(?:style|on[a-z]+)=")
 """What an address would be to who reads it as a tag."""
@@ -126,6 +128,9 @@ class Rendering:
             return end < len(window) or _WORD.fullmatch(within[0]) is None
         if _AUTOLINK.fullmatch(within[0]) is not None:
             return _AS_TAG.search(within[0]) is not None
+        path = _PATH.fullmatch(within[0])
+        if path is not None:
+            return path["name"].lower() in _RUNS
         tag = _TAG.fullmatch(within[0])
         return tag is None or leads_out(tag["name"], self._hosts) or self._fetches(tag["name"].lower(), tag["rest"])
 

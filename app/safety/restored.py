@@ -6,6 +6,7 @@ placeholder without white space in between, or, after a `<`, in the same line: t
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Sequence
 
@@ -19,8 +20,12 @@ _KEPT = 16
 _PLACEHOLDER = re.compile(r"<[A-Z][A-Z_]{0,30}_[1-9][0-9]{0,5}>")
 _OPEN = re.compile(r"<(?:[A-Z][A-Z_]{0,30}(?:_[0-9]{0,6})?)?\Z")
 _ENDS = re.compile(r"[ \t\r\n<>]")
-_ADDRESS = re.compile(r"(?i)//|:/|\\|\?|\]\((?!<?(?:mailto|tel):)|www\.")
-"""What only addresses have. A slash is one where a dot is, too."""
+_ADDRESS = re.compile(r"(?i)//|:/|\\|\?|\]\((?!<?(?:mailto|tel):)|www\.|(?:https?|ftp):")
+"""What only addresses have. A slash or a `#` is one where a dot is, too."""
+_OF_ADDRESSES = "/#&"
+"""What makes an address of so long a run that its dots are not known."""
+_UNREAD = str.maketrans("", "", "\t\n\r")
+"""What browsers leave out of addresses."""
 _KNOWN = re.compile(r"(?i)(?:[^/\\?:.]*[\[(<\"'= ])?(?P<url>https?://[^/\s\\<>()\[\]\"'@?#]+/[^\s\\<>()\[\]\"']*)")
 
 
@@ -91,14 +96,25 @@ class Restored:
         self._long = True
         least = len(self._run) - _KEPT
         address = _ADDRESS.search(self._run)
-        self._carried |= (address is not None and address.start() < least) or "/" in self._run[:least]
+        self._carried |= (address is not None and address.start() < least) or _has(self._run[:least], _OF_ADDRESSES)
         self._run = self._run[least:]
 
     def _in_address(self) -> bool:
-        """Whether what comes now belongs to an address that may not have it."""
+        """Whether what comes now belongs to an address that may not have it, as it stands or with its entities of HTML read."""
+        run = self._run
         if self._long:
-            return self._carried or "/" in self._run or _ADDRESS.search(self._run) is not None
-        if _ADDRESS.search(self._run) is None and not ("/" in self._run and "." in self._run):
+            return self._carried or _has(run, _OF_ADDRESSES) or _ADDRESS.search(run) is not None
+        if self._leads(run):
+            return True
+        said = html.unescape(run).translate(_UNREAD) if "&" in run else run
+        return said != run and self._leads(said)
+
+    def _leads(self, run: str) -> bool:
+        if _ADDRESS.search(run) is None and not ("." in run and _has(run, "/#")):
             return False
-        known = _KNOWN.fullmatch(self._run)
+        known = _KNOWN.fullmatch(run)
         return known is None or not allowed(known["url"], self._hosts)
+
+
+def _has(text: str, marks: str) -> bool:
+    return any(mark in text for mark in marks)

@@ -24,8 +24,13 @@ _RUN = re.compile(r"[_-][A-Za-z0-9_+/=-]{20,}+")
 _JOINT = re.compile(r"[A-Za-z0-9]++[_-]")
 LOGIN = re.compile(r"[^\s:/@\"'<>`]{0,64}+:(?P<value>[^\s/@\"'<>`]{3,200}+)@[A-Za-z0-9\[]")
 """User and password of a URL, after its `://` (RFC 3986 §3.2.1)."""
+PLACES = tuple(
+    f"{word}{joint}token" for word in ("page", "next", "cursor", "continuation", "sync") for joint in ("", "_", "-")
+)
+"""Ends of names, in lower case, of tokens that say where a list goes on, and open nothing."""
+NO_PLACE = "".join(f"(?<!{name})" for name in PLACES)
 _NAME = (
-    r"(?:api[_ -]?key|secret(?:[_ -]?(?:access[_ -]?)?key)?|access[_ -]?key|account[_ -]?key|token|pass(?:wd|word|wort|phrase)|pwd"
+    rf"(?:api[_ -]?key|secret(?:[_ -]?(?:access[_ -]?)?key)?|access[_ -]?key|account[_ -]?key|token{NO_PLACE}|pass(?:wd|word|wort|phrase)|pwd"
     r"|(?<![A-Za-z])pass(?=\s?=))"
 )
 ASSIGNED = re.compile(

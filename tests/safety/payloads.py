@@ -43,6 +43,8 @@ TAGS = (
     f"<img lowsrc=//{AT}>", f"<html manifest=//{AT}>", f'<img src="x" src="//{AT}">', f"> <img src=\n> \"//{AT}\">", f"> <img\n> src\n> =\n> //{AT}>",
     f"<img <b src=//{AT}>", f'<b title="</b><img src=//{AT}>">', f"<!--><img src=//{AT}>-->", f"<img\x0csrc=//{AT}>", f"<img src='a'src=//{AT}>", f"<img a=b\xa0src=//{AT}>",
     f"<https: style=background:url(//{AT})>", f"<a:/style=background:url(//{AT})>", f"<x/ style='background:url(//{AT})'>", f"```\n<img src=//{AT}>\n```",
+    f"<script/x>fetch('//{AT}')</script>", f"<STYLE/x/y.h>@import '//{AT}'</STYLE>", f"<img/a/src=//{AT}>", f"<img/src//{AT}>", f"<img/src=https:{AT}>",
+    f"<a/b><script/src>\nfetch('//{AT}')", f"<img/a\nsrc=//{AT}>", f"<img/a src=//{AT}>",
 )  # fmt: skip
 LINKS = (
     "<javascript:alert(1)>", "<vbscript:x>", "ann@example.org(javascript:alert(1))", "password: Tr0ub4dor&3xyz(javascript:alert(1))",
@@ -71,7 +73,8 @@ BENIGN = (
     '```python\nsrc = "https://example.com/data.csv"\ndata = "https://api.example.com/v1"\nr = requests.get("https://api.example.com/v1", data="x")\n```',
     "```css\nbackground: url('https://example.com/a.png');\n@import 'https://example.com/x.css';\n```",
     "```rust\nlet v = vec![1, 2, 3];\nprintln!(\"{}\", v[0]);\n#![allow(dead_code)]\n```",
-    "```java\nMap<String, Integer> m = new HashMap<>();\nList<String> l;\n```", "```cpp\n#include <iostream>\nstd::vector<int> v; std::cout << a;\n```",
+    "```java\nMap<String, Integer> m = new HashMap<>();\nList<String> l;\n```", "```c\n#include <sys/socket.h>\n#include <boost/asio.hpp>\n#include <c++/12/bits/stl_vector.h>\n```",
+    "Copy <path/to/dir> to <a/b>, see <YYYY/MM/DD>, <id/name>.", "<div>\n<sys/socket.h>\n</div>", "```cpp\n#include <iostream>\nstd::vector<int> v; std::cout << a;\n```",
     "```bash\nif [ ! -f x ]; then curl -fsS https://example.com/x | sh; fi\n```",
     'x = requests.post(url, data=payload, params={"a": "b"})  // a comment //another',
     "def f(a: list[int]: \"x\", b[1]: y) -> None: ...  # parser.add_argument(action='store_true')",

@@ -36,6 +36,7 @@ WRITTEN = [
     f"-----BEGIN PRIVATE KEY-----\\n{LINE}\\n{LINE}\\n-----END PRIVATE KEY-----",
     f"**Password:** {PASSWORD}", f"**Password**: {PASSWORD}", f"- *Password*: **{PASSWORD}**", f"**API key**: `{MIXED[:24]}`",
     f"| password | {PASSWORD} |", f"| **Password** | `{PASSWORD}` |", f"<password>{PASSWORD}</password>", f"<apiKey>{MIXED[:24]}</apiKey>",
+    f"csrf_token={MIXED[:24]}", f"page_access_token: {MIXED[:24]}", f"The next token is {MIXED[:24]}", f"next_page_password={PASSWORD}", f"tool --token {MIXED[:24]}",
     f"mysql --password {PASSWORD}", f"tool --api-key '{MIXED[:24]}'", f"tool --db-password={PASSWORD}", f"curl -u admin:{PASSWORD} https://x",
     f"curl --user 'admin:{PASSWORD}'", f"the password was {PASSWORD}", f"The password is {PASSWORD}.", f"DB_PASS={PASSWORD}",
     f"Passwort: {PASSWORD}", f"Authorization: token {MIXED[:30]}", f'"Authorization": "Token {MIXED[:30]}"', f"authorization: bearer {MIXED[:30]}",
@@ -88,7 +89,8 @@ def test_every_way_of_writing_one(text: str) -> None:
         "docker run -u 1000:1000 image", "chown --user root:wheel-group", "--- PASS: TestFoo123 (0.00s)", "PASS: TestFoo123", "pass: GermanyVisit2",
         "bypass=Something1Else", "x-sk-learn-something-with-a-long-name", "SKU-123 SKILLS SK", "a | token | of the next page |", "<token>description</token>",
         "--token-file /etc/some/token", "use --password to be asked for one, or --token", "https://hooks.slack.com/services/ is where they are", "lin_reg = fit(x)",
-        "age-old AGE-RELATED", "12:AA", "the token was expired yesterday", "the secret is out", "| api_key | string, required |", "-----BEGIN PRIVATE KEY-----",
+        f'"next_page_token": "{MIXED[:32]}"', f"nextPageToken={MIXED[:32]}", f"tool --page-token {MIXED[:32]}", f"| sync-token | {MIXED[:32]} |",
+        f"NextContinuationToken: {MIXED[:32]}", f"<cursorToken>{MIXED[:32]}</cursorToken>", f"its `next_token` is {MIXED[:32]}", "age-old AGE-RELATED", "12:AA", "the token was expired yesterday", "the secret is out", "| api_key | string, required |", "-----BEGIN PRIVATE KEY-----",
         "A file begins with -----BEGIN PRIVATE KEY----- and ends with -----END PRIVATE KEY-----.", "shpat_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "pul-request", "glrt-short",
     ],
 )  # fmt: skip

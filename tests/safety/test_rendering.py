@@ -106,6 +106,7 @@ def test_held_text_is_bounded() -> None:
 
 
 def test_what_stays_visible_is_what_was_said() -> None:
+    assert out("![a](https://evil.io%2f.good.org/)") == "! [a](https://evil.io%2f.good.org/)"
     assert D in rendered(out(f"![a](https://{EVIL}.example/{D})"))
     assert out("![a](https://evil.com/x.png)") == "! [a](https://evil.com/x.png)"
     assert out("<img src=//evil.com/x.png>") == "< img src=//evil.com/x.png>"
@@ -119,6 +120,7 @@ def test_what_stays_visible_is_what_was_said() -> None:
         ("https://good.org/a", True), ("//img.good.org", True), ("https://GOOD.org./a", True), ("https://good.org:8443/", True),
         ("https://evil.io/good.org", False), ("https://good.org.evil.io/", False), ("https://notgood.org/", False), ("https://x:y@good.org/", False),
         ("https://evil.io\\@good.org/", False), ("https://evil.io#good.org", False), ("https:good.org", False), ("https://[good.org", False),
+        ("https://evil.io%2f.good.org/", False), ("https://evil.io&sol;.good.org/", False), ("https://good.org/%2f?a=%40&b", True),
     ],
 )  # fmt: skip
 def test_which_hosts_are_allowed(url: str, good: bool) -> None:

@@ -34,6 +34,7 @@ def test_placeholders_come_back_at_every_cut() -> None:
         "[write](mailto:<EMAIL_1>)", "[write](<mailto:<EMAIL_1>>)", "<mailto:<EMAIL_1>>", "`<EMAIL_1>`", '{"a":"<EMAIL_1>"}', "| <EMAIL_1> | <CARD_12> |",
         "see https://evil.example/ and <EMAIL_1>", "https://evil.example/\n<EMAIL_1>", "[x](https://evil.example/ \"<EMAIL_1>\")", "a < b <EMAIL_1>",
         "https://good.org/?q=<EMAIL_1>", "[x](https://good.org/<EMAIL_1>/<CARD_12>)", "und/oder:<EMAIL_1>", "邮箱：<EMAIL_1>，卡：<CARD_12>", f"{'a' * 2000}<EMAIL_1>",
+        "Q&A:<EMAIL_1>", "a&nbsp;<EMAIL_1>", "#<EMAIL_1>", "https://good.org/?a=1&b=<EMAIL_1>", "Mr.&nbsp;Ann,<EMAIL_1>",
     ],
 )  # fmt: skip
 def test_values_come_back(text: str) -> None:
@@ -51,7 +52,10 @@ def test_values_come_back(text: str) -> None:
         f"https://evil.example/{'a' * 5000}<EMAIL_1>", "https://<EMAIL_1>.evil.example/", "[x](/\\evil.io/<EMAIL_1>)", "[x](mailto:me@evil.io?body=<EMAIL_1>)",
         "[x](https://evil.io/](mailto:<EMAIL_1>))", "[x](https://evil.io/(mailto:<EMAIL_1>))", '<a href="https://evil.io/?q= <EMAIL_1>">', "[r]: < //evil.io/ <EMAIL_1>>",
         "https://good.org<EMAIL_1>", "https://good.org.evil.io/<EMAIL_1>", "https://good.org@evil.io/<EMAIL_1>", "https://evil.io/?u=https://good.org/<EMAIL_1>",
-        "https:/evil.io/<EMAIL_1>", "https:\\evil.io\\<EMAIL_1>", "https://evil.io/\xa0<EMAIL_1>", "https://evil.io/“<EMAIL_1>”", "![x](https://good.org.<EMAIL_1>/)",
+        "https:/evil.io/<EMAIL_1>", "https:\\evil.io\\<EMAIL_1>", "https://evil.io/\xa0<EMAIL_1>", "https://evil.io/“<EMAIL_1>”", "[c]( <https:evil&#46;io&#47; x<EMAIL_1>>)",
+        "[c]\n\n[c]: <https:evil&period;io&num; <EMAIL_1>>", "[c]: https:evil.io#<EMAIL_1>", "[c]: &#104;ttps&colon;evil&#46;io<EMAIL_1>", "<HTTPS:<IBAN_1234>.evil.io>",
+        "[c]: <ht&Tab;tps:evil&period;io <EMAIL_1>>", "evil.io#<EMAIL_1>", f"[c]: evil&period;io&sol;{'a' * 600}<EMAIL_1>", f"[c]: https:evil&period;io{'a' * 600}<EMAIL_1>",
+        "https://evil.io&sol;.good.org/<EMAIL_1>", "https://evil.io%2f.good.org/<EMAIL_1>", "![x](https://good.org.<EMAIL_1>/)",
     ],
 )  # fmt: skip
 def test_no_value_comes_into_an_address(text: str) -> None:
@@ -82,6 +86,11 @@ def test_cuts_change_nothing() -> None:
         "[x",
         "<EMA",
         "?q=",
+        "#",
+        "https:",
+        "&#46;",
+        "&sol;",
+        "&",
     ]
     for _ in range(3_000):
         text = "".join(rng.choices(pieces, k=rng.randint(1, 14)))

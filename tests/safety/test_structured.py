@@ -101,6 +101,7 @@ def test_every_string_of_a_value_is_guarded() -> None:
         {"a": "![chart](", "b": "x)"}, {"a": "see ![x", "b": ["](//evil.io)"]}, {"token": 1.2345678901234567e22, "password": None, "secret": True},
         {"html": '<p class="x">a <a href="https://docs.example/">b</a></p>', "code": "if a < b:\n\treturn vec![1]"}, {"a": "x<y", "b": "z>"},
         ["-----BEGIN PRIVATE KEY-----", "and"], {"password": "", "name": "Ann-Kathrin9!x"}, "text", 12, [], {"api_key": ["", {"x": "Zx81kQw92mNb37LpTr65"}]},
+        {"next_page_token": "CAEQx81kQw92mNb37LpTr65", "nextCursor": "Zx81kQw92mNb37LpTr65", "continuationToken": "Zx81kQw92mNb37LpTr65", "syncToken": "CPDAlvWDx70CEPDAlvWDx70CGAU="},
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [None, 1, 2, 3, 7])
@@ -117,12 +118,12 @@ def test_honest_answers_stay_as_they_are(value: Any, size: int | None) -> None:
 def test_what_is_taken_out_of_a_string_ends_with_it(size: int | None) -> None:
     value = {
         "text": '{"password": "aB3$xyz99!kk"}', "api_key": "Zx81kQw92mNb37LpTr65", "note": f"key {KEY}", "image": "![x](//e.org/)",
-        "link": f"[x](https://e.org/?q={'A1b2' * 60}", "pem": "-----BEGIN PRIVATE KEY-----\n" + "aB3dE5fG7h" * 20, "n": 1,
+        "link": f"[x](https://e.org/?q={'A1b2' * 60}", "pem": "-----BEGIN PRIVATE KEY-----\n" + "aB3dE5fG7h" * 20, "n": 1, "csrf_token": "Zx81kQw92mNb37LpTr65", "next_page_token": "ghp_aB3dE5fG7hJ9aB3dE5fG7hJ9aB3dE5fG7hJ9",
     }  # fmt: skip
     shown = msgspec.json.decode(out(msgspec.json.encode(value).decode(), size))
     assert shown == {
         "text": '{"password": "[secret removed]"}', "api_key": "[secret removed]", "note": "key ghp_[secret removed]", "image": "! [x](//e.org/)",
-        "link": "[x](about:blank", "pem": "-----BEGIN PRIVATE KEY-----[secret removed]", "n": 1,
+        "link": "[x](about:blank", "pem": "-----BEGIN PRIVATE KEY-----[secret removed]", "n": 1, "csrf_token": "[secret removed]", "next_page_token": "ghp_[secret removed]",
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from types import FrameType
 import pytest
 
 from app.domain.screening import Screening
-from app.safety.beginnings import BOUNDS
+from app.safety.beginnings import BOUNDS, Begin, body_end
 from app.safety.guard import Screener
 from app.safety.rendering import Rendering
 from app.safety.streams import Stream
@@ -25,7 +25,7 @@ def out(text: str, size: int | None = None) -> str:
 REPEATS = (
     "](", "![a](b", "=:/(-._A", "is is bearer ", "-----BEGIN PRIVATE KEY-----\n", "-----", "https://<A", "//", "/a//", "eyJ.", "sk-",
     "password=", "src=", "src=\"", "src = ", "href='//e.org ", "url(", "[a]:", "](  ", "   =", "\\n", "<", "![](/", "http://a.b/?q=", "@import",
-    "://a:b@", "\n\n![", "AKIA", "token:", "style",
+    "://a:b@", "\n\n![", "AKIA", "token:", "style", "[x](/a)", "|[a](/a)|[b](/b)|",
 )  # fmt: skip
 
 
@@ -41,6 +41,16 @@ def test_any_repeats_come_out_alike_and_bounded() -> None:
         shown += guard.end()
         whole = Stream(())
         assert whole.push(text) + whole.end() == shown, unit
+
+
+@pytest.mark.parametrize("kind", BOUNDS)
+@pytest.mark.parametrize("body", ["a", "(", "()", "(a)"])
+def test_a_body_is_read_to_its_bound(kind: str, body: str) -> None:
+    """However much comes in one push."""
+    for before in ("", "](https:/"):
+        first = len(before) + 1
+        end = body_end(f"{before}/{body * 20_000}", Begin(kind, max(0, first - 2), first))
+        assert end - first <= BOUNDS[kind]
 
 
 @pytest.mark.long
@@ -84,9 +94,10 @@ def test_work_grows_with_the_length_alone(size: int, of: type[Stream] | type[Ren
 
 
 def test_a_long_answer_of_beginnings_ends() -> None:
-    """A quarter of a million characters of what took minutes once."""
-    for unit in ("](", "-----BEGIN PRIVATE KEY-----\n", "=:/(-._A", "![a](b"):
-        stream = Stream(())
+    """A quarter of a million characters of what took minutes once, in pieces and in one."""
+    for unit in ("](", "-----BEGIN PRIVATE KEY-----\n", "=:/(-._A", "![a](b", "[x](/a)", "|[a](/a)|[b](/b)|"):
         text = unit * (256_000 // len(unit))
-        shown = sum(len(stream.push(text[at : at + 16])) for at in range(0, len(text), 16)) + len(stream.end())
-        assert 0 < shown <= len(text) + 100
+        for size in (16, len(text)):
+            stream = Stream(())
+            shown = sum(len(stream.push(text[at : at + size])) for at in range(0, len(text), size)) + len(stream.end())
+            assert 0 < shown <= len(text) + 100
