@@ -27,7 +27,7 @@ _PLACEHOLDER = re.compile(r"(?:<|%3[cC])[A-Z][A-Z_]{0,30}_[0-9]{1,6}(?:>|%3[eE])
 
 _LEADS = re.compile(r"(?i)(?!mailto:|tel:)(?:[a-z][a-z0-9+.-]{1,30}+:.|//)")
 """Not on this site: with a scheme (two letters or more, and something after it: `C:` is a disk, `x:` has a type), or with a host and the page's own scheme."""
-_RUNS = re.compile(r"(?i)/*(?:javascript|vbscript|data):")
+_RUNS = re.compile(r"(?i)(?<!/)/*+(?:javascript|vbscript|data):")
 _ENTRIES = re.compile(r"[\s,;=(\"']+")
 _STRIPPED = str.maketrans({"\t": None, "\n": None, "\r": None, "\0": None, "\\": "/"})
 """What browsers leave out of addresses, and what they take for a slash (URL Standard, basic parser)."""

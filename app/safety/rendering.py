@@ -39,7 +39,7 @@ _VALUE = r"\"[^\"<>\\\x00-\x1f]*+\"|'[^'<>\\\x00-\x1f]*+'|[^\s\"'=<>`\\\x00-\x20
 _WORD = re.compile(rf"{_NAME}*+")
 _TAG = re.compile(rf"(?P<name>{_NAME}++)(?P<rest>(?: ++{_NAME}++(?:=(?:{_VALUE}))?)*+) *+/?")
 _ATTRIBUTE = re.compile(rf"({_NAME}++)(?:=({_VALUE}))?")
-_PATH = re.compile(r"(?P<name>[A-Za-z][\w.+-]*+)(?:/[\w.+-]++)++")
+_PATH = re.compile(r"(?<![\w.+-])(?P<name>[A-Za-z][\w.+-]*+)(?:/[\w.+-]++)++")
 """`#include <sys/socket.h>`. To who reads it as a tag it has attributes, and none of them a value."""
 _AUTOLINK = re.compile(r"(?i)(?:https?|mailto|tel):[^\s<>\"'`\\]*+")
 _AS_TAG = re.compile(r"(?i)/(?:style|on[a-z]+)=")

@@ -26,7 +26,7 @@ _OF_ADDRESSES = "/#&"
 """What makes an address of so long a run that its dots are not known."""
 _UNREAD = str.maketrans("", "", "\t\n\r")
 """What browsers leave out of addresses."""
-_KNOWN = re.compile(r"(?i)(?:[^/\\?:.]*[\[(<\"'= ])?(?P<url>https?://[^/\s\\<>()\[\]\"'@?#]+/[^\s\\<>()\[\]\"']*)")
+_KNOWN = re.compile(r"(?i)https?://[^/\s\\<>()\[\]\"'@?#:]++(?::[0-9]{1,5})?/[^\s\\<>()\[\]\"']*+")
 
 
 class Restored:
@@ -112,8 +112,12 @@ class Restored:
     def _leads(self, run: str) -> bool:
         if _ADDRESS.search(run) is None and not ("." in run and _has(run, "/#")):
             return False
-        known = _KNOWN.fullmatch(run)
-        return known is None or not allowed(known["url"], self._hosts)
+        known = _KNOWN.search(run)
+        if known is None or known.end() < len(run):
+            return True
+        before = run[: known.start()]
+        simply = not before or (before[-1] in "[(<\"'= " and not _has(before, "/\\?:."))
+        return not (simply and allowed(known[0], self._hosts))
 
 
 def _has(text: str, marks: str) -> bool:

@@ -21,7 +21,7 @@ TRAILING = ".!?*"
 """Of a sentence, not of its last word."""
 _RUN = re.compile(r"[_-][A-Za-z0-9_+/=-]{20,}+")
 """What a credential may go on with after its first joint: none is shorter."""
-_JOINT = re.compile(r"[A-Za-z0-9]++[_-]")
+_JOINT = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]++[_-]")
 LOGIN = re.compile(r"[^\s:/@\"'<>`]{0,64}+:(?P<value>[^\s/@\"'<>`]{3,200}+)@[A-Za-z0-9\[]")
 """User and password of a URL, after its `://` (RFC 3986 §3.2.1)."""
 PLACES = tuple(
