@@ -27,7 +27,7 @@ FEW = 6
 PATIENCE = 6
 """So many times of waiting count as one: 24 looks at what is not there yet."""
 TRIES = 2
-"""So many failures that ask to be tried again count as one."""
+"""So many failures that are likely to pass count as one: eight of them, which is more than is tried by habit."""
 
 _PLACES = frozenset({"page", "offset", "skip", "limit", "start", "top", "k", "max", "per", "p"})
 _CURSORS = frozenset({"cursor", "page", "continuation", "next"})
@@ -66,7 +66,14 @@ _NOTHING = re.compile(
 )
 _PART = re.compile(r"\b\d+ ?(?:of|out of|/) ?\d+\b")
 _CODE = re.compile(r"[=;(){}<>]|\n")
-_AGAIN = re.compile(r"\b(?:retry|try again|try later)\b", re.I)
+_PASSING = re.compile(
+    r"\b(?:retry|try again|try later|timed[ -]out|temporar(?:il)?y|overloaded|rate[ _-]?limit(?:ed|ing)?|too many requests|internal server error|bad gateway"
+    r"|service unavailable|econnre(?:set|fused)|etimedout)\b|time-?out(?! (?:must|should|value|is|argument|parameter))"
+    r"|\bconnection\w*\W{1,3}(?:\w+ ){0,2}(?:refused|reset|aborted)\b"
+    r"|(?:^|\b(?:http[\w/.]*|status|code|error)\W{1,3}(?:code\W{1,3})?)(?:429|5\d\d)\b",
+    re.I,
+)
+"""Of an error that another try may not meet: too many requests, 5xx, timeouts, connections, what says so."""
 _COUNTED = re.compile(r"/(?:p|page)/\d+(?=[/ ]|$)")
 
 
@@ -121,7 +128,7 @@ def _failed(call: ToolCall, given: Any, asked: str, result: str) -> Step:
         words = frozenset(name for name, item in given.items() if isinstance(item, str) and len(item.split()) > 2)
         alike = _NUMBER.sub("#", text_of(quiet(_asked(given, words | _queries(call, given)))))
     same = (call.name, asked, error)
-    patience = TRIES if _AGAIN.search(result[:LONGEST]) else 1
+    patience = TRIES if _PASSING.search(result[:LONGEST]) else 1
     return Step(same=same, alike=("error", call.name, alike, error), news=(same, (call.name, error)), patience=patience)
 
 

@@ -14,7 +14,7 @@ LOOPS = (
     Mutant(name="four times", file=LOOPS_FILE, old="REPEATS = 4\n", new="REPEATS = 5\n", tests=TESTS),
     Mutant(name="patience with waiting", file=LIKENESS, old="PATIENCE = 6\n", new="PATIENCE = 1\n", tests=TESTS),
     Mutant(
-        name="patience with errors that ask for it",
+        name="patience with errors that may pass",
         file=LIKENESS,
         old="patience = TRIES if ",
         new="patience = 1 if ",

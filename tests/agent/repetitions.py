@@ -66,6 +66,16 @@ def patient_retries(rng: random.Random) -> Run:
     return steps(*[look(rng)] * (failures + 1)), gives(*[("error", error)] * failures, ("ok", "there"))
 
 
+def unlucky_retries(rng: random.Random) -> Run:
+    """A server that is only starting, or has much to do: the error asks for nothing, and the next try or the one after it works."""
+    failures, asked = rng.randint(4, 6), rng.choice([look(rng), [("fetch_page", {"url": "http://localhost:8080/up"})]])
+    error = rng.choice([
+        "HTTP 503", "Error 502: Bad Gateway", "429 Too Many Requests", "ConnectTimeout: https://a.example", "the request timed out", "connection reset by peer",
+        "[Errno 111] Connection refused", "temporarily unavailable", "Rate limit exceeded", "model is overloaded", "status 500", "504 Gateway Time-out",
+    ])  # fmt: skip
+    return steps(*[asked] * (failures + 1)), gives(*[("error", error)] * failures, ("ok", {"up": True}))
+
+
 def corrections(rng: random.Random) -> Run:
     """Arguments that do not fit, up to three times, then some that do."""
     rounds = [[("strict", {"n": text(rng)})] for _ in range(rng.randint(1, 3))]
@@ -237,6 +247,6 @@ def turns_of_pages(rng: random.Random) -> Run:
 
 
 REPETITIONS: tuple[Callable[[random.Random], Run], ...] = (
-    *POLLING, paging, retries, retries_with_numbers, patient_retries, corrections, items, texts, files, days, slots, writes, commands, sums, tables, searches,
+    *POLLING, paging, retries, retries_with_numbers, patient_retries, unlucky_retries, corrections, items, texts, files, days, slots, writes, commands, sums, tables, searches,
     edits, acts_and_looks, turns_of_pages,
 )  # fmt: skip

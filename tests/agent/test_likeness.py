@@ -119,11 +119,29 @@ def test_what_is_only_said_back_is_no_difference() -> None:
     ],
 )
 def test_the_same_error(one: str, other: str, same: bool) -> None:
-    first = step(one, "HTTPError: 500 after 12 s (abcdef12)", is_error=True)
-    assert alike(first, step(other, "HTTPError: 500 after 99 s (fedcba98)", is_error=True)) is same
+    first = step(one, "HTTPError: 404 after 12 s (abcdef12)", is_error=True)
+    assert alike(first, step(other, "HTTPError: 404 after 99 s (fedcba98)", is_error=True)) is same
     assert not alike(first, step(one, "KeyError", is_error=True))
     assert first.patience == 1
-    assert step(one, "busy, try again", is_error=True).patience == TRIES
+
+
+@pytest.mark.parametrize(
+    ("error", "patience"),
+    [
+        ("busy, try again", TRIES),
+        ("503", TRIES),
+        ("HTTP/1.1 502 Bad Gateway", TRIES),
+        ("HTTPStatusError: 429", TRIES),
+        ("ConnectionError: reset by peer", TRIES),
+        ("httpx.ReadTimeout", TRIES),
+        ("HTTPError: 404", 1),
+        ("no room 503", 1),
+        ("timeout must be positive", 1),
+        ("connection string is malformed", 1),
+    ],
+)
+def test_errors_that_may_pass(error: str, patience: int) -> None:
+    assert step("{}", error, is_error=True).patience == patience
 
 
 def test_a_count() -> None:
