@@ -82,7 +82,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     `same`: the same call with the same result. `alike`: another call whose difference makes no other question of it, with that very result
     (None: every difference does). `counted`: as `same`, with `numbers` left out of the result (None: it has none, or they are progress).
-    `news`: two readings of the result; where both are known, it said nothing new. `patience`: so many times count as one.
+    `news`: two readings of the result; where both are known, it said nothing new. `looks`: it changes nothing. `patience`: so many times count as one.
     """
 
     same: Key
@@ -90,6 +90,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     counted: Key | None = None
     numbers: tuple[float, ...] = ()
     news: tuple[Key, Key]
+    looks: bool = False
     patience: int = 1
 
 
@@ -116,6 +117,7 @@ def read(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: str) -> 
         counted=counted,
         numbers=numbers,
         news=(counted or same, told),
+        looks=looks,
     )
 
 

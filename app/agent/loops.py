@@ -24,6 +24,8 @@ FAILURES = 8
 """So many rounds in turn in which every call failed, whatever was tried."""
 IDLE = 32
 """So many rounds in turn of which none told anything new, whatever was asked."""
+TALLY = 2
+"""So many looks whose number rises by one count as one: it may be the number of the looks."""
 LONGEST = 12
 """Rounds of the longest pattern that is looked for: the most of which four fit into a run."""
 PARALLEL = 32
@@ -96,20 +98,21 @@ class _Steps:
             self._known.setdefault(step.alike, number)
         return number, loosely
 
-    def count(self, step: Step, number: int) -> tuple[int, bool]:
-        """The number of the step as one of a count, and whether it is one: the same call again, in whose result whole numbers have risen.
-        By how much is part of it: a count goes on evenly, what is measured does not.
+    def count(self, step: Step, number: int) -> tuple[int, int]:
+        """The number of the step as one of a count, and its patience (0: it is none): the same call again, in whose result whole numbers have risen.
+        By how much is part of it: a count goes on evenly, what is measured does not. In a look numbers that move may be what is waited for.
         """
         if step.counted is None:
-            return number, False
+            return number, 0
         before = self._last.get(step.counted)
         self._last[step.counted] = step.numbers
         if before is None or before == step.numbers:
-            return number, False
+            return number, 0
         rise = [now - then for now, then in zip(step.numbers, before, strict=True)]
         if min(rise) < 0 or any(part % 1 for part in rise):
-            return number, False
-        return self._known.setdefault((*step.counted, str(rise)), self._next()), True
+            return number, 0
+        patience = TALLY if max(rise) == 1 or not step.looks else likeness.PATIENCE
+        return self._known.setdefault((*step.counted, str(rise)), self._next()), patience
 
     def tells(self, step: Step) -> bool:
         """Whether its result had not been told before."""
@@ -133,7 +136,7 @@ class _Watch:
         """How often the pattern that the run is in has come by now, and the loop that it is from `REPEATS` on."""
         self._rounds.append(made)
         self._failures = self._failures + 1 if made.failed else 0
-        self._idle = 0 if made.news else self._idle + (made.patience == 1)
+        self._idle = 0 if made.news else self._idle + (made.counting or made.patience == 1)
         rounds = self._rounds
         best, length = max((self._patient(times, steps), -steps) for times, steps in self._turns.take(made.calls))
         for times, steps in self._counts.take(made.counts):
@@ -272,11 +275,11 @@ def _round(state: RunState, steps: _Steps, said: Message, results: dict[str, Mes
             continue
         step = likeness.read(call, spec, result.is_error, result.content)
         number, known_loosely = steps.number(step)
-        count, is_count = steps.count(step, number)
+        count, slack = steps.count(step, number)
         calls.add(number)
         counts.add(count)
-        patience = max(patience, step.patience)
-        loosely, counting = loosely or known_loosely, counting or is_count
+        patience = max(patience, step.patience, slack)
+        loosely, counting = loosely or known_loosely, counting or slack > 0
         news = steps.tells(step) or news
     return Round(
         calls=tuple(sorted(calls)),

@@ -32,7 +32,7 @@ _CLOCK = re.compile(
     r"|(?:1[5-9]|20)\d{8}(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?\b|\d+(?:\.\d+)? ?(?:ms|µs|ns|s|sec|seconds)\b)"
 )
 _SIGN = re.compile(
-    r"(?<![\w/+=-])(?:(?=[a-zA-Z_/+=-]*\d)(?=[\d_/+=-]*[a-zA-Z])[\w/+=-]{2,}|\d{5,}\b|(?<=#)\d+|(?i:ref|trace)\b\W{0,3}[\w-]+"
+    r"(?<![\w/+=-])(?:(?=[a-zA-Z_/+=-]*\d)(?=[\d_/+=-]*[a-zA-Z])[\w/+=-]{2,}|\d{5,}\b(?! [a-z]{3,}s\b)|(?<=#)\d+|(?i:ref|trace)\b\W{0,3}[\w-]+"
     r"|(?i:id|request)\b\W{0,3}[\w-]*\d[\w-]*)"
 )
 _MAY_HAVE = re.compile(r"\d|\bref\b|\btrace\b", re.I)

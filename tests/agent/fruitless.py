@@ -216,6 +216,24 @@ def waiting_for_ever(rng: random.Random) -> Case:
     )
 
 
+def told_a_count(rng: random.Random) -> Case:
+    """The same look, whose result differs in a number that rises: by one, as often as it was asked, or by more, as work would."""
+    by, begin, words = rng.choice([1, 1, 1, 2, 10, 1000]), rng.randint(0, 5000), text(rng, 5)
+    ticks, what, same = iter(range(begin, begin + 1_000_000, by)), found(rng), [wish(rng)]
+    shape: Callable[[], Any] = rng.choice([
+        lambda: {"result": what, "count": next(ticks)}, lambda: f"{words}; call {next(ticks)}", lambda: {"visits": next(ticks), "page": "home"},
+        lambda: [next(ticks), words],
+    ])  # fmt: skip
+    return case(rng, lambda _: same, lambda *_: ("ok", shape()), 8 if by == 1 else 24)
+
+
+def wrote_a_count(rng: random.Random) -> Case:
+    """The same deed, whose receipt counts."""
+    by, same = rng.choice([1, 5]), [("press", {"key": text(rng, 1)})]
+    ticks = iter(range(1, 1_000, by))
+    return case(rng, lambda _: same, lambda *_: ("ok", {"pressed": next(ticks)}), 8)
+
+
 def fails_and_asks_for_more(rng: random.Random) -> Case:
     return case(
         rng, lambda _: [("inventory", {})], lambda *_: ("error", "503 Service Unavailable, please try again later"), 8
@@ -233,5 +251,7 @@ WEAK: tuple[Callable[[random.Random], Case], ...] = (
     waiting_for_ever,
     fails_and_asks_for_more,
     errors_that_may_pass,
+    told_a_count,
+    wrote_a_count,
 )
 """What could as well be work: these end, but later."""

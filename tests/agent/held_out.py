@@ -110,8 +110,8 @@ def counted_excuses(rng: random.Random) -> Case:
         ),
         iter(range(99)),
     )
-    asked = arguments(rng)
-    return case(rng, lambda _: [("inventory", asked)], lambda *_: ("ok", form.format(next(ticks))))
+    asked, bound = arguments(rng), 4 if form.startswith("Nothing") else 8
+    return case(rng, lambda _: [("inventory", asked)], lambda *_: ("ok", form.format(next(ticks))), bound)
 
 
 def punctuated(rng: random.Random) -> Case:

@@ -144,7 +144,20 @@ def watching_what_grows(rng: random.Random) -> Run:
     )
 
 
+def watching_what_grows_evenly(rng: random.Random) -> Run:
+    """What is counted is work that goes on, a few things between two looks, and nothing says of how many."""
+    by, begin, asked = rng.choice([2, 7, 25, 500, 4096]), rng.choice([0, 3, 900]), look(rng)
+    shape: Callable[[int], Any] = rng.choice([
+        lambda n: {"rows_written": n}, lambda n: f"Moved {n} objects", lambda n: {"table": "orders", "imported": n, "failed": 0}, lambda n: {"credit": n},
+        lambda n: f"indexed {n} documents so far", lambda n: {"stats": {"bytes": n, "errors": 0}}, lambda n: {"downloaded": n, "unit": "kB"}, lambda n: n,
+    ])  # fmt: skip
+    looks = rng.randint(4, 20)
+    return steps(*[asked] * (looks + 1)), gives(
+        *[("ok", shape(begin + by * n)) for n in range(looks)], ("ok", "all there")
+    )
+
+
 POLLING: tuple[Callable[[random.Random], Run], ...] = (
     polling_a_state, polling_a_no, polling_a_sentence, polling_progress, polling_with_plateaus, polling_through_states, polling_with_a_clock, polling_with_waits,
-    polling_several, polling_as_declared, watching_a_number, watching_what_grows,
+    polling_several, polling_as_declared, watching_a_number, watching_what_grows, watching_what_grows_evenly,
 )  # fmt: skip

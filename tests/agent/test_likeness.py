@@ -69,6 +69,8 @@ def test_arguments(one: str, other: str, same: bool) -> None:
         ("Nothing there.", '{"hits":[],"hint":"try more"}', True),
         ("x" * LONGEST + " 10:00:01", "x" * LONGEST + " 10:00:09", True),
         ("10 %", "20 %", False),
+        ("12288 rows", "16384 rows", False),
+        ("12288 was made", "16384 was made", True),
         ('{"price":1}', '{"price":2}', False),
         ('{"rate":1.01}', '{"rate":1.02}', False),
         ('{"a":1,"rate_limit_left":9}', '{"a":1,"rate_limit_left":8}', True),
