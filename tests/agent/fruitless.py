@@ -166,6 +166,12 @@ def past_the_end(rng: random.Random) -> Case:
     )
 
 
+def pages_past_their_total(rng: random.Random) -> Case:
+    """The list says how long it is; the model goes on after its end."""
+    total, key = rng.randint(1, 5), rng.choice(["total", "pages", "totalCount"])
+    return case(rng, lambda turn: [("list_items", {"page": total + turn})], gives({"items": [], key: total}))
+
+
 def pages_that_are_one(rng: random.Random) -> Case:
     key, what = rng.choice(["page", "offset", "pageNumber", "skip"]), found(rng)
     what = [what] if isinstance(what, str) else what
@@ -178,13 +184,23 @@ def wherever_it_looks(rng: random.Random) -> Case:
     """A long page, the same whatever is fetched."""
     fresh, what = random.Random(rng.random()), "Please log in to go on.\n" + page(rng)
     form: Callable[[int], str] = rng.choice(
+        [lambda n: f"https://a.example/{token(fresh)}", lambda n: f"docs/{text(fresh, 2)}.md", lambda n: f"host{n}"]
+    )
+    return case(rng, lambda turn: [("fetch_page", {"url": form(turn)})], gives(what), 16)
+
+
+def whatever_page_it_looks_at(rng: random.Random) -> Case:
+    """The same, where only the place in a list or the words of a query differ."""
+    fresh, what = random.Random(rng.random()), "Please log in to go on.\n" + page(rng)
+    wishes: Callable[[int], Wish] = rng.choice(
         [
-            lambda n: f"https://a.example/p/{n}",
-            lambda n: f"https://a.example/{token(fresh)}",
-            lambda n: f"docs/{text(fresh, 1)}.md",
+            lambda n: ("fetch_page", {"url": f"https://a.example/p/{n}"}),
+            lambda n: ("fetch_page", {"url": f"https://a.example/list?_={fresh.random()}"}),
+            lambda n: ("list_items", {"offset": 10 * n}),
+            lambda n: ("search", {"query": text(fresh, 3)}),
         ]
     )
-    return case(rng, lambda turn: [("fetch_page", {"url": form(turn)})], gives(what))
+    return case(rng, lambda turn: [wishes(turn)], gives(what))
 
 
 def empty_files(rng: random.Random) -> Case:
@@ -242,7 +258,7 @@ def fails_and_asks_for_more(rng: random.Random) -> Case:
 
 RUNAWAYS: tuple[Callable[[random.Random], Case], ...] = (
     *REPEATING, errors, errors_whatever_is_asked, unknown_tools, misfits, denied, refused_in_turn, reworded, reworded_with_hits,
-    reworded_and_echoed, differently_empty, past_the_end, pages_that_are_one, wherever_it_looks,
+    reworded_and_echoed, differently_empty, past_the_end, pages_that_are_one, whatever_page_it_looks_at, pages_past_their_total,
 )  # fmt: skip
 """Of these four times the pattern is enough."""
 WEAK: tuple[Callable[[random.Random], Case], ...] = (
@@ -252,6 +268,7 @@ WEAK: tuple[Callable[[random.Random], Case], ...] = (
     fails_and_asks_for_more,
     errors_that_may_pass,
     told_a_count,
+    wherever_it_looks,
     wrote_a_count,
 )
 """What could as well be work: these end, but later."""

@@ -45,7 +45,8 @@ def polling_a_state(rng: random.Random) -> Run:
     shape: Any = rng.choice([
         {"status": word}, {"job": {"id": 7, "state": word}}, {"phase": word, "retries": 0}, f"Status: {word}", {"id": "a", "status": word, "result": None},
         {"deployment": {"name": "web", "state": word}}, {"id": 7, "owner": "ann", "created": "2026-11-22", "kind": "x", "size": 7, "status": word.lower()},
-        f"job 7 has state={word}", {"status": word, "progress": 0, "eta_seconds": 30},
+        f"job 7 has state={word}", {"order": 7, "buyer": "ann", "sum": 40.5, "lines": [1, 2], "currency": "EUR", "status": "new"}, {"id": 3, "state": "NEW"},
+        "CONTAINER  IMAGE  STATUS\n" + "web   img   Up 3 hours\n" * rng.choice([0, 20]) + "cache  img  Up 5 seconds (health: starting)", {"status": word, "progress": 0, "eta_seconds": 30},
     ])  # fmt: skip
     return polled(rng, lambda *_: shape)
 
