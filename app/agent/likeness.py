@@ -27,9 +27,11 @@ FEW = 6
 PATIENCE = 6
 """So many times of waiting count as one: 24 looks at what is not there yet."""
 TRIES = 2
-"""So many failures that ask to be tried again count as one."""
+"""So many failures that are likely to pass count as one: eight of them, which is more than is tried by habit."""
 
 _PLACES = frozenset({"page", "offset", "skip", "limit", "start", "top", "k", "max", "per", "p"})
+_ADVANCES = frozenset({"page", "offset", "skip", "start"})
+_ENDINGS = frozenset({"total", "pages"})
 _CURSORS = frozenset({"cursor", "page", "continuation", "next"})
 _QUERIES = frozenset({"q", "query", "queries", "question", "search", "keywords", "prompt", "topic"})
 _REASONS = frozenset({"reason", "reasoning", "explanation", "rationale", "justification"})
@@ -66,7 +68,14 @@ _NOTHING = re.compile(
 )
 _PART = re.compile(r"\b\d+ ?(?:of|out of|/) ?\d+\b")
 _CODE = re.compile(r"[=;(){}<>]|\n")
-_AGAIN = re.compile(r"\b(?:retry|try again|try later)\b", re.I)
+_PASSING = re.compile(
+    r"\b(?:retry|try again|try later|timed[ -]out|temporar(?:il)?y|overloaded|rate[ _-]?limit(?:ed|ing)?|too many requests|internal server error|bad gateway"
+    r"|service unavailable|econnre(?:set|fused)|etimedout)\b|time-?out(?! (?:must|should|value|is|argument|parameter))"
+    r"|\bconnection\w*\W{1,3}(?:\w+ ){0,2}(?:refused|reset|aborted)\b"
+    r"|(?:^|\b(?:http[\w/.]*|status|code|error)\W{1,3}(?:code\W{1,3})?)(?:429|5\d\d)\b",
+    re.I,
+)
+"""Of an error that another try may not meet: too many requests, 5xx, timeouts, connections, what says so."""
 _COUNTED = re.compile(r"/(?:p|page)/\d+(?=[/ ]|$)")
 
 
@@ -75,7 +84,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     `same`: the same call with the same result. `alike`: another call whose difference makes no other question of it, with that very result
     (None: every difference does). `counted`: as `same`, with `numbers` left out of the result (None: it has none, or they are progress).
-    `news`: two readings of the result; where both are known, it said nothing new. `patience`: so many times count as one.
+    `news`: two readings of the result; where both are known, it said nothing new. `looks`: it changes nothing. `long`: a look with a long result.
+    `patience`: so many times count as one.
     """
 
     same: Key
@@ -83,6 +93,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     counted: Key | None = None
     numbers: tuple[float, ...] = ()
     news: tuple[Key, Key]
+    looks: bool = False
+    long: bool = False
     patience: int = 1
 
 
@@ -97,18 +109,22 @@ def read(call: ToolCall, spec: ToolSpec | None, is_error: bool, result: str) -> 
     if _may_wait(call, spec, looks, value):
         same = (call.name, asked, settled(value, result))
         return Step(same=same, news=(same, (call.name, result)), patience=PATIENCE)
-    kind = _kind(value, result)
+    kind, promised = _kind(value, result), _is_promised(value, given)
+    kind = "verdict" if promised and kind == "nothing" else kind
     came = "nothing" if kind == "nothing" else settled(value, result)
     same = (call.name, asked, came)
     numbers = tuple(float(found) for found in _NUMBER.findall(came)[:50])
     counted = (call.name, asked, _NUMBER.sub("#", came)) if numbers and not _PART.search(came) else None
-    told = (call.name, result) if looks else (call.name, came)
+    long = looks and kind == "long"
+    told = (call.name, exact(value, result) if long else result) if looks else (call.name, came)
     return Step(
         same=same,
-        alike=_alike(call, given, kind, value, result) if looks else None,
+        alike=_alike(call, given, kind, value, result) if looks and not promised else None,
         counted=counted,
         numbers=numbers,
         news=(counted or same, told),
+        looks=looks,
+        long=long,
     )
 
 
@@ -121,17 +137,15 @@ def _failed(call: ToolCall, given: Any, asked: str, result: str) -> Step:
         words = frozenset(name for name, item in given.items() if isinstance(item, str) and len(item.split()) > 2)
         alike = _NUMBER.sub("#", text_of(quiet(_asked(given, words | _queries(call, given)))))
     same = (call.name, asked, error)
-    patience = TRIES if _AGAIN.search(result[:LONGEST]) else 1
+    patience = TRIES if _PASSING.search(result[:LONGEST]) else 1
     return Step(same=same, alike=("error", call.name, alike, error), news=(same, (call.name, error)), patience=patience)
 
 
 def _alike(call: ToolCall, given: Any, kind: Kind, value: Any, result: str) -> Key | None:
     """What stays of a look where the words of its query, and the place in the list, are left out, with the result to the letter but for those.
 
-    A long result is the same whatever was asked. A verdict answers its own question, unless it is words about a query.
+    A verdict answers its own question, unless it is words about a query. One word is a thing where nothing came of it, or much.
     """
-    if kind == "long":
-        return "long", call.name, exact(value, result)
     if not isinstance(given, dict):
         return None
     queries = _queries(call, given)
@@ -142,7 +156,7 @@ def _alike(call: ToolCall, given: Any, kind: Kind, value: Any, result: str) -> K
     else:
         places = {name: item for name, item in given.items() if _is_place(name, item)}
         came = unechoed(exact(_away(value, places), result), [given[name] for name in queries])
-    several = frozenset(name for name in queries if kind != "nothing" or len(given[name].split()) > 1)
+    several = frozenset(name for name in queries if kind not in ("nothing", "long") or len(given[name].split()) > 1)
     return kind, call.name, text_of(quiet(_asked(given, several, places=False))), came
 
 
@@ -192,6 +206,15 @@ def _has_nothing(value: Any) -> bool:
     if any(isinstance(item, str) and " " in item and _NOTHING.search(item) for item in value.values()):
         return True
     return all(item is None or item == "" or (item == 0 and item is not False) for item in value.values())
+
+
+def _is_promised(value: Any, given: Any) -> bool:
+    """Whether the place that was asked for is before the end of the list, as the result tells it: an empty page between others is no end."""
+    if not isinstance(value, dict) or not isinstance(given, dict):
+        return False
+    ends = [item for name, item in leaves(value) if not _ENDINGS.isdisjoint(tokens(name)) and type(item) is int]
+    places = [item for name, item in given.items() if type(item) is int and not _ADVANCES.isdisjoint(tokens(name))]
+    return bool(ends) and any(place < max(ends) for place in places)
 
 
 def _empty(value: Any) -> bool:

@@ -24,8 +24,12 @@ FAILURES = 8
 """So many rounds in turn in which every call failed, whatever was tried."""
 IDLE = 32
 """So many rounds in turn of which none told anything new, whatever was asked."""
+TALLY = 2
+"""So many looks whose number rises by one count as one: it may be the number of the looks."""
 LONGEST = 12
 """Rounds of the longest pattern that is looked for: the most of which four fit into a run."""
+ALIKE = 16
+"""So many looks in turn with one and the same long result, whatever was asked."""
 PARALLEL = 32
 """Calls of one message that are run."""
 CALLS = 256
@@ -55,6 +59,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     counting: bool = False
     failed: bool = False
     news: bool = True
+    long: bool = False
 
 
 def found(state: RunState) -> ev.LoopDetected | None:
@@ -96,20 +101,21 @@ class _Steps:
             self._known.setdefault(step.alike, number)
         return number, loosely
 
-    def count(self, step: Step, number: int) -> tuple[int, bool]:
-        """The number of the step as one of a count, and whether it is one: the same call again, in whose result whole numbers have risen.
-        By how much is part of it: a count goes on evenly, what is measured does not.
+    def count(self, step: Step, number: int) -> tuple[int, int]:
+        """The number of the step as one of a count, and its patience (0: it is none): the same call again, in whose result whole numbers have risen.
+        By how much is part of it: a count goes on evenly, what is measured does not. In a look numbers that move may be what is waited for.
         """
         if step.counted is None:
-            return number, False
+            return number, 0
         before = self._last.get(step.counted)
         self._last[step.counted] = step.numbers
         if before is None or before == step.numbers:
-            return number, False
+            return number, 0
         rise = [now - then for now, then in zip(step.numbers, before, strict=True)]
         if min(rise) < 0 or any(part % 1 for part in rise):
-            return number, False
-        return self._known.setdefault((*step.counted, str(rise)), self._next()), True
+            return number, 0
+        patience = TALLY if max(rise) == 1 or not step.looks else likeness.PATIENCE
+        return self._known.setdefault((*step.counted, str(rise)), self._next()), patience
 
     def tells(self, step: Step) -> bool:
         """Whether its result had not been told before."""
@@ -127,24 +133,26 @@ class _Watch:
     def __init__(self) -> None:
         self._rounds: list[Round] = []
         self._turns, self._counts = _Turns(), _Turns()
-        self._failures = self._idle = 0
+        self._failures = self._idle = self._alike = 0
 
     def take(self, made: Round) -> tuple[int, ev.LoopDetected | None]:
         """How often the pattern that the run is in has come by now, and the loop that it is from `REPEATS` on."""
         self._rounds.append(made)
         self._failures = self._failures + 1 if made.failed else 0
-        self._idle = 0 if made.news else self._idle + (made.patience == 1)
+        self._idle = 0 if made.news else self._idle + (made.counting or made.patience == 1)
+        # The first of them was news.
+        self._alike = max(self._alike, 1) + 1 if made.long and not made.news else 0
         rounds = self._rounds
         best, length = max((self._patient(times, steps), -steps) for times, steps in self._turns.take(made.calls))
         for times, steps in self._counts.take(made.counts):
             # The first of a count is not known to be one: it is the one before.
             if times > 1 and any(one.counting for one in rounds[-steps:]) and self._patient(times + 1, steps) > best:
                 best, length = self._patient(times + 1, steps), -steps
-        tired = max(self._failures * REPEATS // FAILURES, self._idle * REPEATS // IDLE)
+        tired = max(self._failures * REPEATS // FAILURES, self._idle * REPEATS // IDLE, self._alike * REPEATS // ALIKE)
         if max(best, tired) < REPEATS:
             return max(best, tired), None
         if best < tired:
-            return tired, _loop("no_progress", rounds[-max(self._failures, self._idle) :])
+            return tired, _loop("no_progress", rounds[-max(self._failures, self._idle, self._alike) :])
         return best, _loop(_kind(rounds[length:]), rounds[length:])
 
     def _patient(self, times: int, length: int) -> int:
@@ -262,22 +270,24 @@ def _followed(state: RunState) -> _Followed:
 def _round(state: RunState, steps: _Steps, said: Message, results: dict[str, Message]) -> Round:
     calls: set[int] = set()
     counts: set[int] = set()
-    patience, loosely, counting, failed, news = 1, False, False, True, False
+    patience, loosely, counting, failed, news, long = 1, False, False, True, False, True
     for call in said.tool_calls:
         result, spec = results[call.id], state.agent.tool(call.name)
         failed = failed and result.is_error
         if _refused(state, call, result):
             calls.add(REFUSED)
             counts.add(REFUSED)
+            long = False
             continue
         step = likeness.read(call, spec, result.is_error, result.content)
         number, known_loosely = steps.number(step)
-        count, is_count = steps.count(step, number)
+        count, slack = steps.count(step, number)
         calls.add(number)
         counts.add(count)
-        patience = max(patience, step.patience)
-        loosely, counting = loosely or known_loosely, counting or is_count
+        patience = max(patience, step.patience, slack)
+        loosely, counting = loosely or known_loosely, counting or slack > 0
         news = steps.tells(step) or news
+        long = long and step.long
     return Round(
         calls=tuple(sorted(calls)),
         counts=tuple(sorted(counts)),
@@ -287,6 +297,7 @@ def _round(state: RunState, steps: _Steps, said: Message, results: dict[str, Mes
         counting=counting,
         failed=failed,
         news=news,
+        long=long,
     )
 
 

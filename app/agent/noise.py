@@ -13,6 +13,8 @@ from app.agent.waiting import tokens
 
 LONGEST = 4_000
 """Characters of a result that is read as JSON; a longer one counts as a text."""
+DEEPEST = 64
+"""Levels of lists and objects in what is read as JSON; what has more counts as a text."""
 END = 1_000
 """Characters of each end of a text that are searched for noise; what is between them does not count where the call is the same."""
 _NOISE = frozenset({
@@ -30,7 +32,7 @@ _CLOCK = re.compile(
     r"|(?:1[5-9]|20)\d{8}(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?\b|\d+(?:\.\d+)? ?(?:ms|µs|ns|s|sec|seconds)\b)"
 )
 _SIGN = re.compile(
-    r"(?<![\w/+=-])(?:(?=[a-zA-Z_/+=-]*\d)(?=[\d_/+=-]*[a-zA-Z])[\w/+=-]{2,}|\d{5,}\b|(?<=#)\d+|(?i:ref|trace)\b\W{0,3}[\w-]+"
+    r"(?<![\w/+=-])(?:(?=[a-zA-Z_/+=-]*\d)(?=[\d_/+=-]*[a-zA-Z])[\w/+=-]{2,}|\d{5,}\b(?! [a-z]{3,}s\b)|(?<=#)\d+|(?i:ref|trace)\b\W{0,3}[\w-]+"
     r"|(?i:id|request)\b\W{0,3}[\w-]*\d[\w-]*)"
 )
 _MAY_HAVE = re.compile(r"\d|\bref\b|\btrace\b", re.I)
@@ -148,11 +150,27 @@ def unechoed(result: str, given: list[str]) -> str:
 
 
 def parsed(text: str) -> Any:
-    """The JSON that it is, or itself."""
+    """The JSON that it is, or itself: also where that is so deep that what looks into it could not come back."""
     try:
-        return msgspec.json.decode(text.encode())
+        value = msgspec.json.decode(text.encode())
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return text
+    return text if _is_deep(value) else value
+
+
+def _is_deep(value: Any) -> bool:
+    """Level by level: it never calls itself."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            item
+            for one in level
+            if isinstance(one, dict | list)
+            for item in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def text_of(value: Any) -> str:

@@ -6,10 +6,14 @@ import re
 from functools import lru_cache
 from typing import Any
 
+LONGEST = 4_000
+"""Characters of a text that are searched for what is not up yet."""
 BRIEFEST = 200
 """Characters of a text that may be a word about waiting."""
 SMALL = 4
 """Plain values of an object that is about its state; a larger one is a record that has one among others."""
+NEW = ("new",)
+"""A state that stands alone: what begins with it (New York) is none."""
 ACCEPTED = 202
 """The status of HTTP for what is still to be done."""
 
@@ -36,6 +40,8 @@ _SAYS = re.compile(
     r"|check back|later|soon|shortly|no \w+ yet|not (?:\w+ )?(?:ready|done|finished|complete|completed|available|yet|there yet))\b|\b\d{1,2}(?:\.\d+)? ?%",
     re.I,
 )
+_STARTING = re.compile(r"\(health: starting\)")
+"""What a list of containers says of one that is not up yet, however long the list is."""
 _STATED = re.compile(r"\b(?:status|state|phase)\b(?: is\b)?[\s:='\"]{1,4}([\w-]{1,60})", re.I)
 _PART = re.compile(r"(?<!page )(?<!showing )\b(\d{1,6}) ?(?:of|out of|/) ?(\d{1,6})\b(?!/)", re.I)
 _DOING = re.compile(r"(?!(?:nothing|missing|warning|string)\b)[a-z]{3,20}ing", re.I)
@@ -63,7 +69,7 @@ def waits(value: Any) -> bool:
     list, only a state that is known to be on the way.
     """
     if isinstance(value, str):
-        return len(value) <= BRIEFEST and _text_waits(value)
+        return _STARTING.search(value[:LONGEST]) is not None or (len(value) <= BRIEFEST and _text_waits(value))
     if value is False:
         return True
     if not isinstance(value, dict | list):
@@ -87,7 +93,9 @@ def _on_the_way(state: str | int) -> bool:
     words = tokens(state[:BRIEFEST])
     if "not" in words and "found" in words:
         return False
-    return any("ing" in word[3:] or word in _BEGUN or word in _GOING for word in words) and words[0] not in _ENDS
+    return words == NEW or (
+        any("ing" in word[3:] or word in _BEGUN or word in _GOING for word in words) and words[0] not in _ENDS
+    )
 
 
 def _is_end(state: str | int) -> bool:

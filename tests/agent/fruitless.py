@@ -24,19 +24,30 @@ from tests.agent.runaways import (
 )
 
 ERRORS = (
-    "ConnectionError: connection refused", "HTTPError: 500 Internal Server Error", "timed out after 30 s", "HTTPError: 503 Service Unavailable", "permission denied",
-    "KeyError: 'id'", "404 Not Found", "Invalid API key", "relation does not exist", "HTTPError: 429 Too Many Requests", "ValueError: bad date",
+    "permission denied", "KeyError: 'id'", "404 Not Found", "Invalid API key", "relation does not exist", "ValueError: bad date", "HTTPError: 403 Forbidden",
+    "card declined", "ValueError: 503 is no such room",
+)  # fmt: skip
+PASSING = (
+    "ConnectionError: connection refused", "HTTPError: 500 Internal Server Error", "timed out after 30 s", "HTTPError: 503 Service Unavailable",
+    "HTTPError: 429 Too Many Requests", "ReadTimeout: no answer", "502", "status code: 504", "overloaded",
 )  # fmt: skip
 
 
-def errors(rng: random.Random) -> Case:
-    same, kind, error = [wish(rng)], rng.choice(["error", "error", "timeout"]), rng.choice(ERRORS)
+def errors(rng: random.Random, among: tuple[str, ...] = ERRORS, bound: int = 4) -> Case:
+    same, kind, error = [wish(rng)], rng.choice(["error", "error", "timeout"]), rng.choice(among)
     ticks, fresh, form = (
         iter(range(1_000)),
         random.Random(rng.random()),
         rng.choice(["{}", "{} (attempt {})", "{} [{}]", "{}, request id {}"]),
     )
-    return case(rng, lambda _: same, lambda *_: (kind, form.format(error, rng.choice([next(ticks), token(fresh)]))))
+    return case(
+        rng, lambda _: same, lambda *_: (kind, form.format(error, rng.choice([next(ticks), token(fresh)]))), bound
+    )
+
+
+def errors_that_may_pass(rng: random.Random) -> Case:
+    """They never do: twice as many tries are worth it."""
+    return errors(rng, PASSING, 8)
 
 
 def errors_whatever_is_asked(rng: random.Random) -> Case:
@@ -155,6 +166,12 @@ def past_the_end(rng: random.Random) -> Case:
     )
 
 
+def pages_past_their_total(rng: random.Random) -> Case:
+    """The list says how long it is; the model goes on after its end."""
+    total, key = rng.randint(1, 5), rng.choice(["total", "pages", "totalCount"])
+    return case(rng, lambda turn: [("list_items", {"page": total + turn})], gives({"items": [], key: total}))
+
+
 def pages_that_are_one(rng: random.Random) -> Case:
     key, what = rng.choice(["page", "offset", "pageNumber", "skip"]), found(rng)
     what = [what] if isinstance(what, str) else what
@@ -167,13 +184,23 @@ def wherever_it_looks(rng: random.Random) -> Case:
     """A long page, the same whatever is fetched."""
     fresh, what = random.Random(rng.random()), "Please log in to go on.\n" + page(rng)
     form: Callable[[int], str] = rng.choice(
+        [lambda n: f"https://a.example/{token(fresh)}", lambda n: f"docs/{text(fresh, 2)}.md", lambda n: f"host{n}"]
+    )
+    return case(rng, lambda turn: [("fetch_page", {"url": form(turn)})], gives(what), 16)
+
+
+def whatever_page_it_looks_at(rng: random.Random) -> Case:
+    """The same, where only the place in a list or the words of a query differ."""
+    fresh, what = random.Random(rng.random()), "Please log in to go on.\n" + page(rng)
+    wishes: Callable[[int], Wish] = rng.choice(
         [
-            lambda n: f"https://a.example/p/{n}",
-            lambda n: f"https://a.example/{token(fresh)}",
-            lambda n: f"docs/{text(fresh, 1)}.md",
+            lambda n: ("fetch_page", {"url": f"https://a.example/p/{n}"}),
+            lambda n: ("fetch_page", {"url": f"https://a.example/list?_={fresh.random()}"}),
+            lambda n: ("list_items", {"offset": 10 * n}),
+            lambda n: ("search", {"query": text(fresh, 3)}),
         ]
     )
-    return case(rng, lambda turn: [("fetch_page", {"url": form(turn)})], gives(what))
+    return case(rng, lambda turn: [wishes(turn)], gives(what))
 
 
 def empty_files(rng: random.Random) -> Case:
@@ -205,6 +232,24 @@ def waiting_for_ever(rng: random.Random) -> Case:
     )
 
 
+def told_a_count(rng: random.Random) -> Case:
+    """The same look, whose result differs in a number that rises: by one, as often as it was asked, or by more, as work would."""
+    by, begin, words = rng.choice([1, 1, 1, 2, 10, 1000]), rng.randint(0, 5000), text(rng, 5)
+    ticks, what, same = iter(range(begin, begin + 1_000_000, by)), found(rng), [wish(rng)]
+    shape: Callable[[], Any] = rng.choice([
+        lambda: {"result": what, "count": next(ticks)}, lambda: f"{words}; call {next(ticks)}", lambda: {"visits": next(ticks), "page": "home"},
+        lambda: [next(ticks), words],
+    ])  # fmt: skip
+    return case(rng, lambda _: same, lambda *_: ("ok", shape()), 8 if by == 1 else 24)
+
+
+def wrote_a_count(rng: random.Random) -> Case:
+    """The same deed, whose receipt counts."""
+    by, same = rng.choice([1, 5]), [("press", {"key": text(rng, 1)})]
+    ticks = iter(range(1, 1_000, by))
+    return case(rng, lambda _: same, lambda *_: ("ok", {"pressed": next(ticks)}), 8)
+
+
 def fails_and_asks_for_more(rng: random.Random) -> Case:
     return case(
         rng, lambda _: [("inventory", {})], lambda *_: ("error", "503 Service Unavailable, please try again later"), 8
@@ -213,7 +258,7 @@ def fails_and_asks_for_more(rng: random.Random) -> Case:
 
 RUNAWAYS: tuple[Callable[[random.Random], Case], ...] = (
     *REPEATING, errors, errors_whatever_is_asked, unknown_tools, misfits, denied, refused_in_turn, reworded, reworded_with_hits,
-    reworded_and_echoed, differently_empty, past_the_end, pages_that_are_one, wherever_it_looks,
+    reworded_and_echoed, differently_empty, past_the_end, pages_that_are_one, whatever_page_it_looks_at, pages_past_their_total,
 )  # fmt: skip
 """Of these four times the pattern is enough."""
 WEAK: tuple[Callable[[random.Random], Case], ...] = (
@@ -221,5 +266,9 @@ WEAK: tuple[Callable[[random.Random], Case], ...] = (
     same_deed_in_other_words,
     waiting_for_ever,
     fails_and_asks_for_more,
+    errors_that_may_pass,
+    told_a_count,
+    wherever_it_looks,
+    wrote_a_count,
 )
 """What could as well be work: these end, but later."""

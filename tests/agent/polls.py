@@ -45,7 +45,8 @@ def polling_a_state(rng: random.Random) -> Run:
     shape: Any = rng.choice([
         {"status": word}, {"job": {"id": 7, "state": word}}, {"phase": word, "retries": 0}, f"Status: {word}", {"id": "a", "status": word, "result": None},
         {"deployment": {"name": "web", "state": word}}, {"id": 7, "owner": "ann", "created": "2026-11-22", "kind": "x", "size": 7, "status": word.lower()},
-        f"job 7 has state={word}", {"status": word, "progress": 0, "eta_seconds": 30},
+        f"job 7 has state={word}", {"order": 7, "buyer": "ann", "sum": 40.5, "lines": [1, 2], "currency": "EUR", "status": "new"}, {"id": 3, "state": "NEW"},
+        "CONTAINER  IMAGE  STATUS\n" + "web   img   Up 3 hours\n" * rng.choice([0, 20]) + "cache  img  Up 5 seconds (health: starting)", {"status": word, "progress": 0, "eta_seconds": 30},
     ])  # fmt: skip
     return polled(rng, lambda *_: shape)
 
@@ -144,7 +145,20 @@ def watching_what_grows(rng: random.Random) -> Run:
     )
 
 
+def watching_what_grows_evenly(rng: random.Random) -> Run:
+    """What is counted is work that goes on, a few things between two looks, and nothing says of how many."""
+    by, begin, asked = rng.choice([2, 7, 25, 500, 4096]), rng.choice([0, 3, 900]), look(rng)
+    shape: Callable[[int], Any] = rng.choice([
+        lambda n: {"rows_written": n}, lambda n: f"Moved {n} objects", lambda n: {"table": "orders", "imported": n, "failed": 0}, lambda n: {"credit": n},
+        lambda n: f"indexed {n} documents so far", lambda n: {"stats": {"bytes": n, "errors": 0}}, lambda n: {"downloaded": n, "unit": "kB"}, lambda n: n,
+    ])  # fmt: skip
+    looks = rng.randint(4, 20)
+    return steps(*[asked] * (looks + 1)), gives(
+        *[("ok", shape(begin + by * n)) for n in range(looks)], ("ok", "all there")
+    )
+
+
 POLLING: tuple[Callable[[random.Random], Run], ...] = (
     polling_a_state, polling_a_no, polling_a_sentence, polling_progress, polling_with_plateaus, polling_through_states, polling_with_a_clock, polling_with_waits,
-    polling_several, polling_as_declared, watching_a_number, watching_what_grows,
+    polling_several, polling_as_declared, watching_a_number, watching_what_grows, watching_what_grows_evenly,
 )  # fmt: skip

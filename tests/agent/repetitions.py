@@ -26,6 +26,32 @@ def paging(rng: random.Random) -> Run:
     return steps(*rounds), gives(*[("ok", full(n)) for n in range(pages - 1)], ("ok", {"items": [], "next": None}))
 
 
+def sparse_paging(rng: random.Random) -> Run:
+    """What is filtered for is rare: most pages are empty, and each says how many there are."""
+    pages, by = rng.randint(5, 20), rng.choice([1, 10, 100])
+    key = "page" if by == 1 else rng.choice(["offset", "skip", "start"])
+    end: dict[str, int] = rng.choice(
+        [{"total": by * pages + 1}, {"total_pages": by * pages + 1}, {"totalCount": 2 * by * pages}]
+    )
+    rounds: list[list[Wish]] = [[("list_items", {"filter": "open", key: by * n})] for n in range(pages)]
+    outcomes: list[Outcome] = [("ok", {"items": [], **end})] * (pages - 1)
+    return steps(*rounds), gives(*outcomes, ("ok", {"items": [{"id": 7}], **end}))
+
+
+def checks(rng: random.Random) -> Run:
+    """One thing after the other is looked at, and much is said of each: the same."""
+    count = rng.randint(4, 14)
+    form: Callable[[str], Wish] = rng.choice([
+        lambda word: ("probe", {"host": f"{word}.internal"}), lambda word: ("run_tests", {"path": f"tests/{word}"}), lambda word: ("lookup_customer", {"id": word}),
+        lambda word: ("probe", {"command": f"ruff check {word}"}), lambda word: ("fetch_page", {"url": f"https://{word}.example/healthz"}),
+        lambda word: ("search", {"query": word}),
+    ])  # fmt: skip
+    answer = rng.choice(
+        [page(rng) + page(rng), {"up": True, "parts": [{"name": word, "ok": "yes, and fast"} for word in WORDS[:12]]}]
+    )
+    return steps(*[[form(word)] for word in WORDS[:count]]), gives(*[("ok", answer)] * count)
+
+
 FAILURES = (
     "HTTPError: 503 Service Unavailable",
     "timed out after 30 s",
@@ -64,6 +90,16 @@ def patient_retries(rng: random.Random) -> Run:
         ]
     )
     return steps(*[look(rng)] * (failures + 1)), gives(*[("error", error)] * failures, ("ok", "there"))
+
+
+def unlucky_retries(rng: random.Random) -> Run:
+    """A server that is only starting, or has much to do: the error asks for nothing, and the next try or the one after it works."""
+    failures, asked = rng.randint(4, 6), rng.choice([look(rng), [("fetch_page", {"url": "http://localhost:8080/up"})]])
+    error = rng.choice([
+        "HTTP 503", "Error 502: Bad Gateway", "429 Too Many Requests", "ConnectTimeout: https://a.example", "the request timed out", "connection reset by peer",
+        "[Errno 111] Connection refused", "temporarily unavailable", "Rate limit exceeded", "model is overloaded", "status 500", "504 Gateway Time-out",
+    ])  # fmt: skip
+    return steps(*[asked] * (failures + 1)), gives(*[("error", error)] * failures, ("ok", {"up": True}))
 
 
 def corrections(rng: random.Random) -> Run:
@@ -237,6 +273,6 @@ def turns_of_pages(rng: random.Random) -> Run:
 
 
 REPETITIONS: tuple[Callable[[random.Random], Run], ...] = (
-    *POLLING, paging, retries, retries_with_numbers, patient_retries, corrections, items, texts, files, days, slots, writes, commands, sums, tables, searches,
+    *POLLING, paging, sparse_paging, checks, retries, retries_with_numbers, patient_retries, unlucky_retries, corrections, items, texts, files, days, slots, writes, commands, sums, tables, searches,
     edits, acts_and_looks, turns_of_pages,
 )  # fmt: skip

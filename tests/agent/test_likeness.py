@@ -69,6 +69,8 @@ def test_arguments(one: str, other: str, same: bool) -> None:
         ("Nothing there.", '{"hits":[],"hint":"try more"}', True),
         ("x" * LONGEST + " 10:00:01", "x" * LONGEST + " 10:00:09", True),
         ("10 %", "20 %", False),
+        ("12288 rows", "16384 rows", False),
+        ("12288 was made", "16384 was made", True),
         ('{"price":1}', '{"price":2}', False),
         ('{"rate":1.01}', '{"rate":1.02}', False),
         ('{"a":1,"rate_limit_left":9}', '{"a":1,"rate_limit_left":8}', True),
@@ -87,7 +89,12 @@ def test_results_of_the_same_arguments(one: str, other: str, same: bool) -> None
         ('{"query":"red fox","page":1}', '{"query":"a fox","page":2}', '{"answer":"unknown"}', True),
         ('{"page":3}', '{"page":4}', '{"items":[]}', True),
         ('{"cursor":"abc"}', '{"cursor":"def"}', "[[1,2,3,4,5,6,7]]", True),
-        ('{"id":1}', '{"id":2}', LONG, True),
+        ('{"query":"red fox"}', '{"query":"a quick fox"}', LONG, True),
+        ('{"page":1}', '{"page":2}', LONG, True),
+        ('{"page":3}', '{"page":4}', '{"items":[],"total":4}', False),
+        ('{"id":1}', '{"id":2}', LONG, False),
+        ('{"page":1}', '{"page":2}', '{"items":[],"total":800}', False),
+        ('{"page":1}', '{"page":2}', '{"items":[],"meta":{"total":800}}', False),
         ('{"url":"https://a.example/p/1"}', '{"url":"https://a.example/p/2"}', "No content.", True),
         ('{"query":"red fox"}', '{"query":"a quick fox"}', "true", False),
         ('{"query":"red"}', '{"query":"fox"}', "[]", False),
@@ -119,11 +126,29 @@ def test_what_is_only_said_back_is_no_difference() -> None:
     ],
 )
 def test_the_same_error(one: str, other: str, same: bool) -> None:
-    first = step(one, "HTTPError: 500 after 12 s (abcdef12)", is_error=True)
-    assert alike(first, step(other, "HTTPError: 500 after 99 s (fedcba98)", is_error=True)) is same
+    first = step(one, "HTTPError: 404 after 12 s (abcdef12)", is_error=True)
+    assert alike(first, step(other, "HTTPError: 404 after 99 s (fedcba98)", is_error=True)) is same
     assert not alike(first, step(one, "KeyError", is_error=True))
     assert first.patience == 1
-    assert step(one, "busy, try again", is_error=True).patience == TRIES
+
+
+@pytest.mark.parametrize(
+    ("error", "patience"),
+    [
+        ("busy, try again", TRIES),
+        ("503", TRIES),
+        ("HTTP/1.1 502 Bad Gateway", TRIES),
+        ("HTTPStatusError: 429", TRIES),
+        ("ConnectionError: reset by peer", TRIES),
+        ("httpx.ReadTimeout", TRIES),
+        ("HTTPError: 404", 1),
+        ("no room 503", 1),
+        ("timeout must be positive", 1),
+        ("connection string is malformed", 1),
+    ],
+)
+def test_errors_that_may_pass(error: str, patience: int) -> None:
+    assert step("{}", error, is_error=True).patience == patience
 
 
 def test_a_count() -> None:
@@ -138,6 +163,9 @@ def test_a_count() -> None:
     ("result", "waiting"),
     [
         ('{"status":"pending"}', True),
+        ('{"a":1,"b":2,"c":3,"d":4,"status":"new"}', True),
+        ('{"a":1,"b":2,"c":3,"d":4,"state":"New York"}', False),
+        ("db  Up 2 seconds (health: starting)", True),
         ('{"state":"IN PROGRESS"}', True),
         ('{"job":{"phase":"Running"}}', True),
         ('{"phase":"Warmup"}', True),

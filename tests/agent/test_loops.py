@@ -162,6 +162,22 @@ def test_failures_of_every_kind_have_an_end() -> None:
     assert (acted.end.stop_reason, acted.rounds) == ("loop_detected", 8)
 
 
+@pytest.mark.parametrize("levels", [64, 65, 600, 990, 10_000])
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_what_is_nested_deeply_ends_no_run(levels: int, status: str) -> None:
+    """A page that is nothing but brackets, and arguments that are: they are compared like others."""
+    nested = "[" * levels + "]" * levels
+    for result_of, arguments in ((nested, "{}"), (nested, nested), ("same", f'{{"a":{nested}}}')):
+        run = state(user(), of=of_fifty())
+        for n in range(4):
+            assert decide(run) == CallModel()
+            call = ToolCall(f"c{n}", ECHO, arguments)
+            run.apply(asked(f"m{n}", call))
+            run.apply(result(call, result_of, status=status))
+        assert loops.found(run) is not None
+        assert loops.notes(run)
+
+
 def of_fifty() -> Any:
     return states_agent(limits=Limits(iterations=50))
 
