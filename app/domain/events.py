@@ -22,7 +22,6 @@ from app.domain.tools import ToolStatus
 
 class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     """The run was accepted. `input` and `context` are the caller's JSON; `preface` is what the model reads of the context.
-
     What there is none of is absent: `tags` of the caller; `experiments`: its variants, by experiment; `granted`: the scopes that its
     agent's tools ask for and its caller has. `shadow_of`: the run that it repeats. `actor` and `by`: who asked (key or token), and its user.
     """

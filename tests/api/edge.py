@@ -160,9 +160,8 @@ async def open_edge(
     admission: Admission | None = None,
     per_tenant: int = UNBOUNDED,
 ) -> AsyncIterator[Edge]:
-    """A process on that database that serves those agents, the first one by default.
-
-    `through` may wrap its stores; `clock` is that of its breakers. `front` is what the settings say of the HTTP edge. `hinted`: there are others, which it tells and hears. Callbacks are kept and not sent.
+    """A process on that database that serves those agents, the first one by default. `through` may wrap its stores; `clock` is that of
+    its breakers; `front` what the settings say of the edge; `hinted`: it tells and hears others. Callbacks are kept and not sent.
     """
     notes, gate = Notes(), Gate(None)
     aside = Aside()
